@@ -1,0 +1,1 @@
+"""The OS-Ken application: the learning virtual switch."""

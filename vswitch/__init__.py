@@ -1,0 +1,1 @@
+"""A Hyper-V virtual switch emulator with port ACLs."""

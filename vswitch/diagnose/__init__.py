@@ -1,0 +1,1 @@
+"""Explain, probe and test: which layer decides, with evidence."""

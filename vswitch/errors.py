@@ -1,0 +1,115 @@
+"""The errors a user can meet, as one tree.
+
+    VswitchError
+    ├── InputError          a layout, policy or command argument is wrong (exit status 2)
+    │   └── InputErrors     several of them, from one load
+    ├── EnvironmentError_   this machine lacks something (package, user namespaces, /dev/net/tun)
+    ├── LabError            a running lab refused or failed a request
+    │   └── NoSuchLab       no lab of that name runs
+    ├── SwitchError         Open vSwitch refused or did not answer
+    └── BusyError           another apply holds the lab
+
+Every error carries what happened, where, and what to do next. The command line prints those three
+and nothing else: a traceback never reaches a user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BusyError",
+    "EnvironmentError_",
+    "InputError",
+    "InputErrors",
+    "LabError",
+    "NoSuchLab",
+    "Origin",
+    "SwitchError",
+    "VswitchError",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """A place in a file a user wrote. `line` and `column` count from 1; 0 means the whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class VswitchError(Exception):
+    """Base of all errors meant for a user.
+
+    `message` says what happened in one sentence, `where` is the place in the user's files if there
+    is one, `hint` says what to do next (may be empty).
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, where: Origin | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{hint}"
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as plain data, for `--output json`."""
+        where = self.where
+        return {
+            "error": type(self).__name__.rstrip("_"),
+            "message": self.message,
+            "file": where.file if where else None,
+            "line": where.line if where else None,
+            "column": where.column if where else None,
+            "hint": self.hint or None,
+        }
+
+
+class InputError(VswitchError):
+    """Something the user wrote is wrong; nothing was changed."""
+
+    exit_status = 2
+
+
+class InputErrors(InputError):
+    """All mistakes found in one load, in file order. Its own message is the first one's."""
+
+    def __init__(self, errors: list[InputError]) -> None:
+        first = errors[0]
+        super().__init__(first.message, where=first.where, hint=first.hint)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class EnvironmentError_(VswitchError):  # the plain name is a builtin
+    """This machine lacks something the lab needs; `hint` names the remedy."""
+
+
+class LabError(VswitchError):
+    """A running lab refused or failed a request."""
+
+
+class NoSuchLab(LabError):
+    """No lab of that name runs."""
+
+
+class SwitchError(VswitchError):
+    """Open vSwitch refused a request or did not answer in time."""
+
+
+class BusyError(LabError):
+    """Another change of the same lab is under way."""

@@ -1,0 +1,1 @@
+"""The Mininet lab: namespaces, guests, their services, life cycle."""

@@ -1,0 +1,1 @@
+"""One private Open vSwitch instance: life cycle, bundles, counters, trace."""

@@ -1,0 +1,1 @@
+"""What Hyper-V does to a frame: the reference, as pure functions."""
