@@ -1,1 +1,22 @@
 """The site as OpenFlow tables: compile, compare, and lead a cookie back to its rule."""
+
+from vswitch.pipeline.compile import Compiler, HostProgram, SwitchProgram, compile_site
+from vswitch.pipeline.diff import Change, difference
+from vswitch.pipeline.flow import Flow, Purpose
+from vswitch.pipeline.forwarding import LEARNED_COOKIE, DropReason
+from vswitch.pipeline.tables import LEARNED_TABLES, Table
+
+__all__ = [
+    "LEARNED_COOKIE",
+    "LEARNED_TABLES",
+    "Change",
+    "Compiler",
+    "DropReason",
+    "Flow",
+    "HostProgram",
+    "Purpose",
+    "SwitchProgram",
+    "Table",
+    "compile_site",
+    "difference",
+]
