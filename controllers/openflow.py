@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 class _UnixStream(socket.socket):
     """A Unix stream socket that shrugs at the TCP options OS-Ken sets on every connection."""
 
-    def setsockopt(self, level: int, *args: Any) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, *args: Any) -> None:
         if level != socket.IPPROTO_TCP:
             super().setsockopt(level, *args)
 

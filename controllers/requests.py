@@ -16,7 +16,7 @@ def handler(transactions: Transactions) -> Handler:
     """The operations as `vswitch.wire.serve` takes them.
 
     apply {policies: [path], texts: {path: text}}: put these policies in force; an ApplyReport.
-    status {}: connected switches and flow counts. wait_ready {timeout: seconds}: every switch is right.
+    status {}: connected switches and flow counts. wait_ready {seconds: 60}: every switch is right.
     """
 
     def apply(args: dict[str, Any], progress: Callable[[str], None]) -> dict[str, object]:
@@ -24,7 +24,7 @@ def handler(transactions: Transactions) -> Handler:
         return transactions.apply(args["policies"], args["texts"]).as_dict()
 
     def wait_ready(args: dict[str, Any], _: Callable[[str], None]) -> None:
-        transactions.wait_ready(float(args["timeout"]))
+        transactions.wait_ready(float(args.get("seconds", 60)))
 
     def status(_: dict[str, Any], __: Callable[[str], None]) -> dict[str, object]:
         return transactions.status()

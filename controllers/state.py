@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vswitch.errors import InputError, Origin
-from vswitch.model import Site, load_site
+from vswitch.model import load_site
+from vswitch.model.site import Site
 
 __all__ = ["Sources"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from controllers.state import Sources
 from vswitch.errors import BusyError, LabError, SwitchError
-from vswitch.model import Site
+from vswitch.model.site import Site
 from vswitch.openvswitch import Connection, SwitchClient
 from vswitch.pipeline import LEARNED_COOKIE, Change, Compiler, HostProgram, SwitchProgram, difference
 

@@ -49,8 +49,10 @@ class VirtualSwitch(app_manager.OSKenApp):
         if event.state == MAIN_DISPATCHER:
             self._sessions[datapath.id] = datapath
             self._work.put(datapath.id)
-        elif self._sessions.get(datapath.id) is datapath:
-            # A switch that came back at once has a new session already: leave that one alone.
+            return
+        current = self._sessions.get(datapath.id)
+        if current is not None and current is datapath:
+            # A switch that came back at once has a new session already: that one is left alone.
             del self._sessions[datapath.id]
             self.transactions.disconnected(datapath.id)
 

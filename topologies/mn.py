@@ -1,0 +1,59 @@
+"""Any layout for the `mn` command of Mininet:
+
+    mn --custom topologies/mn.py --topo layout,topologies/two-hosts.yaml --controller none
+
+Further names after the layout are policy files in the place of those it names. `mn` starts again in
+a private world of its own (network, mounts, process numbers; no root needed), so nothing of the
+machine is touched and nothing is left, whatever ends it. Mininet's clean-up by process name is
+replaced by taking down the lab.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def _find_vswitch(here):
+    """Make `vswitch` importable for a Python that is not the project's own, such as Debian's `mn`."""
+    root = here.resolve().parent.parent
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    places = [Path(os.environ[name]) for name in ("VIRTUAL_ENV",) if os.environ.get(name)]
+    packages = [place / "lib" / version / "site-packages" for place in (*places, root / ".venv")]
+    sys.path += [str(path) for path in (root, *packages) if path.is_dir() and str(path) not in sys.path]
+
+
+_find_vswitch(Path(sys._getframe().f_code.co_filename))
+
+from vswitch.errors import VswitchError  # noqa: E402
+from vswitch.lab.isolation import enter  # noqa: E402
+
+try:
+    enter()
+except VswitchError as _error:
+    sys.exit(f"vswitch: {_error}")
+
+from vswitch.lab.lab import Lab, read_sources  # noqa: E402
+from vswitch.lab.network import LabMininet as Mininet  # noqa: E402, F401 (mn takes its name)
+from vswitch.lab.network import LabTopo  # noqa: E402
+
+_labs = []
+
+
+def _layout(layout, *policies):
+    """The topology of a layout file."""
+    try:
+        site, sources = read_sources(layout, policies or None)
+    except VswitchError as error:
+        print(f"vswitch: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    _labs.append(Lab(site, sources))
+    return LabTopo(lab=_labs[-1])
+
+
+topos = {"layout": _layout}
+
+
+def cleanup():
+    """What `mn` calls when it is interrupted or fails."""
+    for lab in _labs:
+        lab.down()

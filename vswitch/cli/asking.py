@@ -1,0 +1,119 @@
+"""`probe` and `explain`: can A reach B?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vswitch.cli import render
+from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.files import load
+from vswitch.cli.output import Output, OutputOption, emit, progress
+from vswitch.errors import InputError
+from vswitch.lab import client
+from vswitch.model import parse_traffic
+
+__all__ = ["register"]
+
+Source = Annotated[str, typer.Argument(help="Who asks: GUEST, GUEST/ADAPTER or GUEST/ADDRESS.")]
+Destination = Annotated[str, typer.Argument(help="Who is asked, in the same forms.")]
+TrafficArgument = Annotated[
+    str,
+    typer.Argument(help="icmp, http, tcp/445, udp/53, tcp/1024-2048, ip/47; tcp/445:50000 with source port."),
+]
+Version4 = Annotated[bool, typer.Option("-4", help="IPv4 only.")]
+Version6 = Annotated[bool, typer.Option("-6", help="IPv6 only.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: [bold]vswitch probe client web01 tcp/445[/]")(probe)
+    app.command(
+        epilog="Example: [bold]vswitch explain client web01 tcp/445 --layout topologies/two-hosts.yaml[/]"
+    )(explain)
+
+
+def _version(only4: bool, only6: bool) -> int | None:
+    if only4 and only6:
+        raise InputError("-4 and -6 exclude each other")
+    return 4 if only4 else 6 if only6 else None
+
+
+def probe(
+    source: Source,
+    destination: Destination,
+    traffic: TrafficArgument,
+    lab: LabOption = None,
+    only4: Version4 = False,
+    only6: Version6 = False,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer.")] = 1.0,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Ask with real packets: open, refused by the destination, or filtered, with evidence.
+
+    Exit status 0 if everything asked about is open, else 1.
+    """
+    parse_traffic(traffic)
+    if timeout <= 0:
+        raise InputError("the timeout must be more than 0 seconds")
+    with progress("probing"):
+        data = client.call(
+            choose_lab(lab),
+            "probe",
+            source=source,
+            destination=destination,
+            traffic=traffic,
+            version=_version(only4, only6),
+            patience=timeout,
+        )
+    emit(data, lambda console: render.probe_reports(console, data), output)
+    if any(report["outcome"] not in ("open", "delivered") for report in data["reports"]):
+        raise typer.Exit(1)
+
+
+def explain(
+    source: Source,
+    destination: Destination,
+    traffic: TrafficArgument,
+    lab: LabOption = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", "-f", help="Answer from this layout file, without a lab.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-p", help="With --layout: this policy in place of those it names."),
+    ] = None,
+    only4: Version4 = False,
+    only6: Version6 = False,
+    steps: Annotated[bool, typer.Option("--steps", "-s", help="Every step of every frame.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say who decides about this traffic, and why: the reference, checked against the lab's switches.
+
+    Exit status 0 if it is allowed and the switches agree, else 1.
+    """
+    version = _version(only4, only6)
+    asked = parse_traffic(traffic)
+    if layout is not None:
+        from vswitch.diagnose.explain import explain as explain_at
+
+        site, _ = load(layout, policy)
+        data = explain_at(site, source, destination, asked, version=version).as_dict()
+    else:
+        if policy:
+            raise InputError(
+                "--policy goes with --layout", hint="A lab's policy is changed with `vswitch apply`."
+            )
+        with progress("explaining"):
+            data = client.call(
+                choose_lab(lab),
+                "explain",
+                source=source,
+                destination=destination,
+                traffic=traffic,
+                version=version,
+            )
+    emit(data, lambda console: render.explanation(console, data, steps=steps), output)
+    if data["verdict"] != "Allow" or not data["agrees"]:
+        raise typer.Exit(1)

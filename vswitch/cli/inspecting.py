@@ -1,0 +1,102 @@
+"""`flows`, `counters`, `mac-table`: what the switches of a lab hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.output import Output, OutputOption, emit, escape
+from vswitch.cli.render import table
+from vswitch.lab import client
+
+__all__ = ["register"]
+
+SwitchOption = Annotated[
+    str | None, typer.Option("--switch", "-s", help="One switch, as HOST/SWITCH; else all.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: [bold]vswitch flows --switch hv01/vs-lan --table outbound_extended[/]")(
+        flows
+    )
+    app.command(epilog="Example: [bold]vswitch counters --all[/]")(counters)
+    app.command("mac-table", epilog="Example: [bold]vswitch mac-table[/]")(mac_table)
+
+
+def flows(
+    lab: LabOption = None,
+    switch: SwitchOption = None,
+    table_name: Annotated[
+        str | None, typer.Option("--table", "-t", help="One table, by name or number.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """The OpenFlow flows in force, each with what it stands for and its counter."""
+    data = client.call(choose_lab(lab), "flows_in_words", switch=switch, table=table_name)
+
+    def text(console: Console) -> None:
+        for name, entries in data.items():
+            console.print(f"[bold]{escape(name)}[/] {len(entries)} flows")
+            for flow in entries:
+                console.print(f"  {escape(flow['flow'])}")
+                if flow["means"]:
+                    console.print(f"      {escape(flow['means'])}, {flow['packets']} packets", style="dim")
+
+    emit(data, text, output)
+
+
+def counters(
+    lab: LabOption = None,
+    switch: SwitchOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Also those that are 0.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Packets and bytes by rule and by drop reason."""
+    data: list[dict[str, Any]] = client.call(choose_lab(lab), "rule_counters", switch=switch)
+    if not every:
+        data = [entry for entry in data if entry["packets"]]
+
+    def text(console: Console) -> None:
+        table(
+            console,
+            ("switch", "adapter", "rule or reason", "where", "packets", "bytes"),
+            [[e["switch"], e["adapter"], e["name"], e["where"], e["packets"], e["bytes"]] for e in data],
+        )
+
+    emit(data, text, output)
+
+
+def mac_table(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
+    """The forwarding entries of every switch: adapters' own MACs and learned ones."""
+    data = client.call(choose_lab(lab), "mac_table")
+
+    def text(console: Console) -> None:
+        table(
+            console,
+            ("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"),
+            [
+                [e["switch"], e["mac"], e["vlan"], e["port"], e["where"], e["status"], e["age"]]
+                for e in _compact(data)
+            ],
+        )
+
+    emit(data, text, output)
+
+
+def _compact(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of one MAC at one port on one line, their VLANs joined: a trunk has thousands."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in entries:
+        key = (entry["switch"], entry["mac"], entry["port"], entry["status"])
+        line = found.setdefault(key, {**entry, "vlans": []})
+        line["vlans"].append(entry["vlan"])
+    for line in found.values():
+        vlans = sorted(line["vlans"])
+        few = ", ".join(map(str, vlans[:8]))
+        line["vlan"] = few if len(vlans) <= 8 else f"{few}, ... ({len(vlans)})"
+    return list(found.values())

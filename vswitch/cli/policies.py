@@ -1,0 +1,127 @@
+"""`validate`, `apply`, `schema`: files and policies."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.files import load, read_text
+from vswitch.cli.output import Output, OutputOption, emit, escape, progress
+from vswitch.errors import InputError, InputErrors
+from vswitch.lab import client
+from vswitch.model import json_schema
+
+__all__ = ["register"]
+
+
+class Kind(StrEnum):
+    """The two kinds of file."""
+
+    LAYOUT = "layout"
+    POLICY = "policy"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: [bold]vswitch validate topologies/*.yaml[/]")(validate)
+    app.command(epilog="Example: [bold]vswitch apply topologies/web-tier.yaml[/]")(apply)
+    app.command(epilog="Example: [bold]vswitch schema layout > layout.schema.json[/]")(schema)
+
+
+def validate(
+    files: Annotated[list[str], typer.Argument(help="Layout files. Their policies are checked with them.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", "-p", help="Check with this policy in place of those the layout names."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check layouts and their policies; every mistake with file, line and column.
+
+    A policy file given without its layout is skipped where a layout given beside it names it.
+    """
+    errors: list[InputError] = []
+    reports: list[dict[str, Any]] = []
+    covered: set[str] = set()
+    layouts = [path for path in files if not _looks_like_policy(path)]
+    for path in layouts:
+        try:
+            site, texts = load(path, policy)
+        except InputErrors as error:
+            errors += error.errors
+            continue
+        covered |= set(texts)
+        reports.append(
+            {
+                "layout": path,
+                "hosts": len(site.hosts),
+                "guests": len(site.guests),
+                "adapters": len(site.adapters),
+                "acls": sum(len(adapter.acls) + len(adapter.extended_acls) for adapter in site.adapters),
+                "expectations": len(site.expectations),
+                "warnings": list(site.warnings),
+            }
+        )
+    alone = [path for path in files if path not in layouts and path not in covered]
+    if errors:
+        raise InputErrors(errors)
+    if alone:
+        hint = "Name the layout too, or: vswitch validate LAYOUT --policy FILE"
+        raise InputError(f"a policy can only be checked with its layout: {', '.join(alone)}", hint=hint)
+
+    def text(console: Console) -> None:
+        for report in reports:
+            counts = (
+                f"{report['hosts']} hosts, {report['guests']} guests, {report['adapters']} adapters, "
+                f"{report['acls']} ACL entries, {report['expectations']} expectations"
+            )
+            console.print(f"[green]ok[/] {escape(report['layout'])}: {counts}")
+            for warning in report["warnings"]:
+                console.print(f"  [yellow]warning:[/] {escape(warning)}")
+
+    emit(reports, text, output)
+
+
+def _looks_like_policy(path: str) -> bool:
+    """Whether a file has the keys of a policy at its top level and none of a layout."""
+    keys = {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
+    return bool(keys & {"acls", "extended_acls", "groups"}) and not keys & {"hosts", "networks", "name"}
+
+
+def apply(
+    policies: Annotated[
+        list[str], typer.Argument(help="Policy files; together they replace those in force.")
+    ],
+    lab: LabOption = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Put policies in force on a running lab: all of it or nothing, confirmed by the switches."""
+    name = choose_lab(lab)
+    texts = {path: read_text(path) for path in policies}
+    with progress("applying") as say:
+        report = client.call(name, "apply", policies=policies, texts=texts, progress=say)
+
+    def text(console: Console) -> None:
+        milliseconds = report["seconds"] * 1000
+        console.print(
+            f"[green]applied[/] in {milliseconds:.0f} ms: {report['flows_changed']} of {report['flows']}"
+            f" flows changed, {report['sessions_ended']} live sessions ended with their rules"
+        )
+        for change in report["switches"]:
+            console.print(
+                f"  {escape(change['switch'])}: {change['added']} flows added, {change['removed']} removed"
+            )
+        for warning in report["warnings"]:
+            console.print(f"  [yellow]warning:[/] {escape(warning)}")
+
+    emit(report, text, output)
+
+
+def schema(kind: Annotated[Kind, typer.Argument(help="Which kind of file.")]) -> None:
+    """Print the JSON Schema of layout or policy files, for editors."""
+    typer.echo(json.dumps(json_schema(kind.value), indent=2))

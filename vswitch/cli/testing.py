@@ -1,0 +1,128 @@
+"""`test`: every expectation of a layout, proven with real packets."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from xml.etree import ElementTree
+
+import typer
+from rich.console import Console
+
+from vswitch.cli.files import load
+from vswitch.cli.output import Output, OutputOption, emit, escape, progress
+from vswitch.diagnose.proving import Proof, prove
+from vswitch.errors import InputError, InputErrors, VswitchError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("test", epilog="Example: [bold]vswitch test topologies/*.yaml --junit report.xml[/]")(run)
+
+
+def run(
+    layouts: Annotated[list[str], typer.Argument(help="Layout files with `expect`.")],
+    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start each layout, prove its expectations with real packets, take it down.
+
+    A Deny counts only if the same traffic gets through without the policy and the deciding rule's
+    counter moves. Exit status 0 if all are proven, else 1.
+    """
+    loaded = _load_all(layouts)
+    results: list[dict[str, Any]] = []
+    for path, (site, texts) in loaded.items():
+        started = time.monotonic()
+        proofs: list[Proof] = []
+        times: dict[str, float] = {}
+        failure = ""
+        try:
+            with progress(f"testing {path}") as say:
+                # Several runs side by side, and labs that run already, must not meet by name.
+                name = f"{site.name}.test.{os.getpid()}"
+                proofs, times = prove(path, site, texts, name=name, progress=say)
+        except VswitchError as error:
+            failure = str(error)
+        results.append(
+            {
+                "layout": path,
+                "passed": not failure and all(proof.passed for proof in proofs),
+                "failure": failure or None,
+                "seconds": round(time.monotonic() - started, 3),
+                "phases": times,
+                "proofs": [proof.as_dict() for proof in proofs],
+            }
+        )
+    if junit:
+        _write_junit(junit, results)
+    emit(results, lambda console: _text(console, results), output)
+    if not all(result["passed"] for result in results):
+        raise typer.Exit(1)
+
+
+def _load_all(layouts: list[str]) -> dict[str, Any]:
+    loaded: dict[str, Any] = {}
+    errors: list[InputError] = []
+    for path in layouts:
+        try:
+            loaded[path] = load(path)
+        except InputErrors as error:
+            errors += error.errors
+    if errors:
+        raise InputErrors(errors)
+    for path, (site, _) in loaded.items():
+        if not site.expectations:
+            raise InputError(
+                f"{path} has nothing under `expect`", hint="Write what has to pass and what not."
+            )
+    return loaded
+
+
+def _text(console: Console, results: list[dict[str, Any]]) -> None:
+    for result in results:
+        console.print(f"[bold]{escape(result['layout'])}[/] ({result['seconds']:.1f} s)")
+        if result["failure"]:
+            console.print(f"  [red]failed[/] {escape(result['failure'])}")
+        for proof in result["proofs"]:
+            mark = "[green]proven[/]" if proof["passed"] else "[red]FAILED[/]"
+            console.print(f"  {mark} {escape(proof['name'])} ({escape(proof['outcome'])})")
+            if not proof["passed"]:
+                console.print(f"         {escape(proof['where'])}: {escape(proof['message'])}")
+    proofs = [proof for result in results for proof in result["proofs"]]
+    failed = sum(not proof["passed"] for proof in proofs) + sum(bool(r["failure"]) for r in results)
+    console.print(f"{len(proofs) - sum(not p['passed'] for p in proofs)} proven, {failed} failed")
+
+
+def _write_junit(path: Path, results: list[dict[str, Any]]) -> None:
+    root = ElementTree.Element("testsuites", name="vswitch test")
+    for result in results:
+        proofs = result["proofs"]
+        failures = sum(not proof["passed"] for proof in proofs)
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=result["layout"],
+            tests=str(len(proofs) or 1),
+            failures=str(failures),
+            errors=str(int(bool(result["failure"]))),
+            time=str(result["seconds"]),
+        )
+        if result["failure"]:
+            case = ElementTree.SubElement(suite, "testcase", classname=result["layout"], name="lab")
+            ElementTree.SubElement(case, "error", message=result["failure"])
+        for proof in proofs:
+            case = ElementTree.SubElement(suite, "testcase", classname=result["layout"], name=proof["name"])
+            if not proof["passed"]:
+                failed = ElementTree.SubElement(case, "failure", message=proof["message"])
+                failed.text = f"{proof['where']}\n{proof['message']}"
+    tree = ElementTree.ElementTree(root)
+    ElementTree.indent(tree)
+    try:
+        tree.write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None

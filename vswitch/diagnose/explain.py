@@ -1,0 +1,182 @@
+"""The answer to "can A reach B?": verdict, layer, deciding rule, and every step, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vswitch.diagnose.tracing import Lab, SwitchCheck, check_conversation
+from vswitch.model.site import Site
+from vswitch.model.traffic import Traffic
+from vswitch.model.types import Action, PortRange
+from vswitch.semantics.conversation import Conversation, converse_range
+from vswitch.semantics.journey import Leg
+from vswitch.semantics.network import Passage, SwitchPassage
+from vswitch.semantics.verdict import Rule
+
+__all__ = ["Answer", "Explanation", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer for some of the ports asked about, with Open vSwitch's opinion where a lab runs."""
+
+    ports: PortRange | None
+    conversation: Conversation
+    checks: tuple[SwitchCheck, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether Open vSwitch, where it was asked, does what the reference says."""
+        return all(check.agrees for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        talk = self.conversation
+        decided = talk.decided_by
+        return {
+            "ports": str(self.ports) if self.ports else None,
+            "verdict": str(talk.verdict),
+            "expected": str(talk.expected),
+            "layer": str(talk.layer) if talk.layer else None,
+            "cause": talk.cause or None,
+            "fix": talk.fix or None,
+            "source_address": str(talk.source_address) if talk.source_address else None,
+            "destination_address": str(talk.destination_address) if talk.destination_address else None,
+            "decided_by": {
+                "rule": rule_as_dict(decided.drop.rule) if decided.drop.rule else None,
+                "reason": str(decided.drop.reason),
+                "leg": str(decided.leg),
+                "hop": decided.hop,
+                "place": decided.place,
+                "adapter": decided.adapter.id if decided.adapter else None,
+                "direction": str(decided.direction) if decided.direction else None,
+            }
+            if decided
+            else None,
+            "rules": [rule_as_dict(rule) for rule in talk.rules],
+            "assumptions": sorted(talk.assumptions, key=lambda name: int(name[1:])),
+            "legs": [_leg(leg) for leg in talk.legs],
+            "open_vswitch": [
+                {
+                    "switch": check.switch,
+                    "frame": check.frame,
+                    "agrees": check.agrees,
+                    "skipped": check.skipped or None,
+                    "flows": [seen.as_dict() for seen in check.flows],
+                    "delivered_to": list(check.traced),
+                    "reference_delivered_to": list(check.reference),
+                    "trace": check.text if not check.agrees else None,
+                }
+                for check in self.checks
+            ],
+            "agrees": self.agrees,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All answers to one question, in the order of ports."""
+
+    source: str
+    destination: str
+    traffic: Traffic
+    answers: tuple[Answer, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether all of the traffic asked about passes."""
+        return all(answer.conversation.verdict is Action.ALLOW for answer in self.answers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "from": self.source,
+            "to": self.destination,
+            "traffic": str(self.traffic),
+            "verdict": str(Action.ALLOW if self.allowed else Action.DENY),
+            "agrees": all(answer.agrees for answer in self.answers),
+            "answers": [answer.as_dict() for answer in self.answers],
+        }
+
+
+def explain(
+    site: Site,
+    source: str,
+    destination: str,
+    traffic: Traffic,
+    *,
+    version: int | None = None,
+    lab: Lab | None = None,
+) -> Explanation:
+    """Ask the reference, and the lab's Open vSwitch if there is one.
+
+    Ends as `vswitch.semantics.conversation.converse` takes them. Raises InputError for an end that
+    is not there, SwitchError if the lab's Open vSwitch does not answer.
+    """
+    answers = [
+        Answer(
+            ports if traffic.ports else None,
+            conversation,
+            tuple(check_conversation(lab, conversation)) if lab else (),
+        )
+        for ports, conversation in converse_range(site, source, destination, traffic, version=version)
+    ]
+    return Explanation(source, destination, traffic, tuple(answers))
+
+
+def rule_as_dict(rule: Rule) -> dict[str, object]:
+    """An ACL entry as users know it."""
+    return {
+        "name": rule.name,
+        "action": str(rule.action),
+        "direction": str(rule.direction),
+        "file": rule.origin.file,
+        "line": rule.origin.line,
+        "where": str(rule.origin),
+    }
+
+
+def _leg(leg: Leg) -> dict[str, Any]:
+    return {
+        "name": leg.name,
+        "kind": str(leg.kind),
+        "arrived": leg.arrived,
+        "hops": [
+            {
+                "kind": str(hop.kind),
+                "frame": hop.frame.summary,
+                "from": hop.source.guest,
+                "to": hop.target.guest if hop.target else None,
+                "arrived": hop.arrived,
+                "passages": [_passage(passage) for passage in hop.result.passages],
+            }
+            for hop in leg.hops
+        ],
+    }
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    names: dict[int, str] = {}
+    if isinstance(passage, SwitchPassage):
+        names[passage.switch.uplink] = "uplink"
+    return {
+        "place": passage.place,
+        "steps": [
+            {
+                "port": step.port,
+                "stage": str(step.stage),
+                "direction": str(step.direction) if step.direction else None,
+                "text": step.text,
+                "rule": rule_as_dict(step.rule) if step.rule else None,
+                "passed": step.passed,
+            }
+            for step in passage.steps
+        ],
+    }
+
+
+def disagreements(answers: Sequence[Answer]) -> list[SwitchCheck]:
+    """What Open vSwitch does differently from the reference."""
+    return [check for answer in answers for check in answer.checks if not check.agrees]

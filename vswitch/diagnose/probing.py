@@ -1,0 +1,265 @@
+"""Real packets in a running lab, with the evidence that turns an observation into a proof.
+
+Beside what the guests saw, a report holds what the reference expected and how the counters of the
+deciding flows moved while the packets were under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.tracing import Lab, deciding_flows
+from vswitch.errors import InputError
+from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
+from vswitch.model.site import Switch
+from vswitch.model.traffic import Traffic
+from vswitch.model.types import PortRange
+from vswitch.pipeline import Flow
+from vswitch.semantics.conversation import Conversation, Expected, converse_range
+from vswitch.semantics.endpoints import nics_of
+
+__all__ = ["CounterMove", "Question", "Report", "ask", "ask_all"]
+
+_THREADS = 64
+_MOST_PORTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: ends and TRAFFIC as on the command line. `timeout` in seconds."""
+
+    source: str
+    destination: str
+    traffic: Traffic
+    version: int | None = None
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CounterMove:
+    """A deciding flow's packet counter before and after the packets."""
+
+    switch: str
+    flow: Flow
+    before: int
+    after: int
+
+    @property
+    def moved(self) -> int:
+        """How many packets met the flow meanwhile."""
+        return self.after - self.before
+
+    def as_dict(self) -> dict[str, object]:
+        """As plain data."""
+        rule = self.flow.rule
+        return {
+            "switch": self.switch,
+            "cookie": f"{self.flow.cookie:#x}",
+            "flow": self.flow.text,
+            "rule": rule_as_dict(rule) if rule else None,
+            "reason": self.flow.reason or None,
+            "adapter": self.flow.adapter or None,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened to the packets of one port (or of traffic without ports), or of a run of ports alike."""
+
+    question: Question
+    ports: PortRange | None
+    conversation: Conversation
+    result: ProbeResult | None
+    counters: tuple[CounterMove, ...] = field(default=())
+
+    @property
+    def outcome(self) -> Outcome:
+        """What was observed."""
+        return self.result.outcome if self.result else Outcome.UNREACHABLE
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is what the reference expected."""
+        seen = Expected.OPEN if self.outcome is Outcome.DELIVERED else Expected(str(self.outcome))
+        return seen is self.conversation.expected
+
+    @property
+    def proven(self) -> bool:
+        """Whether a deciding flow's counter moved, for a Deny that a switch made."""
+        return any(move.moved > 0 for move in self.counters)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        talk = self.conversation
+        return {
+            "ports": str(self.ports) if self.ports else None,
+            "outcome": str(self.outcome),
+            "expected": str(talk.expected),
+            "agrees": self.agrees,
+            "detail": self.result.detail
+            if self.result
+            else "the ends have no address of the same IP version",
+            "layer": str(talk.layer) if talk.layer else None,
+            "cause": talk.cause or None,
+            "fix": talk.fix or None,
+            "decided_by": (
+                rule_as_dict(talk.decided_by.drop.rule)
+                if talk.decided_by.drop.rule
+                else {"reason": str(talk.decided_by.drop.reason)}
+            )
+            if talk.decided_by
+            else None,
+            "counters": [move.as_dict() for move in self.counters],
+            "evidence": self.result.as_dict() if self.result else None,
+        }
+
+
+def ask(lab: Lab, question: Question) -> list[Report]:
+    """Send the packets of one question. Ports with the same outcome for the same reason are joined.
+
+    Raises InputError for an end that is not there or a range of more than 4096 ports.
+    """
+    return _joined(ask_all(lab, [question])[0])
+
+
+def ask_all(
+    lab: Lab, questions: Sequence[Question], progress: Callable[[str], None] = lambda _: None
+) -> list[list[Report]]:
+    """Send the packets of many questions; one list of reports for each, a report for each port.
+
+    Packets that would move the same counters are not under way at the same time, so that every
+    movement belongs to one question.
+    """
+    planned = [list(_plan(lab, question)) for question in questions]
+    waiting = [
+        (report, deciding_flows(lab, report.conversation)) for reports in planned for report in reports
+    ]
+    done, total = 0, len(waiting)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while waiting:
+            batch, waiting = _disjoint(waiting)
+            _run(lab, batch, pool)
+            done += len(batch)
+            progress(f"probed {done} of {total}")
+    return planned
+
+
+def _plan(lab: Lab, question: Question) -> Iterable[Report]:
+    ports = question.traffic.ports
+    if ports and ports.last - ports.first >= _MOST_PORTS:
+        raise InputError(
+            f"{question.traffic} has more than {_MOST_PORTS} ports",
+            hint="Ask about a part of the range, or use `explain`, which has no such limit.",
+        )
+    answers = converse_range(
+        lab.site, question.source, question.destination, question.traffic, version=question.version
+    )
+    for part, conversation in answers:
+        if ports is None:
+            yield Report(question, None, conversation, None)
+            continue
+        for port in range(part.first, part.last + 1):
+            single = PortRange(port, port)
+            about = replace(question, traffic=replace(question.traffic, ports=single))
+            yield Report(about, single, conversation, None)
+
+
+_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
+
+
+def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
+    """The reports that may run together, and the rest: no two of a batch share a deciding drop.
+
+    Ports of one question belong together, whatever they share.
+    """
+    taken: dict[tuple[str, int], tuple[str, str, int | None]] = {}
+    batch: _Waiting = []
+    rest: _Waiting = []
+    for report, flows in waiting:
+        asked = (report.question.source, report.question.destination, report.question.version)
+        keys = [(switch.id, flow.cookie) for switch, flow in flows if flow.is_drop]
+        owners = {taken[key] for key in keys if key in taken}
+        if owners <= {asked} and (report.ports or not owners):
+            taken.update(dict.fromkeys(keys, asked))
+            batch.append((report, flows))
+        else:
+            rest.append((report, flows))
+    return batch, rest
+
+
+def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
+    switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
+    before = _counters(lab, switches.values())
+    for report, result in zip(
+        [report for report, _ in batch], pool.map(lambda pair: _probe(lab, pair[0]), batch), strict=True
+    ):
+        report.result = result
+    after = _counters(lab, switches.values())
+    for report, flows in batch:
+        report.counters = tuple(
+            CounterMove(
+                switch.id, flow, before[switch.id].get(flow.cookie, 0), after[switch.id].get(flow.cookie, 0)
+            )
+            for switch, flow in flows
+        )
+
+
+def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
+    found = {}
+    for switch in switches:
+        client = lab.client(switch.host)
+        client.wait_revalidated()
+        found[switch.id] = {
+            cookie: packets for cookie, (packets, _) in client.counters(switch.bridge).items()
+        }
+    return found
+
+
+def _probe(lab: Lab, report: Report) -> ProbeResult | None:
+    talk, question = report.conversation, report.question
+    if talk.source_address is None or talk.destination_address is None:
+        return None
+    watch = tuple(
+        WatchPoint(f"{guest} ({nic.interface})", lab.netns(guest), nic.interface, at_destination=goal)
+        for guest, address, goal in (
+            (talk.source, talk.source_address, False),
+            (talk.destination, talk.destination_address, True),
+        )
+        for nic in nics_of(lab.site.guest[guest])
+        if nic.owns(address)
+    )
+    request = ProbeRequest(
+        netns=lab.netns(talk.source),
+        source=talk.source_address,
+        destination=talk.destination_address,
+        protocol=question.traffic.protocol,
+        port=report.ports.first if report.ports else None,
+        source_port=question.traffic.source_port,
+        timeout=question.timeout,
+        watch=watch,
+    )
+    return probe(request)
+
+
+def _joined(reports: Sequence[Report]) -> list[Report]:
+    """Reports of neighbouring ports that tell the same, as one."""
+    found: list[Report] = []
+    for report in reports:
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and last.ports
+            and report.ports
+            and last.outcome is report.outcome
+            and last.conversation is report.conversation
+        ):
+            last.ports = PortRange(last.ports.first, report.ports.last)
+        else:
+            found.append(report)
+    return found

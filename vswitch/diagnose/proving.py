@@ -1,0 +1,184 @@
+"""`vswitch test`: prove every expectation of a layout with real packets.
+
+The lab is started without any policy first: there, traffic that the policy is to deny has to get
+through, or the Deny would prove nothing. Then the policies are applied and everything is asked. A
+Deny that no policy makes (a VLAN, a private VLAN, no route) has no such control; for it the
+destination has to answer itself, and the counter of the drop has to move.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vswitch.lab import client
+from vswitch.model.site import Expectation, Site
+from vswitch.semantics.conversation import Conversation, converse_range
+
+__all__ = ["Proof", "prove"]
+
+_PASSED = {"Allow": ("open", "delivered"), "Refused": ("refused",)}
+_REACHED = ("open", "refused", "delivered")
+_EXTENSIONS = ("vswitch.diagnose.operations",)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome of one expectation. `seconds` is not the probe's share alone but its phase's."""
+
+    layout: str
+    name: str
+    where: str
+    passed: bool
+    message: str
+    expected: str
+    outcome: str
+    evidence: Sequence[Any]
+    control: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def prove(
+    layout: str,
+    site: Site,
+    texts: dict[str, str],
+    *,
+    name: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Proof], dict[str, float]]:
+    """Start a lab `name` for `layout`, prove its expectations, take it down.
+
+    `site` is the layout with its policies, `texts` the texts of all its files by path. Returns the
+    proofs and how long each phase took, in seconds. Raises what keeps the lab from running.
+    """
+    times: dict[str, float] = {}
+    policies = list(site.files[1:])
+    started = time.monotonic()
+
+    def lap(phase: str) -> None:
+        nonlocal started
+        now = time.monotonic()
+        times[phase] = round(now - started, 3)
+        started = now
+
+    sources = {"layout": layout, "texts": texts, "policies": []}
+    client.start(name, sources, extensions=_EXTENSIONS, progress=progress)
+    try:
+        lap("up")
+        questions = [_question(expectation) for expectation in site.expectations]
+        answers = [_conversation(site, expectation) for expectation in site.expectations]
+        controls = _controls(name, site, answers, questions)
+        lap("control")
+        client.call(name, "apply", policies=policies, texts=texts)
+        client.call(name, "forget")
+        lap("apply")
+        reports = client.call(name, "probe_all", questions=questions) if questions else []
+        lap("proof")
+    finally:
+        client.down(name)
+        lap("down")
+    return [
+        _judge(layout, expectation, talk, found, control)
+        for expectation, talk, found, control in zip(
+            site.expectations, answers, reports, controls, strict=True
+        )
+    ], times
+
+
+def _question(expectation: Expectation) -> dict[str, Any]:
+    return {
+        "source": expectation.source,
+        "destination": expectation.destination,
+        "traffic": str(expectation.traffic),
+    }
+
+
+def _conversation(site: Site, expectation: Expectation) -> Conversation:
+    """The reference's answer; of a range of ports the first one that is denied, if any."""
+    answers = converse_range(site, expectation.source, expectation.destination, expectation.traffic)
+    denied = [answer for _, answer in answers if answer.decided_by]
+    return denied[0] if denied else answers[0][1]
+
+
+def _controls(
+    name: str, site: Site, answers: Sequence[Conversation], questions: Sequence[dict[str, Any]]
+) -> list[Any]:
+    """For each expected Deny by an ACL the same traffic without policies; else None."""
+    wanted = [
+        index
+        for index, (talk, expectation) in enumerate(zip(answers, site.expectations, strict=True))
+        if expectation.verdict == "Deny" and talk.decided_by is not None and talk.decided_by.drop.rule
+    ]
+    found: list[Any] = [None] * len(answers)
+    if wanted:
+        reports = client.call(name, "probe_all", questions=[questions[index] for index in wanted])
+        for index, report in zip(wanted, reports, strict=True):
+            found[index] = report
+    return found
+
+
+def _judge(
+    layout: str, expectation: Expectation, talk: Conversation, reports: Sequence[Any], control: Any
+) -> Proof:
+    outcomes = sorted({report["outcome"] for report in reports})
+    problem = _problem(expectation, talk, reports, outcomes, control)
+    asked = f"{expectation.source} -> {expectation.destination} {expectation.traffic}"
+    return Proof(
+        layout=layout,
+        name=f"{asked}: {expectation.verdict}",
+        where=str(expectation.origin),
+        passed=not problem,
+        message=problem,
+        expected=expectation.verdict,
+        outcome=", ".join(outcomes),
+        evidence=reports,
+        control=control,
+    )
+
+
+def _problem(
+    expectation: Expectation,
+    talk: Conversation,
+    reports: Sequence[Any],
+    outcomes: Sequence[str],
+    control: Any,
+) -> str:
+    """Why the expectation is not proven; "" if it is."""
+    details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
+    if expectation.verdict in _PASSED:
+        if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
+            return f"expected {expectation.verdict}, observed {', '.join(outcomes)}: {details}"
+        return _wrong_rule(expectation, [rule.name for rule in talk.rules])
+    if any(outcome in _REACHED for outcome in outcomes):
+        return f"expected Deny, observed {', '.join(outcomes)}: {details}"
+    disagreeing = [report for report in reports if not report["agrees"]]
+    if disagreeing:
+        return f"the packets say {outcomes}, the reference expected {disagreeing[0]['expected']}: {details}"
+    decided = talk.decided_by
+    if decided is None:
+        return "" if not expectation.by else f"nothing was dropped, so not by {expectation.by}: {talk.cause}"
+    rule = decided.drop.rule
+    wrong = _wrong_rule(expectation, [rule.name if rule else str(decided.drop.reason)])
+    if wrong:
+        return wrong
+    if not all(_moved(report) for report in reports) and decided.place.count("/"):
+        return f"denied as expected, but the counter of {decided.drop} at {decided.place} did not move"
+    if rule and not (control and all(report["outcome"] in _REACHED for report in control)):
+        seen = ", ".join(sorted({report["outcome"] for report in control or ()})) or "nothing"
+        return f"no positive control: without policies this traffic was {seen}, so the Deny proves nothing"
+    return ""
+
+
+def _wrong_rule(expectation: Expectation, names: Sequence[str]) -> str:
+    if not expectation.by or expectation.by in names:
+        return ""
+    return f"decided by {', '.join(names) or 'no rule'}, not by {expectation.by}"
+
+
+def _moved(report: Any) -> bool:
+    return any(move["after"] > move["before"] for move in report["counters"])

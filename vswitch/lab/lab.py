@@ -1,0 +1,362 @@
+"""A lab in this process's own private world: built from a site, watched, taken down.
+
+For use inside `isolation` only: it makes namespaces under /run and mounts over /etc/hosts, which must
+be nobody else's. `supervisor` runs one for the command line, `network.LabNet` for Python and Mininet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vswitch.errors import InputError, LabError, Origin, SwitchError
+from vswitch.lab import namespaces
+from vswitch.lab.plan import OPENFLOW_SOCKET, InstancePlan, make_plan
+from vswitch.lab.workers import Controller, ServiceServer, Worker
+from vswitch.model.site import Guest, Site
+from vswitch.openvswitch import Instance, start_all, stop_all
+from vswitch.wire import ask_path
+
+if TYPE_CHECKING:
+    from vswitch.lab.network import LabNet
+
+__all__ = ["RUNDIR", "Lab", "load_sources", "read_sources"]
+
+RUNDIR = Path("/run/vswitch")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_NORMAL = "add priority=0 actions=NORMAL"
+
+
+def load_sources(sources: Mapping[str, Any]) -> Site:
+    """The site of {"layout": path, "texts": {path: text}, "policies": [paths] or None}.
+
+    Raises InputErrors as `load_site` does.
+    """
+    from vswitch.model import load_site
+
+    texts: Mapping[str, str] = sources["texts"]
+
+    def read(path: str) -> str:
+        try:
+            return texts[path]
+        except KeyError:
+            raise InputError("this file was not handed to the lab", where=Origin(path)) from None
+
+    return load_site(sources["layout"], sources["policies"], read=read)
+
+
+def read_sources(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, Any]]:
+    """The site of files on disk, and the files themselves as a lab takes them.
+
+    `policies` are policy files in the place of those the layout names. Raises InputErrors.
+    """
+    from vswitch.model import load_site
+
+    texts: dict[str, str] = {}
+
+    def read(path: str) -> str:
+        try:
+            texts[path] = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InputError(f"this file cannot be read: {reason}", where=Origin(path)) from None
+        return texts[path]
+
+    chosen = None if policies is None else tuple(policies)
+    site = load_site(layout, chosen, read=read)
+    return site, {"layout": layout, "texts": texts, "policies": None if chosen is None else list(chosen)}
+
+
+class Lab:
+    """One running site.
+
+    `sources` are the site's files as `load_sources` takes them; the controller works from them.
+    `switching` "hyper-v" has the controller fill the switches; "normal" makes each an ordinary learning
+    switch without a controller. `datapath` is "netdev" (userspace) or "system" (the kernel's module).
+    `failed` is called, with a sentence, when Open vSwitch has died under the lab.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        sources: Mapping[str, Any] | None = None,
+        *,
+        switching: Literal["hyper-v", "normal"] = "hyper-v",
+        datapath: Literal["netdev", "system"] = "netdev",
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
+        self._site = site
+        self._sources = sources
+        self._stale = threading.Event()
+        self._reading = threading.Lock()
+        self.rundir = RUNDIR
+        self.plan = make_plan(site, RUNDIR, controller=switching == "hyper-v")
+        self.switching = switching
+        self._failed = failed or (lambda reason: print(reason, file=sys.stderr))
+        self._instances = {
+            plan.namespace: Instance(
+                plan.name,
+                RUNDIR / plan.rundir,
+                netns=namespaces.path_of(plan.namespace),
+                datapath=datapath,
+            )
+            for plan in self.plan.instances
+        }
+        self.controller = Controller(RUNDIR) if switching == "hyper-v" else None
+        self.services = ServiceServer(self.plan.guests)
+        self._selector = selectors.DefaultSelector()
+        self._ending = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._wake_read, self._wake_write = os.pipe()
+
+    # -- finding one's way ---------------------------------------------------------------------
+
+    def instance(self, host: str) -> Instance:
+        """The Open vSwitch of a Hyper-V host. Raises LabError for an unknown name."""
+        for plan in self.plan.hosts:
+            if plan.name == host:
+                return self._instances[plan.namespace]
+        raise LabError(f"there is no host {host!r} in this lab")
+
+    def host_netns(self, host: str) -> str:
+        """The path of the network namespace of a host's Open vSwitch: where p1, p2, ... are."""
+        return str(self.instance(host).netns)
+
+    def guest(self, name: str) -> Guest:
+        """The guest of that name. Raises LabError naming the nearest match for an unknown one."""
+        found = self.site.guest.get(name)
+        if found is None:
+            from difflib import get_close_matches
+
+            nearest = get_close_matches(name, self.site.guest, n=1)
+            hint = (
+                f"Did you mean {nearest[0]!r}?"
+                if nearest
+                else "The lab's guests: " + ", ".join(self.site.guest)
+            )
+            raise LabError(f"there is no guest {name!r} in this lab", hint=hint)
+        return found
+
+    def guest_netns(self, name: str) -> str:
+        """The path of a guest's network namespace. Raises LabError for an unknown name."""
+        guest = self.guest(name)
+        return self._guest_paths[guest.name]
+
+    @cached_property
+    def _guest_paths(self) -> dict[str, str]:
+        return {plan.guest.name: namespaces.path_of(plan.namespace) for plan in self.plan.guests}
+
+    @cached_property
+    def net(self) -> LabNet:
+        """The lab as a Mininet network."""
+        from vswitch.lab.network import LabNet
+
+        return LabNet(self, is_up=True)
+
+    def processes(self) -> dict[str, int]:
+        """Process ids, in the lab's own numbering, of all that keeps the lab going."""
+        found = {"supervisor": os.getpid()}
+        for worker in self.workers:
+            if worker.process:
+                found[worker.name] = worker.process.pid
+        for plan in self.plan.instances:
+            for program, process in self._instances[plan.namespace].processes.items():
+                found[f"{program} of {plan.name}"] = process.pid
+        return found
+
+    # -- coming up -----------------------------------------------------------------------------
+
+    def up(self, progress: Callable[[str], None] = lambda text: None, timeout: float = 60.0) -> None:
+        """Build everything; returns when every switch forwards by its flows and every service listens.
+
+        Raises EnvironmentError_, LabError or SwitchError; call `down` then.
+        """
+        self._write_sources()
+        for worker in self.workers:  # they load while the rest is built
+            worker.start()
+        self._build_namespaces(progress)
+        progress("connecting adapters")
+        namespaces.each(self._add_bridges, self.plan.instances)
+        self._start_services(timeout)
+        if self.controller:
+            progress("installing flows")
+            self._await_controller(timeout)
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._watcher.start()
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes that are started again when they end."""
+        return [self.controller, self.services] if self.controller else [self.services]
+
+    def _write_sources(self) -> None:
+        self.rundir.mkdir(parents=True, exist_ok=True)
+        if self.sources is not None:
+            (self.rundir / "site.json").write_text(json.dumps(dict(self.sources)), encoding="utf-8")
+        names = self.rundir / "names"
+        lines = ["127.0.0.1 localhost", "::1 localhost"]
+        for guest in self.site.guests:
+            if _HOST_NAME.fullmatch(guest.name):
+                lines += [f"{address.ip} {guest.name}" for address in guest.addresses]
+        names.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        target = Path("/etc/hosts")
+        if target.is_file():
+            namespaces.bind(names, target)
+
+    def _build_namespaces(self, progress: Callable[[str], None]) -> None:
+        progress(f"starting {len(self.plan.instances)} switches and {len(self.plan.guests)} guests")
+        namespaces.each(
+            lambda plan: namespaces.build_switch_namespace(plan.namespace, plan.cables), self.plan.instances
+        )
+        outcome: list[BaseException] = []
+
+        def build() -> None:
+            try:
+                namespaces.each(lambda uplink: namespaces.join(*uplink), self.plan.uplinks)
+                namespaces.each(namespaces.build_guest, self.plan.guests)
+                namespaces.each(self._bring_up, self.plan.instances)
+            except BaseException as error:  # raised below, in the caller's thread
+                outcome.append(error)
+
+        guests = threading.Thread(target=build, name="guests")
+        guests.start()
+        try:
+            start_all(self._instances.values())
+        finally:
+            guests.join()
+        if outcome:
+            raise outcome[0]
+
+    @staticmethod
+    def _bring_up(plan: InstancePlan) -> None:
+        names = [port.name for bridge in plan.bridges for port in bridge.ports]
+        namespaces.bring_up(plan.namespace, names)
+
+    def _add_bridges(self, plan: InstancePlan) -> None:
+        instance = self._instances[plan.namespace]
+        (instance.rundir / OPENFLOW_SOCKET).symlink_to(self.rundir / OPENFLOW_SOCKET)
+        try:
+            instance.add_bridges(plan.bridges)
+            for bridge, lines in plan.flows:
+                instance.bundle(bridge, lines)
+            if self.switching == "normal" and plan in self.plan.hosts:
+                for spec in plan.bridges:
+                    if spec.name not in dict(plan.flows):
+                        instance.bundle(spec.name, _NORMAL)
+        except SwitchError as error:
+            raise SwitchError(f"{plan.name}: {error.message}", hint=error.hint) from None
+
+    def _start_services(self, timeout: float) -> None:
+        reply = self.services.serve(timeout)
+        if reply.failed:
+            first = reply.failed[0]
+            raise LabError(
+                f"{len(reply.failed)} services cannot be started, the first is "
+                f"{first.protocol}/{first.port} of {first.guest}: {first.reason}",
+                hint="If it says that too many files are open, raise the limit: ulimit -n 100000",
+            )
+
+    def _await_controller(self, timeout: float) -> None:
+        socket = self.rundir / "controller.sock"
+        waited = 0.0
+        while not socket.exists():
+            process = self.controller.process if self.controller else None
+            if process and process.poll() is not None:
+                raise LabError("the controller ended at once", hint="The lab's log says why.")
+            if waited > timeout:
+                raise LabError(f"the controller is not up after {timeout:g} s")
+            self._ending.wait(0.01)
+            waited += 0.01
+        self.ask_controller("wait_ready", timeout=timeout)
+
+    # -- running -------------------------------------------------------------------------------
+
+    def ask_controller(self, op: str, *, timeout: float = 60.0, **args: Any) -> Any:
+        """A request to the controller. Raises what it answers, LabError if it does not run."""
+        if not self.controller:
+            raise LabError("this lab has no controller: its switches are ordinary learning switches")
+        return ask_path(self.rundir / "controller.sock", op, args, timeout=timeout)
+
+    @property
+    def site(self) -> Site:
+        """The site in force. Read again, when next asked for, after `policies_changed`."""
+        self._refresh()
+        return self._site
+
+    @property
+    def sources(self) -> Mapping[str, Any] | None:
+        """The site's files as `load_sources` takes them."""
+        self._refresh()
+        return self._sources
+
+    def policies_changed(self) -> None:
+        """The controller has put other policies in force and keeps them in its file."""
+        self._stale.set()
+
+    def _refresh(self) -> None:
+        with self._reading:
+            if self._stale.is_set():
+                self._stale.clear()
+                self._sources = json.loads((self.rundir / "site.json").read_text(encoding="utf-8"))
+                self._site = load_sources(self._sources or {})
+
+    def _watch(self) -> None:
+        """Start workers again when they end; report the end of an Open vSwitch. Runs in a thread."""
+        for plan in self.plan.instances:
+            for program, process in self._instances[plan.namespace].processes.items():
+                self._watch_pid(process.pid, f"{program} of {plan.name}")
+        for worker in self.workers:
+            if worker.process:
+                self._watch_pid(worker.process.pid, worker)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in self._selector.select():
+                if self._ending.is_set():
+                    return
+                self._selector.unregister(key.fileobj)
+                os.close(key.fd)
+                if isinstance(key.data, Worker):
+                    threading.Thread(target=self._restart, args=(key.data,), daemon=True).start()
+                else:
+                    self._failed(f"{key.data} has ended: without it the lab cannot go on")
+
+    def _watch_pid(self, pid: int, data: object) -> None:
+        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, data)
+
+    def _restart(self, worker: Worker) -> None:
+        pause = worker.ended()
+        print(f"{worker.name} has ended; starting it again in {pause:g} s", file=sys.stderr)
+        if self._ending.wait(pause):
+            return
+        worker.start()
+        if isinstance(worker, ServiceServer):
+            try:
+                worker.serve(60.0)
+            except LabError as error:  # it is down again: the next round starts another
+                print(error, file=sys.stderr)
+        if worker.process:
+            self._watch_pid(worker.process.pid, worker)
+
+    # -- going down ----------------------------------------------------------------------------
+
+    def down(self) -> None:
+        """End all processes the lab started and let its namespaces go. Harmless if it is down."""
+        self._ending.set()
+        os.write(self._wake_write, b".")
+        if self._watcher:
+            self._watcher.join()
+            self._watcher = None
+        for worker in self.workers:
+            worker.stop()
+        stop_all(self._instances.values())
+        namespaces.remove([plan.namespace for plan in self.plan.guests])
+        namespaces.remove([plan.namespace for plan in self.plan.instances])

@@ -1,0 +1,186 @@
+"""Making network namespaces and what is in them. For use inside a lab's private world only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from vswitch.errors import EnvironmentError_, LabError
+from vswitch.lab.netlink import Netlink, address, link_up, route, veth
+from vswitch.lab.netns import in_netns
+from vswitch.lab.plan import GuestPlan
+
+__all__ = [
+    "FOLDER",
+    "bind",
+    "bring_up",
+    "build_guest",
+    "build_switch_namespace",
+    "each",
+    "join",
+    "path_of",
+    "remove",
+]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+#: Where namespaces are kept, as `ip netns` expects them.
+FOLDER = Path("/run/netns")
+
+_CLONE_NEWNET = 0x40000000
+_MS_BIND = 0x1000
+_MNT_DETACH = 0x2
+_WORKERS = 4  # the kernel serialises most of the work; this hides Python's share of it
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYSCTL = Path("/proc/sys/net")
+
+# Guests come up in silence: thousands of frames that nobody asked for would flood every switch.
+_GUEST_SETTINGS = {
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv6/conf/default/router_solicitations": "0",
+    "ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+}
+_ROUTER_SETTINGS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+# The switch's ends of the cables are no IP interfaces.
+_SWITCH_SETTINGS = {"ipv6/conf/default/disable_ipv6": "1"}
+
+
+def path_of(namespace: str) -> str:
+    """The path of a namespace of the lab."""
+    return str(FOLDER / namespace)
+
+
+def each(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Do `work` for every item, several at a time; the results in order. Raises the first error."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def build_switch_namespace(name: str, cables: Iterable[tuple[str, str]]) -> None:
+    """A namespace for an Open vSwitch instance, with `cables` of which both ends are in it."""
+
+    def fill() -> None:
+        _write(_SWITCH_SETTINGS)
+        with Netlink() as netlink:
+            netlink.send([link_up("lo"), *(veth(one, other) for one, other in cables)])
+
+    _new_namespace(name, fill)
+
+
+def bring_up(namespace: str, names: Iterable[str]) -> None:
+    """Bring interfaces of a namespace up."""
+
+    def work() -> None:
+        with Netlink() as netlink:
+            netlink.send(link_up(name) for name in names)
+
+    in_netns(path_of(namespace), work)
+
+
+def join(namespace: str, name: str, other_namespace: str, other_name: str) -> None:
+    """Lay a cable between two namespaces of switches."""
+    with _descriptor(other_namespace) as other:
+
+        def lay() -> None:
+            with Netlink() as netlink:
+                netlink.send([veth(name, other_name, peer_netns=other)])
+
+        in_netns(path_of(namespace), lay)
+
+
+def build_guest(plan: GuestPlan) -> None:
+    """A guest's namespace: interfaces cabled to their switches, addresses, routes, settings."""
+
+    def fill() -> None:
+        _write(_GUEST_SETTINGS)
+        with Netlink() as netlink:
+            netlink.send([link_up("lo")])
+            for cable in plan.cables:
+                with _descriptor(cable.far) as far:
+                    netlink.send([veth(cable.interface, cable.far_name, mac=cable.mac, peer_netns=far)])
+            messages = [address(cable.interface, value) for cable in plan.cables for value in cable.addresses]
+            messages += [route(destination, hop) for destination, hop in plan.routes]
+            netlink.send(messages)
+        if plan.guest.forwarding:
+            _write(_ROUTER_SETTINGS)
+
+    try:
+        _new_namespace(plan.namespace, fill)
+    except LabError as error:
+        raise LabError(f"guest {plan.guest.name}: {error.message}", hint=error.hint) from None
+
+
+def remove(namespaces: Iterable[str]) -> None:
+    """Let go of namespaces; each ends with the last process in it."""
+    for name in namespaces:
+        path = FOLDER / name
+        if path.exists():
+            _libc.umount2(os.fsencode(path), _MNT_DETACH)
+            path.unlink(missing_ok=True)
+
+
+def bind(source: Path, target: Path) -> bool:
+    """Show the file `source` in the place of the file `target`, in this mount namespace only."""
+    return bool(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None) == 0)
+
+
+def _write(settings: dict[str, str]) -> None:
+    """Set sysctls of the namespace the calling thread is in; those a kernel lacks are passed over."""
+    for name, value in settings.items():
+        try:
+            (_SYSCTL / name).write_text(value)
+        except FileNotFoundError:
+            continue
+
+
+@contextmanager
+def _descriptor(namespace: str) -> Iterator[int]:
+    descriptor = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _new_namespace(name: str, fill: Callable[[], None]) -> None:
+    """Make the namespace `name` and run `fill` in it; the calling thread stays where it is."""
+    outcome: Future[None] = Future()
+
+    def make() -> None:
+        try:
+            if _libc.unshare(_CLONE_NEWNET):
+                raise _no_namespace(name, ctypes.get_errno())
+            target = FOLDER / name
+            target.touch()
+            source = f"/proc/self/task/{threading.get_native_id()}/ns/net".encode()
+            if _libc.mount(source, os.fsencode(target), None, _MS_BIND, None):
+                raise _no_namespace(name, ctypes.get_errno())
+            fill()
+            outcome.set_result(None)
+        except BaseException as error:  # the caller's to handle, whatever it is
+            outcome.set_exception(error)
+
+    threading.Thread(target=make, name=f"new {name}", daemon=True).start()
+    outcome.result()
+
+
+def _no_namespace(name: str, code: int) -> EnvironmentError_:
+    return EnvironmentError_(
+        f"cannot make network namespace {name}: {os.strerror(code)}",
+        hint="Raise the limit: sudo sysctl user.max_net_namespaces=10000; free memory if it is short.",
+    )

@@ -1,0 +1,176 @@
+"""What a running lab can be asked: operation name to function, called with the lab and JSON arguments.
+
+Results are JSON data, or `WithDescriptors`. Raise VswitchErrors; they reach whoever asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from vswitch.errors import LabError
+from vswitch.lab.lab import Lab
+from vswitch.model.site import Switch
+from vswitch.openvswitch import SwitchClient
+from vswitch.wire import WithDescriptors
+
+__all__ = ["OPERATIONS", "operation", "switches"]
+
+Operation = Callable[..., Any]
+F = TypeVar("F", bound=Operation)
+
+OPERATIONS: dict[str, Operation] = {}
+
+_LOG_FILE = 2  # the supervisor's standard error
+
+
+def operation(function: F) -> F:
+    """Offer `function` under its own name."""
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+def switches(lab: Lab, switch: str | None) -> list[tuple[Switch, SwitchClient]]:
+    """The switches to look at: one by its id `host/name`, or all."""
+    if switch is not None and switch not in lab.site.switch:
+        raise LabError(
+            f"there is no switch {switch!r} in this lab",
+            hint="The lab's switches: " + ", ".join(lab.site.switch),
+        )
+    chosen = list(lab.site.switch.values()) if switch is None else [lab.site.switch[switch]]
+    return [(each, lab.instance(each.host)) for each in chosen]
+
+
+@operation
+def ping(lab: Lab) -> str:
+    """Whether the lab answers: "pong"."""
+    del lab
+    return "pong"
+
+
+@operation
+def status(lab: Lab) -> dict[str, Any]:
+    """What runs: names, numbers, and process ids in the lab's own numbering."""
+    site = lab.site
+    return {
+        "site": site.name,
+        "files": list(site.files),
+        "hosts": len(site.hosts),
+        "switches": len(site.switch),
+        "guests": len(site.guests),
+        "adapters": len(site.adapters),
+        "switching": lab.switching,
+        "restarts": {worker.name: worker.restarts for worker in lab.workers},
+        "processes": lab.processes(),
+    }
+
+
+@operation
+def guests(lab: Lab) -> list[dict[str, Any]]:
+    """The guests, in the site's order: name, kind, host, addresses, services, network namespace."""
+    return [
+        {
+            "name": guest.name,
+            "kind": str(guest.kind),
+            "host": guest.host,
+            "addresses": [str(address) for address in guest.addresses],
+            "services": [
+                {"protocol": service.protocol, "port": service.port, "name": service.name}
+                for service in guest.services
+            ],
+            "netns": lab.guest_netns(guest.name),
+        }
+        for guest in lab.site.guests
+    ]
+
+
+@operation
+def sources(lab: Lab) -> dict[str, Any]:
+    """The files in force: layout path, texts by path, policies."""
+    return dict(lab.sources or {})
+
+
+@operation
+def namespaces(lab: Lab, guest: str) -> WithDescriptors:
+    """Descriptors of the namespaces a command in `guest` runs in; the result is their kinds, in order."""
+    paths = {"mnt": "/proc/self/ns/mnt", "pid": "/proc/self/ns/pid", "net": lab.guest_netns(guest)}
+    paths = {"user": "/proc/self/ns/user", **paths}
+    opened: list[int] = []
+    try:
+        for path in paths.values():
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise LabError(f"cannot enter guest {guest}: {error.strerror}") from None
+    return WithDescriptors(list(paths), tuple(opened))
+
+
+@operation
+def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Switch id to its flows with counters."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each, client in switches(lab, switch):
+        client.wait_revalidated()
+        found[each.id] = [asdict(flow) for flow in client.dump_flows(each.bridge, table)]
+    return found
+
+
+@operation
+def counters(lab: Lab, switch: str | None = None) -> dict[str, dict[str, list[int]]]:
+    """Switch id to {cookie in hexadecimal: [packets, bytes]}, flows of one cookie summed."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for each, client in switches(lab, switch):
+        client.wait_revalidated()
+        sums = client.counters(each.bridge)
+        found[each.id] = {f"{cookie:#x}": list(pair) for cookie, pair in sums.items()}
+    return found
+
+
+@operation
+def trace(lab: Lab, switch: str, flow: str, ct_next: list[str] | None = None) -> dict[str, Any]:
+    """Follow a frame, written as an ovs-ofctl flow, through one switch."""
+    ((each, client),) = switches(lab, switch)
+    return asdict(client.trace(each.bridge, flow, ct_next or ()))
+
+
+@operation
+def connections(
+    lab: Lab, host: str | None = None, zone: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Host to the connections its switches track."""
+    hosts = [each.name for each in lab.site.hosts] if host is None else [host]
+    return {name: [asdict(entry) for entry in lab.instance(name).connections(zone)] for name in hosts}
+
+
+@operation
+def ports(lab: Lab, host: str) -> dict[str, dict[str, int]]:
+    """Interface of a host's Open vSwitch to its counters."""
+    return lab.instance(host).ports()
+
+
+@operation
+def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
+    """Put policies in force; the controller's report."""
+    report = lab.ask_controller("apply", policies=policies, texts=texts)
+    lab.policies_changed()
+    return report
+
+
+@operation
+def controller_status(lab: Lab) -> Any:
+    """The controller's own status."""
+    return lab.ask_controller("status")
+
+
+@operation
+def log(lab: Lab) -> str:
+    """What the lab's processes have written so far."""
+    del lab
+    size = os.fstat(_LOG_FILE).st_size
+    try:
+        return os.pread(_LOG_FILE, size, 0).decode(errors="replace")
+    except OSError:
+        return "the log is not kept by the lab\n"

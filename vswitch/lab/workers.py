@@ -1,0 +1,121 @@
+"""The lab's own Python processes: the controller, and the one that serves the guests' services."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+
+from vswitch.errors import LabError
+from vswitch.lab import services
+from vswitch.lab.namespaces import path_of
+from vswitch.lab.plan import GuestPlan
+from vswitch.lab.services import Reply, plan_line
+from vswitch.model.types import TCP
+
+__all__ = ["Controller", "ServiceServer", "Worker"]
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_STEADY = 10.0  # seconds after which a process counts as having worked
+
+
+class Worker:
+    """A process the lab starts again whenever it ends. `name` is for messages."""
+
+    name = "worker"
+    argv: Sequence[str] = ()
+    piped = False
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.restarts = 0
+        self._started = 0.0
+        self._pause = _SHORTEST_PAUSE
+
+    def start(self) -> None:
+        """Start the process."""
+        pipe = subprocess.PIPE if self.piped else subprocess.DEVNULL
+        self._started = monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *self.argv],
+            stdin=pipe,
+            stdout=pipe,
+            start_new_session=True,
+        )
+
+    def ended(self) -> float:
+        """The process has ended: seconds to wait before it is started again."""
+        if self.process:
+            self.process.wait()
+            self._close_pipes(self.process)
+        lived = monotonic() - self._started
+        self._pause = _SHORTEST_PAUSE if lived > _STEADY else min(self._pause * 2, _LONGEST_PAUSE)
+        self.restarts += 1
+        return self._pause
+
+    def stop(self) -> None:
+        """End the process and wait for its end."""
+        if self.process:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+            self._close_pipes(self.process)
+
+    @staticmethod
+    def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+class Controller(Worker):
+    """The OpenFlow controller of the lab whose run folder is `rundir`."""
+
+    name = "controller"
+
+    def __init__(self, rundir: Path) -> None:
+        super().__init__()
+        self.argv = ("controllers", "--rundir", str(rundir))
+
+
+class ServiceServer(Worker):
+    """What listens in the guests."""
+
+    name = "services"
+    argv = (services.__name__,)
+    piped = True
+
+    def __init__(self, guests: Sequence[GuestPlan]) -> None:
+        super().__init__()
+        self._plan = plan_line(
+            services.Service(
+                guest=plan.guest.name,
+                netns=path_of(plan.namespace),
+                protocol="tcp" if service.protocol == TCP else "udp",
+                port=service.port,
+                name=service.name,
+            )
+            for plan in guests
+            for service in plan.guest.services
+        )
+
+    def serve(self, timeout: float) -> Reply:
+        """Open all services; returns when they listen. Raises LabError if that takes over `timeout` s."""
+        process = self.process
+        if not process or not process.stdin or not process.stdout:
+            raise LabError("the process that serves the guests' services does not run")
+        try:
+            process.stdin.write(self._plan)
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], timeout)
+            if not ready:
+                raise LabError(f"the guests' services are not up after {timeout:g} s")
+            return Reply.parse(process.stdout.readline())
+        except OSError as error:
+            raise LabError(
+                f"the guests' services cannot be started: {os.strerror(error.errno or 0)}"
+            ) from None

@@ -1,0 +1,105 @@
+"""Pydantic's findings as mistakes with file, line and column."""
+
+from __future__ import annotations
+
+import types
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from vswitch.errors import Origin
+from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
+from vswitch.model.yamltext import Node
+
+__all__ = ["report_invalid"]
+
+
+def report_invalid(
+    error: ValidationError, model: type[BaseModel], root: Node, file: str, report: Report, *, what: str
+) -> None:
+    """Put each mistake pydantic found in `root` (read as `model`) into `report`.
+
+    `what` names the whole value in messages, such as "a policy".
+    """
+    for detail in error.errors(include_url=False):
+        path: tuple[int | str, ...] = tuple(detail["loc"])
+        on_key = bool(path) and path[-1] == "[key]"
+        if on_key:
+            path = path[:-1]
+        message, hint, inner = _explain(detail, model, path, what)
+        whole = (*path, *inner)
+        unknown = detail["type"] == "extra_forbidden" or message.startswith("unknown ")
+        node = root.find_key(whole) if on_key or unknown else root.find(whole)
+        report.add(Origin(file, node.line, node.column), message, hint)
+
+
+def _explain(
+    detail: ErrorDetails, model: type[BaseModel], path: tuple[int | str, ...], what: str
+) -> tuple[str, str, tuple[object, ...]]:
+    """Message, hint and path inside the value for one of pydantic's errors."""
+    kind = detail["type"]
+    name = next((step for step in reversed(path) if isinstance(step, str)), what)
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return cause.message, cause.hint, cause.path
+    match kind:
+        case "extra_forbidden":
+            holder = _model_at(model, path[:-1])
+            allowed = _keys(holder) if holder else []
+            guess = did_you_mean(str(path[-1]), allowed)
+            hint = f"{guess} " if guess else ""
+            return f"unknown key {shorten(path[-1])}", f"{hint}allowed here: {listing(allowed, 30)}", ()
+        case "missing":
+            return f"the key {name!r} is missing here", "", ()
+        case "model_type" | "model_attributes_type" | "dict_type":
+            holder = _model_at(model, path)
+            keys = f" with the keys {listing(_keys(holder), 30)}" if holder else ""
+            return f"{name} must be a mapping{keys}, found {_found(detail['input'])}", "", ()
+        case "list_type" | "tuple_type":
+            return f"{name} must be a list, found {_found(detail['input'])}", "start each item with '- '", ()
+        case _:
+            return f"{name}: {detail['msg']}, found {_found(detail['input'])}", "", ()
+
+
+def _found(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return shorten(value)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that reads the value at `path` below `model`, if a model does."""
+    current: Any = model
+    for step in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            fields = {field.alias or name: field for name, field in current.model_fields.items()}
+            field = fields.get(str(step))
+            current = field.annotation if field else None
+        else:
+            arguments = [item for item in get_args(current) if item is not Ellipsis]
+            current = arguments[-1] if arguments else None
+        current = _bare(current)
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without `Annotated` and `| None`."""
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation = get_args(annotation)[0]
+        elif origin in (Union, types.UnionType):
+            annotation = next(item for item in get_args(annotation) if item is not type(None))
+        else:
+            return annotation

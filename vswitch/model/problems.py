@@ -1,0 +1,55 @@
+"""Mistakes in users' files: what a reader raises, how they are collected, the nearest match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from vswitch.errors import InputError, Origin
+
+__all__ = ["FieldError", "Report", "did_you_mean", "listing", "shorten"]
+
+
+def shorten(text: object, limit: int = 60) -> str:
+    """A value as messages quote it: on one line, printable, not endless."""
+    shown = repr(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[0]}"
+
+
+class FieldError(ValueError):
+    """A value that cannot be read: what is wrong, a hint, and where inside the value (`path`)."""
+
+    def __init__(self, message: str, hint: str = "", path: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.path = path
+
+    def under(self, *path: object) -> FieldError:
+        """The same mistake, seen from the value around it."""
+        return FieldError(self.message, self.hint, (*path, *self.path))
+
+
+class Report(list[InputError]):
+    """Mistakes found so far."""
+
+    def add(self, where: Origin, message: str, hint: str = "") -> None:
+        """Take one more mistake."""
+        self.append(InputError(message, where=where, hint=hint))
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near."""
+    by_lower = {
+        candidate.lower(): candidate for candidate in candidates if abs(len(candidate) - len(word)) <= 4
+    }
+    found = get_close_matches(word.lower()[:100], by_lower, n=1, cutoff=0.6)
+    return f"did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def listing(words: Iterable[object], limit: int = 12) -> str:
+    """Words joined by commas for a message, the first ones if there are many."""
+    shown = [str(word) for word in words]
+    if len(shown) > limit:
+        return ", ".join(shown[:limit]) + f", ... ({len(shown)} in all)"
+    return ", ".join(shown) or "none"

@@ -1,0 +1,105 @@
+"""Service names and port numbers: the whole IANA registry, both ways, and its three ranges.
+
+The registry is the file `services.csv` beside this module; its header names where it comes from.
+Names are found without regard to case. `ALIASES` adds the words administrators type for services
+that the registry knows under another name.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from vswitch.model.types import TCP, UDP
+
+__all__ = ["ALIASES", "DCCP", "SCTP", "common_names", "lookup", "name_of", "names", "port_range"]
+
+SCTP, DCCP = 132, 33
+
+_PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "dccp": DCCP}
+_BOTH = (TCP, UDP)
+
+#: Common words for registered services: name -> (port, protocols). They win over the registry, which
+#: matters for one of them: IANA's own `winrm` is 47001, a listener for local use, while everybody
+#: who writes `winrm` means the remoting port, registered as `wsman`.
+ALIASES: dict[str, tuple[int, tuple[int, ...]]] = {
+    "dns": (53, _BOTH),
+    "dhcp": (67, (UDP,)),
+    "dhcp-client": (68, (UDP,)),
+    "dhcpv6": (547, (UDP,)),
+    "dhcpv6-client": (546, (UDP,)),
+    "kerberos-password": (464, _BOTH),
+    "rpc": (135, (TCP,)),
+    "global-catalog": (3268, (TCP,)),
+    "smb": (445, (TCP,)),
+    "cifs": (445, (TCP,)),
+    "rdp": (3389, _BOTH),
+    "winrm": (5985, (TCP,)),
+    "winrms": (5986, (TCP,)),
+    "sql": (1433, (TCP,)),
+    "mssql": (1433, (TCP,)),
+    "mssql-browser": (1434, (UDP,)),
+    "oracle": (1521, (TCP,)),
+    "postgres": (5432, (TCP,)),
+    "vmconnect": (2179, (TCP,)),
+    "live-migration": (6600, (TCP,)),
+}
+
+
+def lookup(name: str, protocol: int) -> int | None:
+    """The port of a service name for an IP protocol number, or None if it has none there.
+
+    Of a name registered for several ports the lowest is meant.
+    """
+    key = name.lower()
+    alias = ALIASES.get(key)
+    if alias is not None:
+        port, protocols = alias
+        return port if protocol in protocols else None
+    return _registry()[0].get((key, protocol))
+
+
+def name_of(port: int, protocol: int) -> str:
+    """The main registered name of a port for an IP protocol number, "" if it has none."""
+    return _registry()[1].get((port, protocol), "")
+
+
+def port_range(port: int) -> str:
+    """Which of the registry's three ranges a port number is in: System, User or Dynamic/Private.
+
+    Raises ValueError for what is no port number.
+    """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{port} is not a port number")
+    if port < 1024:
+        return "System"
+    return "User" if port < 49152 else "Dynamic/Private"
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """All names `lookup` knows for some protocol, sorted, for nearest-match hints."""
+    return tuple(sorted({name for name, _ in _registry()[0]} | set(ALIASES)))
+
+
+@cache
+def common_names() -> tuple[str, ...]:
+    """The names of System ports and the aliases: what a mistyped name most likely means."""
+    return tuple(sorted({name for (name, _), port in _registry()[0].items() if port < 1024} | set(ALIASES)))
+
+
+@cache
+def _registry() -> tuple[dict[tuple[str, int], int], dict[tuple[int, int], str]]:
+    ports: dict[tuple[str, int], int] = {}
+    main: dict[tuple[int, int], str] = {}
+    text = files("vswitch.model").joinpath("services.csv").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        number, protocols, name = line.split(",")
+        port = int(number)
+        for word in protocols.split("/"):
+            protocol = _PROTOCOLS[word]
+            ports.setdefault((name.lower(), protocol), port)
+            main.setdefault((port, protocol), name)
+    return ports, main

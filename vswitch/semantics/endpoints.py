@@ -1,0 +1,160 @@
+"""The ends of a conversation as hosts see them: interfaces, addresses and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_address
+
+from vswitch.errors import InputError
+from vswitch.model.site import Adapter, Guest, PhysicalPort, Site
+from vswitch.model.types import Interface
+from vswitch.semantics.frame import Address
+
+__all__ = ["Endpoint", "Nic", "Route", "choose_addresses", "endpoint", "nics_of", "owners", "route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One IP interface of a guest; `vlan` is the tag of a sub-interface, else 0."""
+
+    guest: str
+    interface: str
+    mac: str
+    vlan: int
+    addresses: tuple[Interface, ...]
+    end: Adapter | PhysicalPort
+
+    def owns(self, address: Address) -> bool:
+        """Whether this interface has the address."""
+        return any(own.ip == address for own in self.addresses)
+
+    def connected(self, address: Address) -> Interface | None:
+        """The interface's own address in the longest of its subnets that holds `address`."""
+        found = [own for own in self.addresses if own.version == address.version and address in own.network]
+        return max(found, key=lambda own: own.network.prefixlen, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a user named: a guest, and perhaps one adapter or address of it."""
+
+    guest: Guest
+    nics: tuple[Nic, ...]
+    address: Address | None = None
+
+    def addresses(self, version: int) -> Iterator[tuple[Nic, Interface]]:
+        """The addresses that may be used, in the order written."""
+        for nic in self.nics:
+            for own in nic.addresses:
+                if own.version == version and self.address in (None, own.ip):
+                    yield nic, own
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of one hop: out of `nic`, as `source`, to the neighbour `next_hop`."""
+
+    nic: Nic
+    source: Address
+    next_hop: Address
+
+
+def nics_of(guest: Guest) -> tuple[Nic, ...]:
+    """All IP interfaces of a guest, sub-interfaces of a trunk included, in the order written."""
+    found: list[Nic] = []
+    for adapter in guest.adapters:
+        found.append(Nic(guest.name, adapter.interface, adapter.mac, 0, adapter.addresses, adapter))
+        for vlan, addresses in adapter.tagged_addresses:
+            name = f"{adapter.interface}.{vlan}"
+            found.append(Nic(guest.name, name, adapter.mac, vlan, addresses, adapter))
+    for port in guest.ports:
+        found.append(Nic(guest.name, port.interface, port.mac, 0, port.addresses, port))
+    return tuple(found)
+
+
+def owners(site: Site, address: Address) -> list[Nic]:
+    """Every interface of the site that has this address."""
+    return [nic for guest in site.guests for nic in nics_of(guest) if nic.owns(address)]
+
+
+def endpoint(site: Site, text: str) -> Endpoint:
+    """The end a user named: `web01`, `web01/Network Adapter`, `web01/eth0` or `web01/10.0.0.1`.
+
+    Raises InputError when there is no such guest, adapter or address.
+    """
+    name, _, rest = text.partition("/")
+    guest = site.guest.get(text) or site.guest.get(name)
+    if guest is None:
+        near = get_close_matches(name, site.guest, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.guest)}"
+        raise InputError(f"there is no machine {name!r} in {site.name}", hint=hint)
+    nics = nics_of(guest)
+    if not rest or guest.name == text:
+        return Endpoint(guest, nics)
+    try:
+        wanted = ip_address(rest)
+    except ValueError:
+        chosen = tuple(n for n in nics if rest in (n.interface, getattr(n.end, "name", n.interface)))
+        if chosen:
+            return Endpoint(guest, chosen)
+        names = dict.fromkeys(str(getattr(nic.end, "name", nic.interface)) for nic in nics)
+        raise InputError(
+            f"{guest.name} has no adapter {rest!r}", hint=f"it has: {', '.join(names)}"
+        ) from None
+    chosen = tuple(nic for nic in nics if nic.owns(wanted))
+    if not chosen:
+        own = ", ".join(str(each.ip) for each in guest.addresses) or "none"
+        raise InputError(f"{guest.name} does not have the address {wanted}", hint=f"it has: {own}")
+    return Endpoint(guest, chosen, wanted)
+
+
+def choose_addresses(
+    source: Endpoint, destination: Endpoint, version: int | None
+) -> tuple[Nic, Address, Address] | None:
+    """The source interface and the two addresses, or None when the ends share no IP version.
+
+    A pair in one subnet comes first, IPv4 before IPv6; else the destination's first address, and
+    the source's address on the interface its route leaves by.
+    """
+    versions = (version,) if version else (4, 6)
+    for each in versions:
+        for nic, own in source.addresses(each):
+            for _, other in destination.addresses(each):
+                if other.ip in own.network and own.ip in other.network:
+                    return nic, own.ip, other.ip
+    for each in versions:
+        for _, other in destination.addresses(each):
+            usable = list(source.addresses(each))
+            way = route(source.guest, other.ip, source.nics)
+            for nic, own in usable:
+                if way is not None and nic == way.nic:
+                    return nic, own.ip, other.ip
+            for nic, own in usable:
+                return nic, own.ip, other.ip
+    return None
+
+
+def route(guest: Guest, destination: Address, preferred: tuple[Nic, ...] = ()) -> Route | None:
+    """How a guest's IP stack sends to `destination`: the longest prefix among its subnets, its
+    `routes` and its gateways; of equal ones a subnet first, then the preferred interfaces.
+    """
+    nics = nics_of(guest)
+    candidates: list[tuple[tuple[int, int, bool], Route]] = []
+    for nic in nics:
+        own = nic.connected(destination)
+        if own is not None:
+            rank = (-own.network.prefixlen, 0, nic not in preferred)
+            candidates.append((rank, Route(nic, own.ip, destination)))
+    hops = [(network, hop) for network, hop in guest.routes if destination in network]
+    written = [(network.prefixlen, hop) for network, hop in hops] + [(0, hop) for hop in guest.gateways]
+    for length, hop in written:
+        next_hop = ip_address(hop)
+        if next_hop.version != destination.version:
+            continue
+        for nic in nics:
+            own = nic.connected(next_hop)
+            if own is not None:
+                candidates.append(((-length, 1, nic not in preferred), Route(nic, own.ip, next_hop)))
+    return min(candidates, key=lambda candidate: candidate[0], default=(None, None))[1]

@@ -1,0 +1,306 @@
+"""One IP packet from guest to guest: routing, neighbour resolution, and each hop's frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from vswitch.model.site import Adapter, Site
+from vswitch.model.types import Direction
+from vswitch.semantics.endpoints import Nic, nics_of, owners, route
+from vswitch.semantics.frame import Address, Frame, arp_request, neighbour_solicitation
+from vswitch.semantics.network import (
+    NetworkPassage,
+    Passage,
+    SiteResult,
+    SiteState,
+    SwitchPassage,
+    send,
+)
+from vswitch.semantics.verdict import Drop, DropReason, Stage
+
+__all__ = ["Decision", "Failure", "FailureKind", "Hop", "Leg", "LegKind", "Traveller"]
+
+HOP_LIMIT = 64
+
+
+class LegKind(StrEnum):
+    """What a frame is for. Neighbour resolution belongs to a request or a reply."""
+
+    NEIGHBOUR = "neighbour resolution"
+    REQUEST = "request"
+    REPLY = "reply"
+
+
+class FailureKind(StrEnum):
+    """Why a packet did not arrive."""
+
+    NO_COMMON_VERSION = "no address of the same IP version"
+    NO_ROUTE = "no route"
+    NO_OWNER = "nobody has the address"
+    NOT_DELIVERED = "a frame did not arrive"
+    WRONG_MACHINE = "another machine has the address"
+    NOT_FORWARDING = "not a router"
+    HOP_LIMIT = "hop limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One frame of a leg, from `source` to `target` (None: it was for anybody)."""
+
+    kind: LegKind
+    source: Nic
+    target: Nic | None
+    result: SiteResult
+    arrived: bool
+
+    @property
+    def frame(self) -> Frame:
+        """The frame as its sender put it on the wire."""
+        return self.result.frame
+
+    @property
+    def assumptions(self) -> frozenset[str]:
+        """The open questions on which this hop hangs: at its two ends, not at bystanders' ports."""
+        found: frozenset[str] = frozenset()
+        for passage in self.result.passages:
+            if not isinstance(passage, SwitchPassage):
+                continue
+            at_end = self.target is not None and _at_end(passage, self.target)
+            if at_end or passage is self.result.passages[0]:
+                found |= passage.result.flags.get(passage.ingress, frozenset())
+            if at_end and self.target is not None and isinstance(self.target.end, Adapter):
+                found |= passage.result.flags.get(self.target.end.number, frozenset())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The drop that decided: `hop` counts the frames of its leg from 0.
+
+    `leg` is "neighbour resolution", "request" or "reply"; `place` is `host/switch` or a physical
+    network; `adapter` is the one at which the frame ended, if it was one.
+    """
+
+    leg: LegKind
+    hop: int
+    place: str
+    drop: Drop
+    adapter: Adapter | None = None
+
+    @property
+    def direction(self) -> Direction | None:
+        """Outbound or Inbound, from the adapter's guest's viewpoint."""
+        return self.drop.direction
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a leg ended early. `guest` is the one that got stuck, `address` what it could not reach.
+
+    For a frame that did not arrive, `source` and `target` are its two ends.
+    """
+
+    kind: FailureKind
+    guest: str
+    address: Address | None = None
+    source: Nic | None = None
+    target: Nic | None = None
+    frame: Frame | None = None
+    result: SiteResult | None = None
+    decision: Decision | None = None
+
+    @property
+    def resolving(self) -> bool:
+        """Whether it was ARP or neighbour discovery that failed, not the packet itself."""
+        return self.frame is not None and (not self.frame.is_ip or self.frame.is_neighbour_discovery)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One packet's way: `name` is what travels ("SYN", "SYN-ACK", "echo", ...).
+
+    `kind` is request or reply; `hops` are all its frames, neighbour resolution included.
+    """
+
+    name: str
+    kind: LegKind
+    hops: tuple[Hop, ...]
+    failure: Failure | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the packet reached the owner of its destination address."""
+        return self.failure is None
+
+    @property
+    def packets(self) -> tuple[Hop, ...]:
+        """The hops that carried the packet itself."""
+        return tuple(hop for hop in self.hops if hop.kind is not LegKind.NEIGHBOUR)
+
+
+class _Stuck(Exception):
+    """Ends a leg; never leaves this module."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.kind)
+        self.failure = failure
+
+
+class Traveller:
+    """Carries packets one after the other; remembers switches' state and resolved neighbours."""
+
+    def __init__(self, site: Site, state: SiteState, now: float) -> None:
+        self.site = site
+        self.state = state
+        self.now = now
+        self.neighbours: dict[tuple[str, str, Address], Nic] = {}
+
+    def carry(
+        self, name: str, kind: LegKind, start: str, packet: Frame, goal: str, preferred: tuple[Nic, ...] = ()
+    ) -> Leg:
+        """The leg of `packet` (its MAC addresses are filled in hop by hop) from guest `start`.
+
+        `goal` is the guest that is meant; `preferred` are interfaces to leave by, if routes allow.
+        """
+        hops: list[Hop] = []
+        try:
+            self._carry(kind, start, packet, goal, preferred, hops)
+        except _Stuck as stuck:
+            return Leg(name, kind, tuple(hops), stuck.failure)
+        return Leg(name, kind, tuple(hops))
+
+    def _carry(
+        self, kind: LegKind, start: str, packet: Frame, goal: str, preferred: tuple[Nic, ...], hops: list[Hop]
+    ) -> None:
+        assert packet.dst is not None
+        here = start
+        for _ in range(HOP_LIMIT):
+            if any(nic.owns(packet.dst) for nic in nics_of(self.site.guest[here])):
+                if here != goal:
+                    raise _Stuck(Failure(FailureKind.WRONG_MACHINE, here, packet.dst))
+                return
+            if here != start and not self.site.guest[here].forwarding:
+                raise _Stuck(Failure(FailureKind.NOT_FORWARDING, here, packet.dst))
+            way = route(self.site.guest[here], packet.dst, preferred if here == start else ())
+            if way is None:
+                raise _Stuck(Failure(FailureKind.NO_ROUTE, here, packet.dst))
+            wanted = goal if way.next_hop == packet.dst else ""
+            neighbour = self._resolve(way.nic, way.source, way.next_hop, wanted, hops)
+            frame = replace(packet, src_mac=way.nic.mac, dst_mac=neighbour.mac, vlan=None)
+            self._hop(kind, way.nic, neighbour, frame, way.next_hop, hops, here)
+            here = neighbour.guest
+        raise _Stuck(Failure(FailureKind.HOP_LIMIT, here, packet.dst))
+
+    def _resolve(self, nic: Nic, source: Address, wanted: Address, goal: str, hops: list[Hop]) -> Nic:
+        """The interface that answers for `wanted`, by ARP or neighbour discovery."""
+        known = self.neighbours.get((nic.guest, nic.interface, wanted))
+        if known is not None:
+            return known
+        if isinstance(wanted, IPv4Address):
+            assert isinstance(source, IPv4Address)
+            request = arp_request(nic.mac, source, wanted)
+        else:
+            assert isinstance(source, IPv6Address)
+            request = neighbour_solicitation(nic.mac, source, wanted)
+        candidates = owners(self.site, wanted)
+        result = self._send(nic, request)
+        reached = [each for each in candidates if result.reached(each.guest, each.interface)]
+        if not reached:
+            meant = [each for each in candidates if each.guest == goal] or candidates
+            target = meant[0] if meant else None
+            hop = Hop(LegKind.NEIGHBOUR, nic, target, result, False)
+            hops.append(hop)
+            kind = FailureKind.NOT_DELIVERED if target else FailureKind.NO_OWNER
+            raise _Stuck(_failure(kind, nic.guest, hop, wanted, len(hops) - 1, self.site))
+        answering = reached[0]
+        hops.append(Hop(LegKind.NEIGHBOUR, nic, answering, result, True))
+        self.neighbours[answering.guest, answering.interface, source] = nic
+        answer = result.frame.reply(answering.mac)
+        self._hop(LegKind.NEIGHBOUR, answering, nic, answer, wanted, hops, nic.guest)
+        self.neighbours[nic.guest, nic.interface, wanted] = answering
+        return answering
+
+    def _hop(
+        self,
+        kind: LegKind,
+        source: Nic,
+        target: Nic,
+        frame: Frame,
+        address: Address,
+        hops: list[Hop],
+        stuck: str,
+    ) -> None:
+        """Send one frame; `stuck` is the guest that waits in vain if it does not arrive."""
+        result = self._send(source, frame)
+        hop = Hop(kind, source, target, result, result.reached(target.guest, target.interface) is not None)
+        hops.append(hop)
+        if not hop.arrived:
+            why = FailureKind.NOT_DELIVERED
+            raise _Stuck(_failure(why, stuck, hop, address, len(hops) - 1, self.site))
+
+    def _send(self, nic: Nic, frame: Frame) -> SiteResult:
+        result = send(self.site, nic.guest, nic.interface, frame.tagged(None), self.state, self.now)
+        self.state = result.state
+        return result
+
+
+def _failure(kind: FailureKind, guest: str, hop: Hop, address: Address, number: int, site: Site) -> Failure:
+    decision = _decision(hop, number, site) if hop.target is not None else None
+    return Failure(kind, guest, address, hop.source, hop.target, hop.frame, hop.result, decision)
+
+
+def _decision(hop: Hop, number: int, site: Site) -> Decision | None:
+    """The drop that kept a frame from its target; a broadcast also meets drops that do not matter."""
+    target = hop.target
+    assert target is not None
+    found: list[tuple[int, Passage, Drop]] = []
+    for passage in hop.result.passages:
+        drops = passage.drops
+        if isinstance(passage, NetworkPassage) and f"{target.guest}/{target.interface}" in passage.missed:
+            drops += (Drop((0,), Stage.PHYSICAL_NETWORK, DropReason.PHYSICAL_VLAN, vlan=passage.vlan),)
+        for drop in drops:
+            rank = _rank(passage, drop, target, passage is hop.result.passages[0])
+            if rank is not None:
+                found.append((rank, passage, drop))
+    if not found:
+        return None
+    _, passage, drop = min(found, key=lambda each: each[0])
+    return Decision(hop.kind, number, passage.place, drop, _adapter_at(site, passage, target, drop))
+
+
+def _rank(passage: Passage, drop: Drop, target: Nic, first: bool) -> int | None:
+    """How surely a drop is the one: at the sender, at the target, between them, else not at all."""
+    if isinstance(passage, NetworkPassage):
+        return 2
+    if first and drop.port == passage.ingress:
+        return 0
+    if _at_end(passage, target):
+        end = target.end
+        if isinstance(end, Adapter) and end.number in drop.ports:
+            return 1
+        if drop.port == passage.ingress:
+            return 3
+    return 4 if first and drop.stage is Stage.FORWARDING else None
+
+
+def _at_end(passage: Passage, nic: Nic) -> bool:
+    end = nic.end
+    return (
+        isinstance(passage, SwitchPassage)
+        and isinstance(end, Adapter)
+        and passage.place == f"{end.host}/{end.switch}"
+    )
+
+
+def _adapter_at(site: Site, passage: Passage, target: Nic, drop: Drop) -> Adapter | None:
+    if not isinstance(passage, SwitchPassage):
+        return None
+    end = target.end
+    if _at_end(passage, target) and isinstance(end, Adapter) and end.number in drop.ports:
+        return end
+    for adapter in site.adapters_of(passage.switch):
+        if adapter.number == drop.port:
+            return adapter
+    return None

@@ -1,0 +1,276 @@
+"""One frame through one virtual switch: every stage in Hyper-V's order (§1.6).
+
+Sender's side: flow state, extended Outbound, basic Outbound, guards, source MAC, VLAN ingress;
+then learning and forwarding; then at each destination: VLAN egress, flow state, extended Inbound,
+basic Inbound, delivery. A frame from one VM to another is filtered twice.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
+from vswitch.model.types import BasicAction, Direction
+from vswitch.semantics.acl import (
+    BasicVerdict,
+    ExtendedVerdict,
+    arp_hangs_on,
+    evaluate_basic,
+    evaluate_extended,
+)
+from vswitch.semantics.forwarding import destinations, learn, ports_of, source_mac_drops
+from vswitch.semantics.frame import Frame
+from vswitch.semantics.guards import guard_drops
+from vswitch.semantics.state import FlowState, SwitchState, flow_key
+from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
+from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
+
+__all__ = ["process"]
+
+
+def process(
+    site: Site,
+    switch: Switch,
+    ingress: int,
+    frame: Frame,
+    state: SwitchState | None = None,
+    now: float = 0.0,
+) -> Result:
+    """What `switch` does with `frame` coming in at OpenFlow port `ingress`.
+
+    `frame` is as it is on that port's wire. `state` is what the switch knew before (nothing, if
+    None) and stays as it is; `now` is the time in seconds, on any clock that only moves forward.
+    Raises ValueError when the switch has no such port.
+    """
+    return _Passage(site, switch, ingress, frame, state or SwitchState(), now).run()
+
+
+class _Passage:
+    """The working memory of one call of `process`."""
+
+    def __init__(
+        self, site: Site, switch: Switch, ingress: int, frame: Frame, state: SwitchState, now: float
+    ) -> None:
+        self.site = site
+        self.switch = switch
+        self.ingress = ingress
+        self.frame = frame
+        self.state = state
+        self.now = now
+        self.ports = ports_of(site.adapters_of(switch))
+        self.sender = self.ports.by_number.get(ingress)
+        if self.sender is None and (not switch.uplink or ingress != switch.uplink):
+            raise ValueError(f"{switch.id} has no port {ingress}")
+        self.outputs: dict[int, Frame] = {}
+        self.drops: list[Drop] = []
+        self.steps: list[Step] = []
+        self.flags: dict[int, frozenset[str]] = {}
+
+    def run(self) -> Result:
+        vlan = self._enter()
+        if vlan is not None:
+            self._forward(vlan)
+        return Result(
+            MappingProxyType(self.outputs),
+            tuple(self.drops),
+            tuple(self.steps),
+            self.state,
+            MappingProxyType(self.flags),
+        )
+
+    def _enter(self) -> int | None:
+        """The way into the switch: the VLAN the frame travels on, or None when it was dropped."""
+        sender, frame = self.sender, self.frame
+        vlan = from_wire(frame) if sender is None else from_guest(sender, frame)
+        if frame.vlan == 0:
+            self._flag(self.ingress, "U16")
+        if sender is not None and not (
+            self._filter(sender, Direction.OUTBOUND, vlan) and self._guards(sender, vlan)
+        ):
+            return None
+        direction = Direction.OUTBOUND if sender is not None else None
+        refused = source_mac_drops(self.site, self.ports, sender, frame)
+        if refused is not None:
+            self._drop(self.ingress, Stage.SOURCE_MAC, refused, direction, vlan, f"source {frame.src_mac}")
+            return None
+        self._step(self.ingress, Stage.SOURCE_MAC, f"{frame.src_mac} may send here", direction)
+        if vlan is None:
+            text = f"tag {frame.vlan} is not permitted"
+            self._drop(
+                self.ingress, Stage.VLAN_INGRESS, DropReason.UNAUTHORIZED_VLAN, direction, frame.vlan, text
+            )
+            return None
+        self._step(self.ingress, Stage.VLAN_INGRESS, f"travels on VLAN {vlan}", direction)
+        return vlan
+
+    def _guards(self, sender: Adapter, vlan: int | None) -> bool:
+        reason = guard_drops(sender, self.frame)
+        for stage, own, enabled in (
+            (Stage.DHCP_GUARD, DropReason.DHCP_GUARD, sender.dhcp_guard),
+            (Stage.ROUTER_GUARD, DropReason.ROUTER_GUARD, sender.router_guard),
+        ):
+            if reason is own:
+                self._drop(
+                    self.ingress, stage, own, Direction.OUTBOUND, vlan, "On, and this is what it stops"
+                )
+                return False
+            text = "On, but this is not what it stops" if enabled else "Off"
+            self._step(self.ingress, stage, text, Direction.OUTBOUND)
+        return True
+
+    def _forward(self, vlan: int) -> None:
+        frame = self.frame
+        self.state, text = learn(self.switch, self.ports, self.sender, frame, vlan, self.state, self.now)
+        self._step(self.ingress, Stage.LEARNING, text)
+        where = destinations(self.switch, self.ports, self.ingress, frame, vlan, self.state, self.now)
+        self._flag(self.ingress, *where.assumptions)
+        if where.reason is not None:
+            owner = self.ports.by_number.get(where.dropped_at)
+            direction = Direction.INBOUND if owner and where.dropped_at != self.ingress else None
+            self._drop(where.dropped_at, Stage.FORWARDING, where.reason, direction, vlan, where.text)
+            return
+        self._step(self.ingress, Stage.FORWARDING, where.text)
+        if where.filtered:
+            self._drop_filtered(where.filtered, vlan)
+        for port in where.ports:
+            self._deliver(port, vlan)
+
+    def _drop_filtered(self, ports: tuple[int, ...], vlan: int) -> None:
+        """A broadcast does not reach adapters of other VLANs: one drop for all of them."""
+        self.drops.append(
+            Drop(ports, Stage.VLAN_EGRESS, DropReason.FILTERED_VLAN, Direction.INBOUND, None, vlan)
+        )
+        for port in ports:
+            self._step(
+                port, Stage.VLAN_EGRESS, f"does not receive VLAN {vlan}", Direction.INBOUND, passed=False
+            )
+
+    def _deliver(self, port: int, vlan: int) -> None:
+        adapter = self.ports.by_number.get(port)
+        if adapter is None:
+            self._step(port, Stage.DELIVERY, f"leaves on the uplink in VLAN {vlan}")
+            self.outputs[port] = to_wire(self.frame, vlan)
+            return
+        if vlan not in adapter.vlan.receives:
+            self._drop(
+                port,
+                Stage.VLAN_EGRESS,
+                DropReason.FILTERED_VLAN,
+                Direction.INBOUND,
+                vlan,
+                f"does not receive VLAN {vlan}",
+            )
+            return
+        self._step(port, Stage.VLAN_EGRESS, f"receives VLAN {vlan}", Direction.INBOUND)
+        if self._filter(adapter, Direction.INBOUND, vlan):
+            self._step(port, Stage.DELIVERY, f"delivered to {adapter.id}", Direction.INBOUND)
+            self.outputs[port] = to_guest(adapter, self.frame, vlan)
+
+    def _filter(self, adapter: Adapter, direction: Direction, vlan: int | None) -> bool:
+        """One adapter's port ACLs in one direction: whether the frame passes (§4.8)."""
+        port, frame = adapter.number, self.frame
+        extended = ExtendedVerdict(None)
+        flow: FlowState | None = None
+        if frame.is_ip:
+            flow = self._established(port, direction)
+            if flow is None:
+                extended = evaluate_extended(adapter.extended_acls, direction, frame, vlan)
+                self._flag(port, *extended.assumptions)
+        basic = evaluate_basic(adapter.acls, direction, frame)
+        self._flag(port, *basic.assumptions)
+        self._note_combination(port, extended, basic, flow)
+        if arp_hangs_on(adapter.extended_acls, adapter.acls, direction, frame):
+            self._flag(port, "U13")
+        if not frame.is_ip:
+            self._step(port, Stage.EXTENDED_ACL, "not an IP frame: extended ACLs do not apply", direction)
+        elif flow is None:
+            if extended.denies:
+                self._drop_by(port, Stage.EXTENDED_ACL, direction, vlan, extended.rule)
+                return False
+            self._step(
+                port,
+                Stage.EXTENDED_ACL,
+                _passed_text(extended.rule, bool(adapter.extended_acls)),
+                direction,
+                extended.rule,
+            )
+            self._remember(port, extended.rule)
+        if basic.denies:
+            self._drop_by(port, Stage.BASIC_ACL, direction, vlan, basic.rule)
+            return False
+        self._step(port, Stage.BASIC_ACL, _passed_text(basic.rule, bool(adapter.acls)), direction, basic.rule)
+        return True
+
+    def _established(self, port: int, direction: Direction) -> FlowState | None:
+        """The live flow state that lets this packet skip the extended entries, renewed (§4.4)."""
+        key = flow_key(self.frame)
+        flow = self.state.flow(port, key, self.now)
+        if key is None or flow is None:
+            self._step(port, Stage.STATE, "no live flow state", direction)
+            return None
+        self.state = self.state.see(port, key, flow.rule, self.now)
+        text = f"live flow state of {rule_text(flow.rule)}: extended ACLs are skipped"
+        self._step(port, Stage.STATE, text, direction, flow.rule)
+        return flow
+
+    def _remember(self, port: int, rule: ExtendedAcl | None) -> None:
+        """A packet that a Stateful entry has let pass opens its flow in both directions (§4.4)."""
+        key = flow_key(self.frame)
+        if key is None or rule is None or not rule.stateful:
+            return
+        if self.frame.tcp_flags not in ("", "S"):
+            self._flag(port, "U6")
+        self.state = self.state.see(port, key, rule, self.now)
+
+    def _note_combination(
+        self, port: int, extended: ExtendedVerdict, basic: BasicVerdict, flow: FlowState | None
+    ) -> None:
+        """Flag verdicts that hang on how basic and extended entries or state combine (U1, U6)."""
+        if basic.rule is None:
+            return
+        if flow is not None:
+            if basic.denies:
+                self._flag(port, "U6")
+        elif extended.rule is not None and extended.denies != (basic.rule.action is BasicAction.DENY):
+            self._flag(port, "U1")
+
+    def _flag(self, port: int, *questions: str) -> None:
+        if questions:
+            self.flags[port] = self.flags.get(port, frozenset()) | frozenset(questions)
+
+    def _step(
+        self,
+        port: int,
+        stage: Stage,
+        text: str,
+        direction: Direction | None = None,
+        rule: Rule | None = None,
+        *,
+        passed: bool = True,
+    ) -> None:
+        self.steps.append(Step(port, stage, text, direction, rule, passed))
+
+    def _drop(
+        self,
+        port: int,
+        stage: Stage,
+        reason: DropReason,
+        direction: Direction | None,
+        vlan: int | None,
+        text: str,
+        rule: Rule | None = None,
+    ) -> None:
+        self.drops.append(Drop((port,), stage, reason, direction, rule, vlan))
+        self._step(port, stage, f"{text}: dropped, {reason}", direction, rule, passed=False)
+
+    def _drop_by(
+        self, port: int, stage: Stage, direction: Direction, vlan: int | None, rule: Rule | None
+    ) -> None:
+        assert rule is not None
+        self._drop(port, stage, DropReason.ACL, direction, vlan, f"{rule_text(rule)} denies", rule)
+
+
+def _passed_text(rule: Rule | None, any_entries: bool) -> str:
+    if rule is not None:
+        return f"{rule_text(rule)} allows"
+    return "no entry matches: passes" if any_entries else "no entries: passes"

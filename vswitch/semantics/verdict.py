@@ -1,0 +1,122 @@
+"""What is said about a frame: the stages it passed, the drops, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from vswitch.model.site import BasicAcl, ExtendedAcl
+from vswitch.model.types import Direction
+
+if TYPE_CHECKING:
+    from vswitch.semantics.frame import Frame
+    from vswitch.semantics.state import SwitchState
+
+__all__ = ["Drop", "DropReason", "Result", "Rule", "Stage", "Step", "rule_text"]
+
+Rule = ExtendedAcl | BasicAcl
+
+
+class DropReason(StrEnum):
+    """Why a frame ends, in pktmon's words where it has one (hyperv-semantics §8).
+
+    ACL (pktmon's word for it is open question U8), UnknownUnicast, OwnPort and PhysicalVlan are
+    this project's own.
+    """
+
+    ACL = "ACL"
+    DHCP_GUARD = "DhcpGuard"
+    ROUTER_GUARD = "RouterGuard"
+    INVALID_SOURCE_MAC = "InvalidSourceMac"
+    MAC_SPOOFING = "MacSpoofing"
+    UNAUTHORIZED_MAC = "UnauthorizedMAC"
+    UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
+    FILTERED_VLAN = "FilteredVLAN"
+    FAILED_PVLAN_SETTING = "FailedPvlanSetting"
+    UNKNOWN_UNICAST = "UnknownUnicast"  # no port may receive an address nobody has shown
+    OWN_PORT = "OwnPort"  # the destination is behind the port the frame came from
+    PHYSICAL_VLAN = "PhysicalVlan"  # the physical network does not carry this VLAN there
+
+
+class Stage(StrEnum):
+    """The stages of a virtual switch, in order (§1.6), and the physical network between switches."""
+
+    STATE = "flow state"
+    EXTENDED_ACL = "extended ACL"
+    BASIC_ACL = "basic ACL"
+    DHCP_GUARD = "DHCP guard"
+    ROUTER_GUARD = "router guard"
+    SOURCE_MAC = "source MAC"
+    VLAN_INGRESS = "VLAN ingress"
+    LEARNING = "learning"
+    FORWARDING = "forwarding"
+    VLAN_EGRESS = "VLAN egress"
+    DELIVERY = "delivery"
+    PHYSICAL_NETWORK = "physical network"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A frame, or one copy of it, ended here.
+
+    `ports` are the OpenFlow ports at which it ended: one, except for a broadcast that several
+    adapters of other VLANs do not get, which counts once. `direction` is Outbound at the port the
+    frame came in by (seen from the VM), Inbound at a destination, None at the uplink. `rule` is
+    the deciding ACL entry. `vlan` is the VLAN the frame travelled on, None where it had none yet.
+    """
+
+    ports: tuple[int, ...]
+    stage: Stage
+    reason: DropReason
+    direction: Direction | None = None
+    rule: Rule | None = None
+    vlan: int | None = None
+
+    @property
+    def port(self) -> int:
+        """The (first) port at which the frame ended."""
+        return self.ports[0]
+
+    def __str__(self) -> str:
+        by = f" by {rule_text(self.rule)}" if self.rule else ""
+        return f"{self.reason}{by}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage passed, or the one at which the frame ended."""
+
+    port: int
+    stage: Stage
+    text: str
+    direction: Direction | None = None
+    rule: Rule | None = None
+    passed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one virtual switch did with one frame.
+
+    `outputs` maps OpenFlow ports to the frame as it leaves on that port's wire. `flags` names, for
+    each port, the open questions (hyperv-semantics §10, "U1"...) on which what happened there
+    hangs. `state` is what the switch knows afterwards.
+    """
+
+    outputs: Mapping[int, Frame]
+    drops: tuple[Drop, ...]
+    steps: tuple[Step, ...]
+    state: SwitchState
+    flags: Mapping[int, frozenset[str]]
+
+    @property
+    def assumptions(self) -> frozenset[str]:
+        """The open questions on which any part of this outcome hangs."""
+        return frozenset[str]().union(*self.flags.values())
+
+
+def rule_text(rule: Rule) -> str:
+    """The rule as users know it: `allow-http (web-tier.yaml:3:5)`."""
+    return f"{rule.name} ({rule.origin})"
