@@ -1,8 +1,8 @@
-"""The baselines: what the lab's figures are measured against."""
+"""Every benchmark: the lab's figures and the baselines they are measured against."""
 
 from __future__ import annotations
 
-from benchmarks import flow_install, mininet_user, ovs_normal, reactive_first_ping, veth
+from benchmarks import flow_install, lab, mininet_user, ovs_normal, reactive_first_ping, veth
 from benchmarks.harness import Benchmark
 
 BENCHMARKS = (
@@ -15,7 +15,75 @@ BENCHMARKS = (
             "veth": veth.throughput,
             "ovs-normal": ovs_normal.throughput,
             "mininet-user": mininet_user.throughput,
+            "lab-1000-rules": lambda seconds: lab.throughput(1000, seconds=seconds),
         },
+    ),
+    Benchmark(
+        "rules",
+        "one TCP stream between two VMs with that many Stateful rules on each adapter",
+        "Gbit/s",
+        "lab-0",
+        {
+            f"lab-{rules}": lambda seconds, rules=rules: lab.throughput(rules, seconds=seconds)
+            for rules in (0, 10, 100, 1000, 10000)
+        },
+    ),
+    Benchmark(
+        "size",
+        "one TCP stream between two VMs of one host, in labs of growing size",
+        "Gbit/s",
+        "lab-2",
+        {
+            "lab-2": lambda seconds: lab.throughput(10, seconds=seconds),
+            "lab-100": lambda seconds: lab.throughput(10, 4, 25, seconds),
+            "lab-1000": lambda seconds: lab.throughput(10, 20, 50, seconds),
+        },
+    ),
+    Benchmark(
+        "across-hosts",
+        "one TCP stream between two VMs of different hosts",
+        "Gbit/s",
+        "one-host",
+        {
+            "one-host": lambda seconds: lab.throughput(10, 2, 2, seconds),
+            "two-hosts": lambda seconds: lab.throughput(10, 2, 2, seconds, peer="vm01-00"),
+        },
+    ),
+    Benchmark(
+        "lab-up",
+        "from the request until every switch and every service is ready",
+        "s",
+        "100-vms",
+        {
+            "2-vms": lambda _: lab.up_and_down(1, 2)[0],
+            "100-vms": lambda _: lab.up_and_down(4, 25)[0],
+            "1000-vms": lambda _: lab.up_and_down(20, 50)[0],
+        },
+    ),
+    Benchmark(
+        "lab-down",
+        "until nothing of the lab is left",
+        "s",
+        "100-vms",
+        {
+            "2-vms": lambda _: lab.up_and_down(1, 2)[1],
+            "100-vms": lambda _: lab.up_and_down(4, 25)[1],
+            "1000-vms": lambda _: lab.up_and_down(20, 50)[1],
+        },
+    ),
+    Benchmark(
+        "apply",
+        "an apply of 10,000 new rules on 10 VMs, from the request until the switches have confirmed",
+        "s",
+        "ofctl-bundle",
+        {"ofctl-bundle": flow_install.bundle, "apply-100000-flows": lambda _: lab.apply_many()},
+    ),
+    Benchmark(
+        "apply-one",
+        "an apply that changes one rule of 10,000",
+        "ms",
+        "one-of-10000",
+        {"one-of-10000": lambda _: lab.apply_one()},
     ),
     Benchmark("veth", "one TCP stream over a bare veth pair", "Gbit/s", "veth", {"veth": veth.throughput}),
     Benchmark(
@@ -40,6 +108,7 @@ BENCHMARKS = (
         {
             "ovs-normal": lambda _: ovs_normal.pings().over_steady,
             "reactive": lambda _: reactive_first_ping.pings().over_steady,
+            "lab": lambda _: lab.pings().over_steady,
         },
     ),
     Benchmark(
@@ -50,6 +119,7 @@ BENCHMARKS = (
         {
             "ovs-normal": lambda _: ovs_normal.pings().first,
             "reactive": lambda _: reactive_first_ping.pings().first,
+            "lab": lambda _: lab.pings().first,
         },
     ),
     Benchmark(

@@ -1,8 +1,8 @@
 """How a benchmark runs: every sample in a world of its own, contenders in turn, medians and ratios.
 
-A sample is a fresh process inside its own network, mount and PID namespaces (and user namespace when
-not root). It starts what it measures, measures, and ends; whatever happens, the namespaces take
-everything in them along, so the machine is neither touched nor littered.
+A sample is a fresh process in a private world such as a lab's (see vswitch.lab.isolation). It starts
+what it measures, measures, and ends; whatever happens, the namespaces take everything in them along, so
+the machine is neither touched nor littered.
 
 Absolute figures differ from machine to machine and from hour to hour. What counts are ratios to a peer
 measured in the same run: A B A B, the median of each.
@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from vswitch.lab import isolation
 
 ROOT = Path(__file__).resolve().parent.parent
 Sample = Callable[[float], float]
@@ -131,27 +133,21 @@ class Benchmark:
 
     def sample_inside(self, contender: str, seconds: float) -> float:
         """One sample; the caller is already inside a private world."""
-        enter_world()
+        os.environ["TMPDIR"] = "/run"
         return self.contenders[contender](seconds)
 
     def _sample(self, contender: str, seconds: float) -> float:
-        command = [*private_world(), sys.executable, "-m", "benchmarks", self.name]
+        command = [sys.executable, "-m", "benchmarks", self.name]
         command += ["--inside", contender, "--seconds", str(seconds)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            isolation.command(command),
+            cwd=ROOT,
+            env=isolation.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         if done.returncode:
             raise BenchmarkError(f"{self.name}: {contender} failed:\n{done.stderr.strip()[-2000:]}")
         return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def private_world() -> list[str]:
-    """The command that starts another one in namespaces of its own, which end with it."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-def enter_world() -> None:
-    """Give the world an empty /run, temporary files in there, and a loopback."""
-    subprocess.run(["mount", "-t", "tmpfs", "benchmark", "/run"], check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    os.environ["TMPDIR"] = "/run"
-    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

@@ -1,17 +1,22 @@
-"""The controller's process: `python -m controllers --rundir DIR`. The lab starts and restarts it."""
+"""The controller's process: `python -m controllers`. The lab starts and restarts it.
+
+It inherits the sockets it listens on, so nobody ever finds them missing.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
 from os_ken import cfg
 from os_ken.base.app_manager import AppManager
 
-from controllers.openflow import OpenFlowService, listen
+from controllers.openflow import OpenFlowService
 from controllers.requests import handler
 from controllers.transaction import Transactions
 from controllers.virtual_switch import VirtualSwitch
@@ -21,9 +26,15 @@ from vswitch.errors import VswitchError
 
 def main() -> None:
     """Run until killed. Exit status 1 with a sentence on standard error if it cannot start."""
-    parser = argparse.ArgumentParser(prog="controllers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="controllers")
     parser.add_argument("--rundir", type=Path, required=True, help="the lab's run folder")
-    rundir: Path = parser.parse_args().rundir
+    parser.add_argument("--openflow", type=int, required=True, help="descriptor switches connect to")
+    parser.add_argument("--requests", type=int, required=True, help="descriptor requests come to")
+    arguments = parser.parse_args()
+    rundir: Path = arguments.rundir
+    # A policy of 100,000 entries is half a million objects that stay: looking through them again and
+    # again for garbage would take a third of an apply.
+    gc.set_threshold(200_000, 50, 100)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s controller %(levelname)s %(message)s")
     cfg.CONF(args=[], project="vswitch", default_config_files=[])
     try:
@@ -32,13 +43,13 @@ def main() -> None:
         print(error, file=sys.stderr)
         # OS-Ken's threads are not daemons; none runs yet, but neither is there anything to clean up.
         os._exit(1)
-    OpenFlowService.path = rundir / "openflow.sock"
+    OpenFlowService.listener = socket.socket(fileno=arguments.openflow)
     VirtualSwitch.transactions = transactions
     manager = AppManager.get_instance()
     manager.applications_cls["os_ken.controller.ofp_handler"] = OpenFlowService
     manager.applications_cls["controllers.virtual_switch"] = VirtualSwitch
     manager.instantiate_apps(**manager.create_contexts())
-    wire.serve(listen(rundir / "controller.sock"), handler(transactions))
+    wire.serve(socket.socket(fileno=arguments.requests), handler(transactions))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-from pathlib import Path
 from typing import Any
 
+import os_ken.base.app_manager  # noqa: F401 - os_ken.controller can only be imported after it
 from os_ken.controller import controller, ofp_handler
 from os_ken.lib import hub
 
-__all__ = ["OpenFlowService", "SwitchConnection", "listen"]
+__all__ = ["OpenFlowService", "SwitchConnection"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,39 +34,33 @@ class SwitchConnection(controller.Datapath):
 
     def serve(self) -> None:
         """Talk to the switch until it disconnects. Blocks."""
+        waiting = self.send_q
         sender = hub.spawn(self._send_loop)
         self.send_msg(self.ofproto_parser.OFPHello(self))
         try:
             self._recv_loop()
         finally:
-            self.send(b"", close_socket=True)
+            # A sender that waits for something to send gets it, and ends. One with a full queue is about
+            # to see by itself that the switch has gone; `send` could block, or meet it half ended.
+            if self._send_q_sem.acquire(blocking=False):
+                waiting.put((b"", True))
             hub.joinall([sender])
             self.is_active = False
-
-
-def listen(path: Path) -> socket.socket:
-    """A listening Unix stream socket at `path`, in place of a stale one."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    server.bind(os.fspath(path))
-    server.listen(128)
-    return server
 
 
 class OpenFlowService(ofp_handler.OFPHandler):
     """OS-Ken's OpenFlow service (hello, features, echo) behind a Unix socket.
 
-    `path` is where switches connect. Takes the place of OS-Ken's own handler in its manager.
+    `listener` is where switches connect. Takes the place of OS-Ken's own handler in its manager.
     """
 
-    path: Path
+    listener: socket.socket
 
     def start(self) -> Any:
         """Begin to accept switches once the applications are in place."""
         # The base class would open TCP listeners; its own base only starts the event loop.
         super(ofp_handler.OFPHandler, self).start()
-        return hub.spawn(self._accept, listen(self.path))
+        return hub.spawn(self._accept, self.listener)
 
     def _accept(self, server: socket.socket) -> None:
         while True:
@@ -80,7 +73,7 @@ def _serve(stream: socket.socket) -> None:
     try:
         with contextlib.closing(SwitchConnection(stream, ("unix", 0))) as connection:
             connection.serve()
-    except (OSError, ValueError):
+    except Exception:  # whatever a message made of it: only this switch's connection ends
         _LOG.exception("a switch's connection failed")
     finally:
         stream.close()

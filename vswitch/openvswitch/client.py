@@ -150,13 +150,18 @@ class SwitchClient:
     def counters(self, bridge: str) -> dict[int, tuple[int, int]]:
         """Cookie to (packets, bytes), summed over the flows of `bridge`.
 
-        Counters follow the datapath within about a second; call `wait_revalidated` first to have them exact.
+        Counters follow the datapath within about a second; call `settle` first to have them exact.
         """
         return sum_counters(self.dump_text(bridge))
 
-    def wait_revalidated(self) -> None:
-        """Wait until flow counters and learned flows include every packet the datapath has seen."""
-        self.appctl("revalidator/wait")
+    def settle(self) -> None:
+        """Make the datapath forget what it remembers of the flow tables, and count every packet it has seen.
+
+        After it, no packet meets a verdict of flows changed before, and counters and learned entries
+        are exact. Packets under way are not lost: the next of each flow looks the tables up again.
+        (Waiting for a round of revalidation would take up to half a second.)
+        """
+        self.appctl("revalidator/purge")
 
     def trace(self, bridge: str, flow: str, ct_next: Sequence[str] = ()) -> Trace:
         """Follow a frame, written as an ovs-ofctl flow, through `bridge` without sending it.

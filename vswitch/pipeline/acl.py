@@ -8,6 +8,7 @@ the priority, a Deny stands above an Allow of the same length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from ipaddress import ip_network
 from itertools import groupby
 from math import prod
@@ -23,10 +24,18 @@ from vswitch.model.types import (
     colon_mac,
 )
 from vswitch.pipeline.flow import Flow, Purpose, digest
-from vswitch.pipeline.match import MatchSet, address_match, join, match_sets, worth_conjunction
+from vswitch.pipeline.match import MatchSet, address_match, join, match_sets
 from vswitch.pipeline.tables import AclTables, Table, acl_tables
 
-__all__ = ["Zones", "acl_flows", "basic_flows", "extended_flows", "state_flows", "state_mark"]
+__all__ = [
+    "Zones",
+    "basic_flows",
+    "blocks",
+    "extended_flows",
+    "idle_timeouts",
+    "state_flows",
+    "state_mark",
+]
 
 #: Conntrack zone of each (adapter id, idle timeout in seconds) on one host.
 Zones = dict[tuple[str, int], int]
@@ -41,22 +50,23 @@ def state_mark(adapter: Adapter, entry: ExtendedAcl) -> int:
     It depends on what the entry says, not on its name or place, because Hyper-V knows a rule by its
     contents: a renamed rule keeps its live flows, a changed one is another rule.
     """
-    text = "|".join(
-        str(part)
-        for part in (
-            adapter.id,
-            entry.direction,
-            entry.weight,
-            entry.local_ip_address,
-            entry.remote_ip_address,
-            entry.local_port,
-            entry.remote_port,
-            entry.protocol,
-            entry.idle_session_timeout,
-            entry.isolation_id,
-        )
+    return digest(f"{adapter.id}|{_contents(entry)}", 32)
+
+
+@lru_cache(maxsize=1 << 18)
+def _contents(entry: ExtendedAcl) -> str:
+    parts = (
+        entry.direction,
+        entry.weight,
+        entry.local_ip_address,
+        entry.remote_ip_address,
+        entry.local_port,
+        entry.remote_port,
+        entry.protocol,
+        entry.idle_session_timeout,
+        entry.isolation_id,
     )
-    return digest(text, 32)
+    return "|".join(map(str, parts))
 
 
 def idle_timeouts(adapter: Adapter) -> list[int]:
@@ -110,36 +120,50 @@ def state_flows(adapter: Adapter, zones: Zones) -> Iterator[Flow]:
             )
 
 
-def extended_flows(adapter: Adapter, zones: Zones, entries: Sequence[ExtendedAcl]) -> Iterator[Flow]:
-    """The flows of entries that belong together (see `blocks`): one rule, one block of weights."""
+def extended_flows(
+    adapter: Adapter, zones: Zones, entries: Sequence[ExtendedAcl], mark: int
+) -> Iterator[Flow]:
+    """The flows of entries that belong together (see `blocks`): one rule, one block of weights.
+
+    `mark` is the `state_mark` of a Stateful entry, else unused.
+    """
     first = entries[0]
     tables = acl_tables(first.direction)
-    actions = _extended_actions(adapter, zones, first, tables)
+    port = f"{tables.register}={adapter.number}"
+    actions = _extended_actions(adapter, zones, first, mark, tables)
     priority = max(entry.weight for entry in entries)
-    for matches in match_sets(tables.register, adapter.number, entries):
-        if worth_conjunction(matches.sets):
-            yield from _conjunction(adapter, first, tables.extended, priority, matches, actions)
-        else:
-            for match in matches.products():
-                yield Flow(tables.extended, priority, match, actions, Purpose.RULE, first, adapter=adapter.id)
+    for matches in match_sets(tuple(entries)):
+        for match in matches.products:
+            yield Flow(
+                tables.extended, priority, f"{port},{match}", actions, Purpose.RULE, first, adapter=adapter.id
+            )
+        if not matches.products:
+            yield from _conjunction(adapter, first, tables.extended, priority, port, matches, actions)
 
 
-def _extended_actions(adapter: Adapter, zones: Zones, entry: ExtendedAcl, tables: AclTables) -> str:
+def _extended_actions(
+    adapter: Adapter, zones: Zones, entry: ExtendedAcl, mark: int, tables: AclTables
+) -> str:
     if entry.action is Action.DENY:
         return "drop"
     onward = f"goto_table:{tables.basic:d}"
     if not entry.stateful:
         return onward
     zone = zones[adapter.id, entry.idle_session_timeout]
-    mark = state_mark(adapter, entry)
     return f"ct(commit,zone={zone},exec(set_field:{mark:#x}->ct_mark)),{onward}"
 
 
 def _conjunction(
-    adapter: Adapter, rule: ExtendedAcl, table: Table, priority: int, matches: MatchSet, actions: str
+    adapter: Adapter,
+    rule: ExtendedAcl,
+    table: Table,
+    priority: int,
+    port: str,
+    matches: MatchSet,
+    actions: str,
 ) -> Iterator[Flow]:
     sets = [alternatives for alternatives in matches.sets if len(alternatives) > 1]
-    common = join(matches.common, *(a[0] for a in matches.sets if len(a) == 1))
+    common = join(port, matches.common, *(a[0] for a in matches.sets if len(a) == 1))
     number = digest(f"{adapter.id}|{rule.direction}|{priority}|{common}", 32)
     for index, alternatives in enumerate(sets, start=1):
         for alternative in alternatives:
@@ -253,13 +277,3 @@ def _ip_alternatives(entry: BasicAcl) -> list[tuple[str, Network]]:
 
 def _next(table: Table, tables: AclTables) -> Table:
     return tables.after if table is tables.meter_remote else Table(table + 1)
-
-
-def acl_flows(adapter: Adapter, zones: Zones) -> Iterator[Flow]:
-    """All ACL flows of an adapter, both sides. The same adapter and zones give the same flows."""
-    yield from state_flows(adapter, zones)
-    for direction in Direction:
-        entries = [entry for entry in adapter.extended_acls if entry.direction is direction]
-        for block in blocks(entries):
-            yield from extended_flows(adapter, zones, block)
-    yield from basic_flows(adapter)

@@ -50,20 +50,27 @@ class HostProgram:
 
 
 @dataclass(slots=True)
-class _AdapterCache:
-    """Compiled blocks of one adapter by the identity of their entries, which it keeps alive."""
+class _Compiled:
+    """The ACLs of one adapter, compiled. It keeps its entries alive, so that identity tells them apart."""
 
+    adapter: Adapter
     zones: tuple[int, ...]
-    bare: Adapter
-    extended: dict[tuple[int, ...], tuple[list[object], tuple[Flow, ...]]] = field(default_factory=dict)
-    marks: dict[int, tuple[object, int]] = field(default_factory=dict)
+    flows: dict[int, Flow]
+    marks: frozenset[int]
+    blocks: dict[tuple[int, ...], tuple[Flow, ...]]
+    mark_of: dict[int, int]
+
+    def fits(self, adapter: Adapter, zones: tuple[int, ...]) -> bool:
+        """Whether its blocks may be used for `adapter`: ACL flows depend on nothing else of it."""
+        own = self.adapter
+        return (own.id, own.number, self.zones) == (adapter.id, adapter.number, zones)
 
 
 @dataclass(slots=True)
 class Compiler:
     """Compiles sites, quickly when they resemble the one before."""
 
-    _adapters: dict[str, _AdapterCache] = field(default_factory=dict)
+    _adapters: dict[str, _Compiled] = field(default_factory=dict)
     _switches: dict[str, tuple[tuple[Switch, tuple[Adapter, ...]], tuple[Flow, ...]]] = field(
         default_factory=dict
     )
@@ -84,7 +91,10 @@ class Compiler:
                     flow.cookie: flow for flow in self._forwarding(switch, site.adapters_of(switch), teams)
                 }
                 for adapter in site.adapters_of(switch):
-                    self._acls(adapter, zones, flows, marks)
+                    if adapter.acls or adapter.extended_acls:
+                        compiled = self._acls(adapter, zones)
+                        flows.update(compiled.flows)
+                        marks |= compiled.marks
                 switches[switch.bridge] = SwitchProgram(switch, flows)
             timeouts = {zone: timeout for (_, timeout), zone in zones.items()}
             programs[host.name] = HostProgram(host.name, switches, timeouts, frozenset(marks))
@@ -103,38 +113,39 @@ class Compiler:
         self._switches[switch.id] = (key, flows)
         return flows
 
-    def _acls(self, adapter: Adapter, zones: Zones, flows: dict[int, Flow], marks: set[int]) -> None:
-        """Add the adapter's ACL flows to `flows` and its marks to `marks`.
+    def _acls(self, adapter: Adapter, zones: Zones) -> _Compiled:
+        """The adapter's ACLs, compiled.
 
         Entries that say the same (ANY and ::/0, both Allow) give the same flow; the first one owns it.
         """
-        if not adapter.acls and not adapter.extended_acls:
-            self._adapters.pop(adapter.id, None)
-            return
         own_zones = tuple(zones[adapter.id, timeout] for timeout in idle_timeouts(adapter))
-        bare = _bare(adapter)
-        cache = self._adapters.get(adapter.id)
-        if cache is None or cache.zones != own_zones or cache.bare != bare:
-            cache = _AdapterCache(own_zones, bare)
-        fresh = _AdapterCache(own_zones, bare)
+        known = self._adapters.get(adapter.id)
+        if known is None or not known.fits(adapter, own_zones):
+            known = _Compiled(adapter, own_zones, {}, frozenset(), {}, {})
+        elif adapter.extended_acls is known.adapter.extended_acls and adapter.acls is known.adapter.acls:
+            return known
+        found: dict[int, Flow] = {}
+        parts: dict[tuple[int, ...], tuple[Flow, ...]] = {}
         for flow in (*state_flows(adapter, zones), *basic_flows(adapter)):
-            flows.setdefault(flow.cookie, flow)
+            found.setdefault(flow.cookie, flow)
+        mark_of = {
+            id(entry): known.mark_of.get(id(entry)) or state_mark(adapter, entry)
+            for entry in adapter.extended_acls
+            if entry.stateful
+        }
         for direction in Direction:
             entries = [entry for entry in adapter.extended_acls if entry.direction is direction]
             for block in blocks(entries):
                 key = tuple(map(id, block))
-                known = cache.extended.get(key)
-                if known is None:
-                    known = (list(block), tuple(dict.fromkeys(extended_flows(adapter, zones, block))))
-                fresh.extended[key] = known
-                for flow in known[1]:
-                    flows.setdefault(flow.cookie, flow)
-        for entry in adapter.extended_acls:
-            if entry.stateful:
-                mark = cache.marks.get(id(entry)) or (entry, state_mark(adapter, entry))
-                fresh.marks[id(entry)] = mark
-                marks.add(mark[1])
+                flows = known.blocks.get(key)
+                if flows is None:
+                    flows = tuple(extended_flows(adapter, zones, block, mark_of.get(key[0], 0)))
+                parts[key] = flows
+                for flow in flows:
+                    found.setdefault(flow.cookie, flow)
+        fresh = _Compiled(adapter, own_zones, found, frozenset(mark_of.values()), parts, mark_of)
         self._adapters[adapter.id] = fresh
+        return fresh
 
 
 def _bare(adapter: Adapter) -> Adapter:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 
@@ -55,15 +56,14 @@ def _alternatives(texts: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MatchSet:
-    """A common part that always matches, and sets of which each must match with one element."""
+    """A common part that always matches, and sets of which each must match with one element.
+
+    `products` are all combinations, where they are fewer flows than a conjunction; else empty.
+    """
 
     common: str
     sets: tuple[tuple[str, ...], ...]
-
-    def products(self) -> Iterable[str]:
-        """Every combination as one match."""
-        for combination in product(*self.sets):
-            yield join(self.common, *combination)
+    products: tuple[str, ...]
 
 
 def join(*parts: str) -> str:
@@ -77,12 +77,12 @@ def worth_conjunction(sets: Sequence[Sequence[str]]) -> bool:
     return len(large) > 1 and prod(large) > sum(large) + 1
 
 
-def match_sets(port_register: str, number: int, entries: Sequence[ExtendedAcl]) -> list[MatchSet]:
+@lru_cache(maxsize=1 << 18)
+def match_sets(entries: tuple[ExtendedAcl, ...]) -> tuple[MatchSet, ...]:
     """The matches of entries that differ in addresses and ports only and form a full product.
 
     One MatchSet for each address family (§4.1: a family is given by either address; with no
-    address the entry covers both). `number` is the adapter's OpenFlow port, held in
-    `port_register`.
+    address the entry covers both). The adapter's port is not in them: adapters share entries.
     """
     entry = entries[0]
     inbound = entry.direction is Direction.INBOUND
@@ -109,12 +109,13 @@ def match_sets(port_register: str, number: int, entries: Sequence[ExtendedAcl]) 
         ]
         common = join(
             _family(version, entry.protocol),
-            f"{port_register}={number}",
             f"reg2={entry.isolation_id}" if entry.isolation_id else "",
             "ip_frag=not_later" if has_ports else "",
         )
-        found.append(MatchSet(common, (*address_sets, *port_sets)))
-    return found
+        sets = (*address_sets, *port_sets)
+        products = () if worth_conjunction(sets) else tuple(join(common, *each) for each in product(*sets))
+        found.append(MatchSet(common, sets, products))
+    return tuple(found)
 
 
 def _distinct(values: Iterable[object]) -> list:  # type: ignore[type-arg]
