@@ -19,7 +19,11 @@ def _find_vswitch(here):
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     places = [Path(os.environ[name]) for name in ("VIRTUAL_ENV",) if os.environ.get(name)]
     packages = [place / "lib" / version / "site-packages" for place in (*places, root / ".venv")]
-    sys.path += [str(path) for path in (root, *packages) if path.is_dir() and str(path) not in sys.path]
+    found = [str(path) for path in (root, *packages) if path.is_dir() and str(path) not in sys.path]
+    sys.path += found
+    # For the lab's own processes too.
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*found, *([inherited] if inherited else [])])
 
 
 _find_vswitch(Path(sys._getframe().f_code.co_filename))

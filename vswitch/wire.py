@@ -27,6 +27,7 @@ from vswitch.errors import InputError, InputErrors, LabError, Origin, VswitchErr
 
 __all__ = [
     "Handler",
+    "NoAnswer",
     "WithDescriptors",
     "ask",
     "ask_descriptors",
@@ -44,6 +45,10 @@ Handler = Callable[[str, dict[str, Any], Callable[[str], None]], Any]
 _MOST_DESCRIPTORS = 16
 
 
+class NoAnswer(LabError):
+    """The other side ended before it answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class WithDescriptors:
     """A handler's result that carries open file descriptors with it; they are closed once sent."""
@@ -57,7 +62,7 @@ def ask(
 ) -> Any:
     """Send one request over the connected `sock` and return the result; closes the socket.
 
-    `progress` gets each progress text. Raises the VswitchError the other side answered, LabError if the
+    `progress` gets each progress text. Raises the VswitchError the other side answered, NoAnswer if the
     connection ends without an answer, TimeoutError as the socket's timeout says.
     """
     with sock, sock.makefile("r", encoding="utf-8") as lines:
@@ -74,7 +79,7 @@ def ask(
                     return answer["result"]
         except ConnectionError:
             pass
-    raise LabError(
+    raise NoAnswer(
         f"no answer to {op!r}: the other side has ended", hint="`vswitch ps` lists the labs that run."
     )
 
@@ -87,7 +92,7 @@ def ask_descriptors(sock: socket.socket, op: str, args: dict[str, Any]) -> tuple
         while not data.endswith(b"\n"):
             more = sock.recv(1 << 16)
             if not more:
-                raise LabError(f"no answer to {op!r}: the other side has ended")
+                raise NoAnswer(f"no answer to {op!r}: the other side has ended")
             data += more
     answer = json.loads(data)
     if "error" in answer:

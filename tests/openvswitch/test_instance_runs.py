@@ -120,7 +120,7 @@ def test_a_bundle_is_applied_whole_or_not_at_all(empty):
 def test_flow_counters_follow_the_packets(empty):
     empty.instance.bundle("br0", FORWARD)
     ask(empty, 53)
-    empty.instance.wait_revalidated()
+    empty.instance.settle()
     counters = empty.instance.counters("br0")
     assert counters[0x16] == (1, 50)
     assert counters[0x12] == (1, 48)

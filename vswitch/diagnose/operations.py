@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vswitch.diagnose.explain import explain as explain_at
-from vswitch.diagnose.probing import Question, ask, ask_all
+from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination
 from vswitch.errors import InputError
 from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
@@ -19,6 +19,8 @@ from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import LEARNED_COOKIE, Compiler, Flow, HostProgram, Purpose, Table
 
 __all__ = ["LabView"]
+
+_ASKING = 16  # questions asked side by side
 
 _COMPILER = Compiler()
 _programs: tuple[Site, dict[str, HostProgram]] | None = None
@@ -93,6 +95,18 @@ def probe_all(lab: Lab, questions: list[dict[str, Any]]) -> Any:
 
 
 @operation
+def probe_destinations(lab: Lab, questions: list[dict[str, Any]]) -> Any:
+    """For each question what its destination answers when it asks itself; a list of results for each."""
+    view = LabView(lab)
+
+    def ask_one(question: dict[str, Any]) -> list[dict[str, Any]]:
+        return [result.as_dict() for result in ask_destination(view, _question(question))]
+
+    with ThreadPoolExecutor(_ASKING) as pool:
+        return list(pool.map(ask_one, questions))
+
+
+@operation
 def forget(lab: Lab) -> None:
     """Have all guests forget their neighbours, and the switches their live flows: as after a quiet night."""
 
@@ -152,7 +166,7 @@ def flows_in_words(lab: Lab, switch: str | None = None, table: str | None = None
     found: dict[str, list[dict[str, Any]]] = {}
     for each, client in switches(lab, switch):
         program = view.programs[each.host].switches[each.bridge].flows
-        client.wait_revalidated()
+        client.settle()
         found[each.id] = [
             {
                 "table": _name(flow.table),
@@ -197,7 +211,7 @@ def rule_counters(lab: Lab, switch: str | None = None) -> list[dict[str, Any]]:
     view = LabView(lab)
     sums: dict[tuple[str, str, str, str], list[int]] = {}
     for each, client in switches(lab, switch):
-        client.wait_revalidated()
+        client.settle()
         counted = client.counters(each.bridge)
         for flow in view.programs[each.host].switches[each.bridge].flows.values():
             if flow.purpose is Purpose.FORWARD:

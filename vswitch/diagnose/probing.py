@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from vswitch.diagnose.explain import rule_as_dict
@@ -22,7 +23,7 @@ from vswitch.pipeline import Flow
 from vswitch.semantics.conversation import Conversation, Expected, converse_range
 from vswitch.semantics.endpoints import nics_of
 
-__all__ = ["CounterMove", "Question", "Report", "ask", "ask_all"]
+__all__ = ["CounterMove", "Question", "Report", "ask", "ask_all", "ask_destination"]
 
 _THREADS = 64
 _MOST_PORTS = 4096
@@ -150,6 +151,39 @@ def ask_all(
     return planned
 
 
+def ask_destination(lab: Lab, question: Question) -> list[ProbeResult]:
+    """Have the destination ask itself, at the address the question would reach it by.
+
+    Its packets meet no switch: what it answers shows that the machine and its service are there. Of
+    ports that the reference tells nothing different about only the first is asked. Empty where the
+    ends have no address of one IP version. Raises InputError as `ask`.
+    """
+    answers = converse_range(
+        lab.site, question.source, question.destination, question.traffic, version=question.version
+    )
+    return [
+        _ask_itself(lab, question, talk, talk.destination_address, part.first)
+        for part, talk in answers
+        if talk.destination_address is not None
+    ]
+
+
+def _ask_itself(
+    lab: Lab, question: Question, talk: Conversation, address: IPv4Address | IPv6Address, port: int
+) -> ProbeResult:
+    netns = lab.netns(talk.destination)
+    request = ProbeRequest(
+        netns=netns,
+        source=address,
+        destination=address,
+        protocol=question.traffic.protocol,
+        port=port if question.traffic.ports else None,
+        timeout=question.timeout,
+        watch=(WatchPoint("itself (lo)", netns, "lo", at_destination=True),),
+    )
+    return probe(request)
+
+
 def _plan(lab: Lab, question: Question) -> Iterable[Report]:
     ports = question.traffic.ports
     if ports and ports.last - ports.first >= _MOST_PORTS:
@@ -214,7 +248,7 @@ def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]
     found = {}
     for switch in switches:
         client = lab.client(switch.host)
-        client.wait_revalidated()
+        client.settle()
         found[switch.id] = {
             cookie: packets for cookie, (packets, _) in client.counters(switch.bridge).items()
         }

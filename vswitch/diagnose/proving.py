@@ -3,16 +3,19 @@
 The lab is started without any policy first: there, traffic that the policy is to deny has to get
 through, or the Deny would prove nothing. Then the policies are applied and everything is asked. A
 Deny that no policy makes (a VLAN, a private VLAN, no route) has no such control; for it the
-destination has to answer itself, and the counter of the drop has to move.
+destination has to answer the same traffic at its own address when it asks itself, and where a switch
+drops it, the counter of the drop has to move.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vswitch.errors import NoSuchLab
 from vswitch.lab import client
 from vswitch.model.site import Expectation, Site
 from vswitch.semantics.conversation import Conversation, converse_range
@@ -67,7 +70,7 @@ def prove(
         started = now
 
     sources = {"layout": layout, "texts": texts, "policies": []}
-    client.start(name, sources, extensions=_EXTENSIONS, progress=progress)
+    client.start(name, sources, extensions=_EXTENSIONS, progress=progress, attached=True)
     try:
         lap("up")
         questions = [_question(expectation) for expectation in site.expectations]
@@ -80,7 +83,8 @@ def prove(
         reports = client.call(name, "probe_all", questions=questions) if questions else []
         lap("proof")
     finally:
-        client.down(name)
+        with suppress(NoSuchLab):  # it has ended by itself: what is being raised says why
+            client.down(name)
         lap("down")
     return [
         _judge(layout, expectation, talk, found, control)
@@ -108,17 +112,22 @@ def _conversation(site: Site, expectation: Expectation) -> Conversation:
 def _controls(
     name: str, site: Site, answers: Sequence[Conversation], questions: Sequence[dict[str, Any]]
 ) -> list[Any]:
-    """For each expected Deny by an ACL the same traffic without policies; else None."""
-    wanted = [
-        index
-        for index, (talk, expectation) in enumerate(zip(answers, site.expectations, strict=True))
-        if expectation.verdict == "Deny" and talk.decided_by is not None and talk.decided_by.drop.rule
-    ]
+    """For each expected Deny what shows that it proves something; None for other expectations.
+
+    By an ACL: the same traffic without policies. Else: the destination, asked by itself.
+    """
+    by_acl: list[int] = []
+    by_structure: list[int] = []
+    for index, (talk, expectation) in enumerate(zip(answers, site.expectations, strict=True)):
+        if expectation.verdict == "Deny":
+            decided = talk.decided_by
+            (by_acl if decided is not None and decided.drop.rule else by_structure).append(index)
     found: list[Any] = [None] * len(answers)
-    if wanted:
-        reports = client.call(name, "probe_all", questions=[questions[index] for index in wanted])
-        for index, report in zip(wanted, reports, strict=True):
-            found[index] = report
+    for operation, indexes in (("probe_all", by_acl), ("probe_destinations", by_structure)):
+        if indexes:
+            reports = client.call(name, operation, questions=[questions[index] for index in indexes])
+            for index, report in zip(indexes, reports, strict=True):
+                found[index] = report
     return found
 
 
@@ -161,17 +170,40 @@ def _problem(
         return f"the packets say {outcomes}, the reference expected {disagreeing[0]['expected']}: {details}"
     decided = talk.decided_by
     if decided is None:
-        return "" if not expectation.by else f"nothing was dropped, so not by {expectation.by}: {talk.cause}"
+        if expectation.by:
+            return f"nothing was dropped, so not by {expectation.by}: {talk.cause}"
+        return _unanswered(control)
     rule = decided.drop.rule
     wrong = _wrong_rule(expectation, [rule.name if rule else str(decided.drop.reason)])
     if wrong:
         return wrong
     if not all(_moved(report) for report in reports) and decided.place.count("/"):
         return f"denied as expected, but the counter of {decided.drop} at {decided.place} did not move"
-    if rule and not (control and all(report["outcome"] in _REACHED for report in control)):
-        seen = ", ".join(sorted({report["outcome"] for report in control or ()})) or "nothing"
+    if not rule:
+        return _unanswered(control)
+    if not (control and _all_reached(control)):
+        seen = _seen(control or ()) or "nothing"
         return f"no positive control: without policies this traffic was {seen}, so the Deny proves nothing"
     return ""
+
+
+def _unanswered(control: Any) -> str:
+    """Why a Deny that no ACL makes proves nothing; "" if the destination answered itself.
+
+    Where the ends have no address of one IP version there is nothing to ask, and nothing to doubt.
+    """
+    if control is None or not _all_reached(control):
+        seen = _seen(control or ()) or "not asked"
+        return f"no positive control: the destination asked by itself was {seen}, so the Deny proves nothing"
+    return ""
+
+
+def _all_reached(control: Sequence[Any]) -> bool:
+    return all(report["outcome"] in _REACHED for report in control)
+
+
+def _seen(control: Sequence[Any]) -> str:
+    return ", ".join(sorted({report["outcome"] for report in control}))
 
 
 def _wrong_rule(expectation: Expectation, names: Sequence[str]) -> str:

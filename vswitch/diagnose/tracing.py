@@ -8,8 +8,9 @@ from typing import Protocol
 
 from vswitch.diagnose.flowtext import flow_text
 from vswitch.model.site import Site, Switch
+from vswitch.model.types import DropReason
 from vswitch.openvswitch import SwitchClient
-from vswitch.pipeline import DropReason, Flow, HostProgram, Purpose, Table
+from vswitch.pipeline import Flow, HostProgram, Purpose, Table
 from vswitch.semantics.conversation import Conversation
 from vswitch.semantics.network import SwitchPassage
 from vswitch.semantics.state import flow_key

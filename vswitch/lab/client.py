@@ -18,15 +18,18 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote, unquote
 
-from vswitch.errors import LabError, NoSuchLab
+from vswitch.errors import LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
-from vswitch.wire import ask, ask_descriptors, peer_is_us
+from vswitch.wire import NoAnswer, ask, ask_descriptors, peer_is_us
 
 __all__ = ["call", "down", "exec_in_guest", "guest_command", "running", "start"]
 
 _LISTENING = "00010000"
 _LONGEST_NAME = 100
 _DOWN_PATIENCE = 5.0
+
+#: Held open for as long as this process lives: their closing ends the labs attached to it.
+_attached: list[socket.socket] = []
 
 
 def _prefix() -> str:
@@ -47,15 +50,17 @@ def start(
     options: Mapping[str, Any] | None = None,
     extensions: Sequence[str] = (),
     log_file: Path | None = None,
+    attached: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Start the lab `name` from `sources` (see `lab.load_sources`) and wait until it is up.
 
     `options` are `Lab`'s `switching` and `datapath`. `extensions` are modules that add operations to
-    those the lab knows by itself (see `operations.operation`). `log_file` takes what the lab's processes write;
-    without one the lab keeps it in memory. Returns the lab's status. If this process ends before that,
-    the lab does too. Raises EnvironmentError_ for what this machine lacks, LabError if a lab of that name
-    runs, and whatever else keeps it from coming up; nothing is left behind then.
+    those the lab knows by itself (see `operations.operation`). `log_file` takes what the lab's processes
+    write; without one the lab keeps it in memory. If this process ends before the lab is up, the lab
+    does too; an `attached` lab ends with this process in any case. Returns the lab's status. Raises
+    EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
+    keeps it from coming up; nothing is left behind then.
     """
     address = _address(name)
     isolation.check()
@@ -75,7 +80,8 @@ def start(
         log = stack.enter_context(_log(log_file))
         argv = [
             sys.executable, "-m", "vswitch.lab.supervisor",
-            "--listener", str(listener.fileno()), "--starter", str(theirs.fileno()), *extensions,
+            "--listener", str(listener.fileno()), "--starter", str(theirs.fileno()),
+            *(["--attached"] if attached else []), *extensions,
         ]  # fmt: skip
         process = subprocess.Popen(
             isolation.command(argv),
@@ -90,15 +96,17 @@ def start(
         try:
             theirs.close()
             args = {"sources": dict(sources), **(options or {})}
-            return dict(ask(ours, "up", args, progress))
+            status = dict(ask(ours.dup(), "up", args, progress))
+            if attached:
+                _attached.append(ours.dup())
+            return status
         except BaseException as error:
             process.kill()
             process.wait()
             listener.close()
             _wait_gone(address)
-            if isinstance(error, LabError) and not isinstance(error, NoSuchLab):
-                words = os.pread(log, 1 << 20, 0).decode(errors="replace")
-                raise isolation.explain_failure(words) or _with_last_words(error, words) from None
+            if isinstance(error, NoAnswer):
+                raise _why_it_ended(os.pread(log, 1 << 20, 0).decode(errors="replace")) from None
             raise
 
 
@@ -117,11 +125,13 @@ def _log(path: Path | None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _with_last_words(error: LabError, words: str) -> LabError:
-    lines = [line for line in words.splitlines() if line.strip()]
-    if not error.message.startswith("no answer to") or not lines:
-        return error
-    return LabError(f"the lab ended while it was starting: {lines[-1]}", hint="--log-file keeps all it says.")
+def _why_it_ended(words: str) -> VswitchError:
+    """The error for a lab that ended while it was starting, after having written `words`."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    return isolation.explain_failure(words) or LabError(
+        f"the lab ended while it was starting: {said}", hint="--log-file FILE keeps all it says."
+    )
 
 
 def running() -> list[str]:
@@ -179,12 +189,14 @@ def down(name: str) -> None:
     """Take the lab down; returns when its last process has gone. Raises NoSuchLab."""
     sock = _connect(name)
     sock.settimeout(_DOWN_PATIENCE)
-    # Ending is the answer.
-    with contextlib.suppress(LabError, TimeoutError):
+    try:
         ask(sock, "down", {})
-    if _wait_gone(_address(name)):
-        return
-    for pid in _holders(name):  # it hangs: end the process that holds it, and the kernel does the rest
+    except NoAnswer:  # ending is the answer
+        if _wait_gone(_address(name)):
+            return
+    except TimeoutError:
+        pass
+    for pid in _holders(name):  # it hangs: end the processes that hold it, and the kernel does the rest
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     if not _wait_gone(_address(name)):
@@ -249,7 +261,6 @@ def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float 
     """
     command, descriptors = guest_command(name, guest, argv, timeout=timeout)
     environment = {**os.environ, "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
-    environment.pop(isolation.MARK, None)
     try:
         status = _wait(subprocess.Popen(command, pass_fds=descriptors, env=environment))
     except FileNotFoundError:

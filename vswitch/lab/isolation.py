@@ -15,11 +15,19 @@ from pathlib import Path
 
 from vswitch.errors import EnvironmentError_
 
-__all__ = ["MARK", "check", "command", "enter", "explain_failure", "needs_user_namespace", "raise_file_limit"]
+__all__ = [
+    "check",
+    "command",
+    "enter",
+    "environment",
+    "explain_failure",
+    "inside",
+    "needs_user_namespace",
+    "raise_file_limit",
+    "search_path",
+]
 
-#: Set in the environment of everything that runs inside.
-MARK = "VSWITCH_INSIDE"
-
+_OUR_MOUNT = "vswitch /run tmpfs "  # as init.py makes it
 _SBIN = ("/usr/sbin", "/sbin")
 _PROGRAMS = {
     "unshare": "util-linux",
@@ -111,7 +119,12 @@ def environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     python_path = os.pathsep.join([root, *([inherited] if inherited else [])])
-    return {**os.environ, "PATH": search_path(), "PYTHONPATH": python_path, MARK: "1"}
+    return {**os.environ, "PATH": search_path(), "PYTHONPATH": python_path}
+
+
+def inside() -> bool:
+    """Whether this process is in a private world."""
+    return any(line.startswith(_OUR_MOUNT) for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 def enter() -> None:
@@ -121,7 +134,7 @@ def enter() -> None:
     Raises EnvironmentError_ as `check` does.
     """
     raise_file_limit()
-    if os.environ.get(MARK):
+    if inside():
         return
     check()
     argv = command([sys.executable, *sys.orig_argv[1:]])

@@ -10,16 +10,19 @@ import json
 import os
 import re
 import selectors
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vswitch.errors import InputError, LabError, Origin, SwitchError
-from vswitch.lab import namespaces
-from vswitch.lab.plan import OPENFLOW_SOCKET, InstancePlan, make_plan
+from vswitch.lab import isolation, namespaces
+from vswitch.lab.netlink import link_up
+from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan
 from vswitch.lab.workers import Controller, ServiceServer, Worker
 from vswitch.model.site import Guest, Site
 from vswitch.openvswitch import Instance, start_all, stop_all
@@ -33,6 +36,7 @@ __all__ = ["RUNDIR", "Lab", "load_sources", "read_sources"]
 RUNDIR = Path("/run/vswitch")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_HOSTS = Path("/etc/hosts")
 _NORMAL = "add priority=0 actions=NORMAL"
 
 
@@ -81,7 +85,8 @@ class Lab:
 
     `sources` are the site's files as `load_sources` takes them; the controller works from them.
     `switching` "hyper-v" has the controller fill the switches; "normal" makes each an ordinary learning
-    switch without a controller. `datapath` is "netdev" (userspace) or "system" (the kernel's module).
+    switch with VLANs, without a controller, ACLs and private VLANs. `datapath` is "netdev" (userspace)
+    or "system" (the kernel's module).
     `failed` is called, with a sentence, when Open vSwitch has died under the lab.
     """
 
@@ -180,6 +185,11 @@ class Lab:
 
         Raises EnvironmentError_, LabError or SwitchError; call `down` then.
         """
+        if not isolation.inside():
+            raise LabError(
+                "a lab is built in a private world only, and this process is not in one",
+                hint="Call vswitch.lab.isolation.enter() first thing in the script.",
+            )
         self._write_sources()
         for worker in self.workers:  # they load while the rest is built
             worker.start()
@@ -208,9 +218,8 @@ class Lab:
             if _HOST_NAME.fullmatch(guest.name):
                 lines += [f"{address.ip} {guest.name}" for address in guest.addresses]
         names.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        target = Path("/etc/hosts")
-        if target.is_file():
-            namespaces.bind(names, target)
+        if _HOSTS.is_file():
+            namespaces.bind(names, _HOSTS)
 
     def _build_namespaces(self, progress: Callable[[str], None]) -> None:
         progress(f"starting {len(self.plan.instances)} switches and {len(self.plan.guests)} guests")
@@ -221,9 +230,7 @@ class Lab:
 
         def build() -> None:
             try:
-                namespaces.each(lambda uplink: namespaces.join(*uplink), self.plan.uplinks)
-                namespaces.each(namespaces.build_guest, self.plan.guests)
-                namespaces.each(self._bring_up, self.plan.instances)
+                self._build_guests()
             except BaseException as error:  # raised below, in the caller's thread
                 outcome.append(error)
 
@@ -236,10 +243,17 @@ class Lab:
         if outcome:
             raise outcome[0]
 
-    @staticmethod
-    def _bring_up(plan: InstancePlan) -> None:
-        names = [port.name for bridge in plan.bridges for port in bridge.ports]
-        namespaces.bring_up(plan.namespace, names)
+    def _build_guests(self) -> None:
+        with ExitStack() as stack:
+            switches = {
+                plan.namespace: stack.enter_context(namespaces.netlink_of(plan.namespace))
+                for plan in self.plan.instances
+            }
+            namespaces.each(lambda uplink: namespaces.join(*uplink), self.plan.uplinks)
+            namespaces.each(lambda guest: namespaces.build_guest(guest, switches), self.plan.guests)
+            for plan in self.plan.instances:  # the ends of uplinks, and of cables within
+                names = (port.name for bridge in plan.bridges for port in bridge.ports)
+                switches[plan.namespace].send(link_up(name) for name in names)
 
     def _add_bridges(self, plan: InstancePlan) -> None:
         instance = self._instances[plan.namespace]
@@ -266,17 +280,24 @@ class Lab:
             )
 
     def _await_controller(self, timeout: float) -> None:
-        socket = self.rundir / "controller.sock"
-        waited = 0.0
-        while not socket.exists():
-            process = self.controller.process if self.controller else None
+        """Return when every switch holds its flows; raise when the controller ends before."""
+        outcome: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                self.ask_controller("wait_ready", timeout=timeout)
+            except BaseException as error:  # raised below, in the caller's thread
+                outcome.append(error)
+
+        waiting = threading.Thread(target=wait, name="ready", daemon=True)
+        waiting.start()
+        process = self.controller.process if self.controller else None
+        while waiting.is_alive():
+            waiting.join(0.05)
             if process and process.poll() is not None:
                 raise LabError("the controller ended at once", hint="The lab's log says why.")
-            if waited > timeout:
-                raise LabError(f"the controller is not up after {timeout:g} s")
-            self._ending.wait(0.01)
-            waited += 0.01
-        self.ask_controller("wait_ready", timeout=timeout)
+        if outcome:
+            raise outcome[0]
 
     # -- running -------------------------------------------------------------------------------
 
@@ -284,7 +305,7 @@ class Lab:
         """A request to the controller. Raises what it answers, LabError if it does not run."""
         if not self.controller:
             raise LabError("this lab has no controller: its switches are ordinary learning switches")
-        return ask_path(self.rundir / "controller.sock", op, args, timeout=timeout)
+        return ask_path(self.rundir / CONTROLLER_SOCKET, op, args, timeout=timeout)
 
     @property
     def site(self) -> Site:
@@ -358,5 +379,8 @@ class Lab:
         for worker in self.workers:
             worker.stop()
         stop_all(self._instances.values())
-        namespaces.remove([plan.namespace for plan in self.plan.guests])
-        namespaces.remove([plan.namespace for plan in self.plan.instances])
+        namespaces.remove(plan.namespace for plan in self.plan.guests)
+        namespaces.remove(plan.namespace for plan in self.plan.instances)
+        if isolation.inside():
+            namespaces.unbind(_HOSTS)
+            shutil.rmtree(self.rundir, ignore_errors=True)

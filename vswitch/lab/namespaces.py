@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +19,14 @@ from vswitch.lab.plan import GuestPlan
 __all__ = [
     "FOLDER",
     "bind",
-    "bring_up",
     "build_guest",
     "build_switch_namespace",
     "each",
     "join",
+    "netlink_of",
     "path_of",
     "remove",
+    "unbind",
 ]
 
 T = TypeVar("T")
@@ -49,6 +50,12 @@ _GUEST_SETTINGS = {
     "ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
+    # As Windows does: ARP is answered, and asked with an address, by the interface that has it.
+    "ipv4/conf/all/arp_ignore": "1",
+    "ipv4/conf/all/arp_announce": "2",
+    # A closed UDP port answers every datagram, or a range of closed ports would look filtered.
+    "ipv4/icmp_ratelimit": "0",
+    "ipv6/icmp/ratelimit": "0",
 }
 _ROUTER_SETTINGS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
 # The switch's ends of the cables are no IP interfaces.
@@ -82,14 +89,9 @@ def build_switch_namespace(name: str, cables: Iterable[tuple[str, str]]) -> None
     _new_namespace(name, fill)
 
 
-def bring_up(namespace: str, names: Iterable[str]) -> None:
-    """Bring interfaces of a namespace up."""
-
-    def work() -> None:
-        with Netlink() as netlink:
-            netlink.send(link_up(name) for name in names)
-
-    in_netns(path_of(namespace), work)
+def netlink_of(namespace: str) -> Netlink:
+    """A netlink socket of a namespace, to be closed after use."""
+    return in_netns(path_of(namespace), Netlink)
 
 
 def join(namespace: str, name: str, other_namespace: str, other_name: str) -> None:
@@ -103,8 +105,12 @@ def join(namespace: str, name: str, other_namespace: str, other_name: str) -> No
         in_netns(path_of(namespace), lay)
 
 
-def build_guest(plan: GuestPlan) -> None:
-    """A guest's namespace: interfaces cabled to their switches, addresses, routes, settings."""
+def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink]) -> None:
+    """A guest's namespace: interfaces cabled to their switches, addresses, routes, settings.
+
+    `switches` are the netlink sockets of the switches' namespaces. The switch's end comes up at once:
+    what a guest says when it gets a carrier is said before a switch listens.
+    """
 
     def fill() -> None:
         _write(_GUEST_SETTINGS)
@@ -113,6 +119,7 @@ def build_guest(plan: GuestPlan) -> None:
             for cable in plan.cables:
                 with _descriptor(cable.far) as far:
                     netlink.send([veth(cable.interface, cable.far_name, mac=cable.mac, peer_netns=far)])
+                switches[cable.far].send([link_up(cable.far_name)])
             messages = [address(cable.interface, value) for cable in plan.cables for value in cable.addresses]
             messages += [route(destination, hop) for destination, hop in plan.routes]
             netlink.send(messages)
@@ -137,6 +144,11 @@ def remove(namespaces: Iterable[str]) -> None:
 def bind(source: Path, target: Path) -> bool:
     """Show the file `source` in the place of the file `target`, in this mount namespace only."""
     return bool(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None) == 0)
+
+
+def unbind(target: Path) -> None:
+    """Undo `bind`, if there was one."""
+    _libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 
 def _write(settings: dict[str, str]) -> None:

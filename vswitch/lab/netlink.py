@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -107,12 +108,13 @@ def route(destination: Network | None, next_hop: str) -> Message:
 
 
 class Netlink:
-    """A rtnetlink socket of the network namespace the calling thread is in."""
+    """A rtnetlink socket of the network namespace the calling thread is in; any thread may use it then."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         self._socket.bind((0, 0))
         self._sequence = 0
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Netlink:
         return self
@@ -123,8 +125,9 @@ class Netlink:
     def send(self, messages: Iterable[Message]) -> None:
         """Carry the messages out, in order. Raises LabError naming the first that failed."""
         waiting = iter(messages)
-        while batch := list(islice(waiting, _BATCH)):
-            self._send(batch)
+        with self._lock:
+            while batch := list(islice(waiting, _BATCH)):
+                self._send(batch)
 
     def _send(self, batch: list[Message]) -> None:
         first = self._sequence + 1

@@ -23,6 +23,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from mininet.cli import CLI
 from mininet.link import Intf, Link
 from mininet.log import output
 from mininet.net import Mininet
@@ -39,6 +40,8 @@ __all__ = ["GuestNode", "HyperVSwitch", "LabMininet", "LabNet", "LabTopo", "Phys
 
 # The lab has a network namespace of its own and needs none of the machine's limits raised.
 Mininet.inited = True
+# Mininet's command line takes the first word for a node's name; names of guests and switches have these.
+CLI.identchars = f"{CLI.identchars}-./"
 
 
 class _LabNode(Node):
@@ -226,6 +229,10 @@ class LabTopo(Topo):
 class LabMininet(Mininet):
     """Mininet, with a TCP and UDP test that ends: its own waits for words today's iperf does not say."""
 
+    def ping(self, hosts: Sequence[Any] | None = None, timeout: str | None = None) -> float:
+        """Ping between all (or these) guests that have an address; the percentage lost."""
+        return float(super().ping([host for host in hosts or self.hosts if host.IP()], timeout))
+
     def iperf(
         self,
         hosts: Sequence[Any] | None = None,
@@ -249,23 +256,18 @@ class LabMininet(Mininet):
             for line in serving.stdout or ():
                 if b"listening" in line:
                     break
-            command = [
-                "iperf3",
-                "-c",
-                server.IP(),
-                "-t",
-                str(seconds),
-                "--connect-timeout",
-                "5000",
-                *common,
-                *load,
-            ]
-            out, error, status = client.pexec(command)
+            length = str(max(1, round(seconds)))
+            command = ["iperf3", "-c", server.IP(), "-t", length, "--connect-timeout", "5000", *common, *load]
+            measuring = client.popen(command)
+            out, error = (text.decode() for text in measuring.communicate(timeout=seconds + 30))
+        except subprocess.TimeoutExpired:
+            measuring.kill()
+            raise LabError(f"iperf3 from {client} to {server} does not end") from None
         finally:
             serving.kill()
             serving.communicate()
         speeds = re.findall(r"([\d.]+ \S+/sec).*(?:sender|receiver)", out)
-        if status or len(speeds) < 2:
+        if measuring.returncode or len(speeds) < 2:
             raise LabError(f"iperf3 from {client} to {server} failed: {(error or out).strip()}")
         result = [*([udpBw] if l4Type == "UDP" else []), speeds[-1], speeds[-2]]
         output(f"*** Results: {result}\n")

@@ -113,7 +113,7 @@ def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> dict
     """Switch id to its flows with counters."""
     found: dict[str, list[dict[str, Any]]] = {}
     for each, client in switches(lab, switch):
-        client.wait_revalidated()
+        client.settle()
         found[each.id] = [asdict(flow) for flow in client.dump_flows(each.bridge, table)]
     return found
 
@@ -123,7 +123,7 @@ def counters(lab: Lab, switch: str | None = None) -> dict[str, dict[str, list[in
     """Switch id to {cookie in hexadecimal: [packets, bytes]}, flows of one cookie summed."""
     found: dict[str, dict[str, list[int]]] = {}
     for each, client in switches(lab, switch):
-        client.wait_revalidated()
+        client.settle()
         sums = client.counters(each.bridge)
         found[each.id] = {f"{cookie:#x}": list(pair) for cookie, pair in sums.items()}
     return found
@@ -154,9 +154,11 @@ def ports(lab: Lab, host: str) -> dict[str, dict[str, int]]:
 @operation
 def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
     """Put policies in force; the controller's report."""
-    report = lab.ask_controller("apply", policies=policies, texts=texts)
-    lab.policies_changed()
-    return report
+    try:
+        return lab.ask_controller("apply", policies=policies, texts=texts)
+    finally:
+        # Also after a failure: a controller that died may have put them in force before it could say so.
+        lab.policies_changed()
 
 
 @operation

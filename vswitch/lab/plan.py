@@ -19,13 +19,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vswitch.model.site import Adapter, Guest, Site, Switch
-from vswitch.model.types import Interface, Network, colon_mac
+from vswitch.model.types import Interface, Network, Vlan, VlanMode, colon_mac
 from vswitch.openvswitch import BridgeSpec, PortSpec
 
-__all__ = ["EDGE", "OPENFLOW_SOCKET", "Cable", "GuestPlan", "InstancePlan", "LabPlan", "make_plan"]
+__all__ = [
+    "CONTROLLER_SOCKET",
+    "EDGE",
+    "OPENFLOW_SOCKET",
+    "Cable",
+    "GuestPlan",
+    "InstancePlan",
+    "LabPlan",
+    "make_plan",
+]
 
 EDGE = "edge"
 OPENFLOW_SOCKET = "openflow.sock"
+CONTROLLER_SOCKET = "controller.sock"
 _NETWORK_DATAPATH_ID = 0xFFFF_0000_0000_0000  # far from the numbers of the site's own switches
 _VLAN_PRESENT = 0x1000
 
@@ -146,14 +156,13 @@ def _host(site: Site, number: int, rundir: Path, controller: bool) -> InstancePl
     for switch in host.switches:
         ports = [PortSpec(f"p{switch.uplink}", switch.uplink)] if switch.uplink else []
         for adapter in site.adapters_of(switch):
-            ports.append(PortSpec(adapter.port_name, adapter.number))
+            port = PortSpec(adapter.port_name, adapter.number)
+            ports.append(port if controller else _ordinary(port, adapter.vlan))
             if _has_edge(adapter):
                 trunk = f"{adapter.port_name}t"
                 cables.append((adapter.port_name, trunk))
                 flows += _edge_flows(adapter, trunk, edge_ports)
-        bridges.append(
-            BridgeSpec(switch.bridge, switch.datapath_id, controller=target, ports=tuple(ports))
-        )
+        bridges.append(BridgeSpec(switch.bridge, switch.datapath_id, controller=target, ports=tuple(ports)))
     if edge_ports:
         bridges.append(BridgeSpec(EDGE, _NETWORK_DATAPATH_ID + 0x10000 + number, ports=tuple(edge_ports)))
     return InstancePlan(
@@ -164,6 +173,17 @@ def _host(site: Site, number: int, rundir: Path, controller: bool) -> InstancePl
         cables=tuple(cables),
         flows=((EDGE, "\n".join(flows)),) if flows else (),
     )
+
+
+def _ordinary(port: PortSpec, vlan: Vlan) -> PortSpec:
+    """The port with the VLAN setting an ordinary switch would have for such an adapter."""
+    match vlan.mode:
+        case VlanMode.UNTAGGED:
+            return replace(port, vlan_mode="trunk", trunks=(0,))
+        case VlanMode.TRUNK:
+            return replace(port, vlan_mode="native-untagged", tag=vlan.native, trunks=vlan.allowed)
+        case _:
+            return replace(port, vlan_mode="access", tag=vlan.send)
 
 
 def _edge_flows(adapter: Adapter, trunk: str, ports: list[PortSpec]) -> list[str]:

@@ -59,7 +59,7 @@ def _give_up(reason: str) -> NoReturn:
 
 
 def _end_with(starter: socket.socket, done: threading.Event) -> None:
-    """End the lab if whoever starts it goes away before it is up. Runs in a thread."""
+    """End the lab if whoever starts it goes away before `done` is set. Runs in a thread."""
     poller = select.poll()
     poller.register(starter, select.POLLRDHUP | select.POLLHUP)
     while not done.is_set():
@@ -72,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="vswitch.lab.supervisor")
     parser.add_argument("--listener", type=int, required=True, help="descriptor of the listening socket")
     parser.add_argument("--starter", type=int, required=True, help="descriptor of the starter's socket")
+    parser.add_argument("--attached", action="store_true", help="end with the starter, even when up")
     parser.add_argument("extensions", nargs="*", help="modules with more operations")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -94,7 +95,8 @@ def main() -> None:
             failure.append(error)
             raise
         finally:
-            done.set()
+            if not arguments.attached:
+                done.set()
 
     threading.Thread(target=_end_with, args=(starter.dup(), done), daemon=True).start()
     serve_connection(starter, first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from time import monotonic
 from vswitch.errors import LabError
 from vswitch.lab import services
 from vswitch.lab.namespaces import path_of
-from vswitch.lab.plan import GuestPlan
+from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, GuestPlan
 from vswitch.lab.services import Reply, plan_line
 from vswitch.model.types import TCP
 
@@ -28,6 +29,7 @@ class Worker:
 
     name = "worker"
     argv: Sequence[str] = ()
+    inherited: Sequence[int] = ()  # descriptors
     piped = False
 
     def __init__(self) -> None:
@@ -44,6 +46,7 @@ class Worker:
             [sys.executable, "-m", *self.argv],
             stdin=pipe,
             stdout=pipe,
+            pass_fds=self.inherited,
             start_new_session=True,
         )
 
@@ -73,13 +76,44 @@ class Worker:
 
 
 class Controller(Worker):
-    """The OpenFlow controller of the lab whose run folder is `rundir`."""
+    """The OpenFlow controller of the lab whose run folder is `rundir`.
+
+    The sockets it listens on are the lab's: switches and requests that come before it has started, or
+    while it is being started again, find them and wait.
+    """
 
     name = "controller"
 
     def __init__(self, rundir: Path) -> None:
         super().__init__()
-        self.argv = ("controllers", "--rundir", str(rundir))
+        self._rundir = rundir
+        self._listeners: tuple[socket.socket, ...] = ()
+
+    def start(self) -> None:
+        """Start the process."""
+        if not self._listeners:
+            self._rundir.mkdir(parents=True, exist_ok=True)
+            names = (OPENFLOW_SOCKET, CONTROLLER_SOCKET)
+            self._listeners = tuple(_listen(self._rundir / name) for name in names)
+            self.inherited = tuple(listener.fileno() for listener in self._listeners)
+            openflow, requests = map(str, self.inherited)
+            self.argv = (
+                "controllers", "--rundir", str(self._rundir), "--openflow", openflow, "--requests", requests
+            )  # fmt: skip
+        super().start()
+
+    def stop(self) -> None:
+        """End the process and wait for its end."""
+        super().stop()
+        for listener in self._listeners:
+            listener.close()
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(256)
+    return listener
 
 
 class ServiceServer(Worker):

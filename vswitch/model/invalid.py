@@ -22,8 +22,16 @@ def report_invalid(
 
     `what` names the whole value in messages, such as "a policy".
     """
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    misspelt = {
+        (tuple(detail["loc"])[:-1], guess)
+        for detail in details
+        if detail["type"] == "extra_forbidden" and (guess := _guess(detail["loc"], model))
+    }
+    for detail in details:
         path: tuple[int | str, ...] = tuple(detail["loc"])
+        if detail["type"] == "missing" and (path[:-1], f"did you mean {path[-1]!r}?") in misspelt:
+            continue
         on_key = bool(path) and path[-1] == "[key]"
         if on_key:
             path = path[:-1]
@@ -32,6 +40,12 @@ def report_invalid(
         unknown = detail["type"] == "extra_forbidden" or message.startswith("unknown ")
         node = root.find_key(whole) if on_key or unknown else root.find(whole)
         report.add(Origin(file, node.line, node.column), message, hint)
+
+
+def _guess(path: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    """The known key nearest to an unknown one."""
+    holder = _model_at(model, path[:-1])
+    return did_you_mean(str(path[-1]), _keys(holder)) if holder else ""
 
 
 def _explain(
@@ -47,7 +61,7 @@ def _explain(
         case "extra_forbidden":
             holder = _model_at(model, path[:-1])
             allowed = _keys(holder) if holder else []
-            guess = did_you_mean(str(path[-1]), allowed)
+            guess = _guess(path, model)
             hint = f"{guess} " if guess else ""
             return f"unknown key {shorten(path[-1])}", f"{hint}allowed here: {listing(allowed, 30)}", ()
         case "missing":

@@ -8,7 +8,7 @@ prefixes and other groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 
@@ -38,6 +38,9 @@ class Inventory:
     def __init__(self, adapters: Sequence[Adapter], targets: dict[frozenset[int], Targets]) -> None:
         self._adapters = adapters
         self._targets = targets
+        self._by_guest: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
+        for index, adapter in enumerate(adapters):
+            self._by_guest[adapter.is_management_os].setdefault(adapter.guest, []).append(index)
         self._groups: dict[str, tuple[frozenset[int], tuple[Network, ...]]] = {}
         self._patterns: dict[str, frozenset[int]] = {}
         self._addresses: dict[str, tuple[Network, ...]] = {}
@@ -146,10 +149,9 @@ class Inventory:
     def _match(self, pattern: str, groups: Iterable[str]) -> frozenset[int]:
         management = pattern.lower().startswith(_HOST)
         guest, _, adapter_name = pattern[len(_HOST) * management :].partition("/")
+        by_guest = self._by_guest[management]
         candidates = [
-            (index, adapter)
-            for index, adapter in enumerate(self._adapters)
-            if adapter.is_management_os == management and fnmatchcase(adapter.guest, guest)
+            (index, self._adapters[index]) for name in _matching(guest, by_guest) for index in by_guest[name]
         ]
         found = frozenset(
             index
@@ -164,18 +166,21 @@ class Inventory:
                 f"no adapter of {shorten(guest)} matches {shorten(adapter_name)}",
                 f"{did_you_mean(adapter_name, names)} its adapters: {listing(dict.fromkeys(names))}".strip(),
             )
-        guests = dict.fromkeys(a.guest for a in self._adapters if a.is_management_os == management)
-        other = [
-            a.guest
-            for a in self._adapters
-            if a.is_management_os != management and fnmatchcase(a.guest, guest)
-        ]
+        guests = list(by_guest)
+        other = _matching(guest, self._by_guest[not management])
         if other and not management:
             hint = f'{other[0]!r} is a host; its ManagementOS adapters are written "host:{other[0]}"'
         else:
             guess = did_you_mean(guest, [*guests, *groups])
             hint = f"{guess} {'hosts' if management else 'VMs'}: {listing(guests)}".strip()
         raise FieldError(f"{shorten(pattern)} matches no adapter", hint)
+
+
+def _matching(pattern: str, names: Collection[str]) -> list[str]:
+    """The names a glob matches."""
+    if any(character in pattern for character in "*?["):
+        return [name for name in names if fnmatchcase(name, pattern)]
+    return [pattern] if pattern in names else []
 
 
 def _is_address(text: str) -> bool:

@@ -154,7 +154,8 @@ def _read_layout(file: str, text: str) -> LayoutMemo:
         policies = _policies_alone(root)
     else:
         policies = layout.policies
-        bare = resolve_layout(layout, root, file, report)
+        if not report:
+            bare = resolve_layout(layout, root, file, report)
     folder = os.path.dirname(file)
     return LayoutMemo(
         file,

@@ -169,7 +169,7 @@ class _Notes:
         for clash in program.clashes:
             if self.first(clash.rule, clash.other):
                 self.report.append(clash.error(adapter.id))
-        self.found.update(program.notes)
+        self.found.update(note for note in program.notes if self.first(note.origin, note.kind))
 
     def extended(
         self, adapter: Adapter, direction: Direction, program: Program[Extended, ExtendedAcl]

@@ -81,10 +81,8 @@ class _PolicyReader:
             root = self.parse_alone(groups_text, line - 1) if groups_text else None
             if root is not None and (root.entries is None or list(root.entries) != ["groups"]):
                 raise _NotAlone
-            before = len(self.report)
             self.define_groups(root)
-            if len(self.report) == before:
-                memo.inventory = self.inventory
+            memo.inventory = self.inventory
         self.inventory = memo.inventory
         return Policy(
             self.section(split.extended_acls, ExtendedRule, expand_extended, memo.extended),
@@ -220,20 +218,22 @@ class _PolicyReader:
     # --- both
 
     def define_groups(self, root: Node | None) -> None:
+        """Make the inventory rules are expanded with; there is none if the groups have mistakes."""
         groups = (root.entries or {}).get("groups") if root is not None else None
+        before = len(self.report)
         read: dict[str, tuple[str, ...]] = {}
         if root is not None and groups is not None:
-            data = {"groups": groups[1].data}
             try:
-                read = PolicyFile.model_validate(data).groups
+                read = PolicyFile.model_validate({"groups": groups[1].data}).groups
             except ValidationError as error:
                 report_invalid(error, PolicyFile, root, self.file, self.report, what="a policy")
                 return
         if self.context is None:
             return
-        self.inventory = Inventory(self.context.adapters, self.context.targets)
-        if root is not None and groups is not None:
-            self.inventory.define(read, partial(self.locate, groups[1]), self.report)
+        inventory = Inventory(self.context.adapters, self.context.targets)
+        if groups is not None:
+            inventory.define(read, partial(self.locate, groups[1]), self.report)
+        self.inventory = inventory if len(self.report) == before else None
 
     def read_item(self, node: Node, model: type[BaseModel]) -> BaseModel | None:
         try:

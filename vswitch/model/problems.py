@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from vswitch.errors import InputError, Origin
 
@@ -40,11 +40,13 @@ class Report(list[InputError]):
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near."""
-    by_lower = {
-        candidate.lower(): candidate for candidate in candidates if abs(len(candidate) - len(word)) <= 4
-    }
-    found = get_close_matches(word.lower()[:100], by_lower, n=1, cutoff=0.6)
-    return f"did you mean {by_lower[found[0]]!r}?" if found else ""
+    low = word.lower()[:100]
+    by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(word)) <= 4}
+    found = get_close_matches(low, by_lower, n=5, cutoff=0.6)
+    if not found:
+        return ""
+    best = max(found, key=lambda each: (SequenceMatcher(None, each, low).ratio(), each[:1] == low[:1]))
+    return f"did you mean {by_lower[best]!r}?"
 
 
 def listing(words: Iterable[object], limit: int = 12) -> str:

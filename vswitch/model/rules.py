@@ -62,7 +62,7 @@ class Extended:
         """Its entries for one direction; the same objects for the same weights."""
         first = weights[0]
         made = self._made.get((direction, first))
-        if made is None or made[-1].weight != weights[-1]:
+        if made is None or (len(made) > 1 and [entry.weight for entry in made] != list(weights)):
             if len(self._made) >= _KEPT:
                 self._made.clear()
             made = self._made[direction, first] = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vswitch.errors import Origin
 from vswitch.model.site import BasicAcl, ExtendedAcl
@@ -20,10 +20,11 @@ _COMPARISONS = 30_000
 
 @dataclass(frozen=True, slots=True, order=True)
 class Note:
-    """One warning and the place it is about."""
+    """One warning and the place it is about; one of each kind is enough for a place."""
 
     origin: Origin
     sentence: str
+    kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.sentence}"
@@ -42,7 +43,7 @@ def _shadowed(entries: Sequence[ExtendedAcl], spans: Sequence[Span]) -> list[Not
     allows: list[int] = []
     denies: list[int] = []
     left = _COMPARISONS
-    found: dict[tuple[str, str], Note] = {}
+    found: dict[str, Note] = {}
     for place, entry in enumerate(entries):
         own, others = (allows, denies) if entry.action is Action.ALLOW else (denies, allows)
         own.append(place)
@@ -52,8 +53,8 @@ def _shadowed(entries: Sequence[ExtendedAcl], spans: Sequence[Span]) -> list[Not
         span = spans[place]
         for above in others:
             if spans[above][0] <= span[0] and covers(spans[above], span):
-                other = entries[above]
-                found.setdefault((entry.name, other.name), _never_decides(entry, other))
+                if entry.name not in found:
+                    found[entry.name] = _never_decides(entry, entries[above])
                 break
     return list(found.values())
 
@@ -63,6 +64,7 @@ def _never_decides(entry: ExtendedAcl, other: ExtendedAcl) -> Note:
         entry.origin,
         f"{entry.name!r} ({entry.action}, weight {entry.weight}) has an entry that never decides:"
         f" {other.name!r} at {other.origin} ({other.action}, weight {other.weight}) covers it",
+        "shadowed",
     )
 
 

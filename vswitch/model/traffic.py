@@ -105,7 +105,13 @@ def port_of(name: str) -> tuple[int, int]:
 
 
 def _nearest(name: str) -> str:
-    return did_you_mean(name, services.common_names()) or did_you_mean(name, services.names())
+    """The nearest service: a common one with the same first letter, any such, any common one."""
+    common, first = services.common_names(), name[:1].lower()
+    return (
+        did_you_mean(name, [each for each in common if each[:1] == first])
+        or did_you_mean(name, [each for each in services.names() if each[:1] == first])
+        or did_you_mean(name, common)
+    )
 
 
 def port_range_of(text: str, protocol: int) -> PortRange:

@@ -19,6 +19,7 @@ __all__ = [
     "AnyAddress",
     "BasicAction",
     "Direction",
+    "DropReason",
     "Interface",
     "Network",
     "PortRange",
@@ -89,6 +90,28 @@ class VlanMode(StrEnum):
     ISOLATED = "Isolated"
     COMMUNITY = "Community"
     PROMISCUOUS = "Promiscuous"
+
+
+class DropReason(StrEnum):
+    """Why a frame ends, in pktmon's words where it has one (hyperv-semantics §8).
+
+    ACL (pktmon's word for it is open question U8), UnknownUnicast, OwnPort, NotConnected and
+    PhysicalVlan are this project's own.
+    """
+
+    ACL = "ACL"
+    DHCP_GUARD = "DhcpGuard"
+    ROUTER_GUARD = "RouterGuard"
+    INVALID_SOURCE_MAC = "InvalidSourceMac"
+    MAC_SPOOFING = "MacSpoofing"
+    UNAUTHORIZED_MAC = "UnauthorizedMAC"
+    UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
+    FILTERED_VLAN = "FilteredVLAN"
+    FAILED_PVLAN_SETTING = "FailedPvlanSetting"
+    UNKNOWN_UNICAST = "UnknownUnicast"  # no port may receive an address nobody has shown
+    OWN_PORT = "OwnPort"  # the destination is behind the port the frame came from
+    NOT_CONNECTED = "NotConnected"  # the switch's port has no adapter
+    PHYSICAL_VLAN = "PhysicalVlan"  # the physical network does not carry this VLAN there
 
 
 @dataclass(frozen=True, slots=True)

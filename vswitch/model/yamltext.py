@@ -220,23 +220,24 @@ def parse_yaml(text: str, file: str, problems: Problems, line_offset: int = 0) -
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str, line_offset: int) -> InputError:
-    mark = error.problem_mark or error.context_mark
-    where = Origin(file, mark.line + 1 + line_offset, mark.column + 1) if mark else Origin(file)
     problem = error.problem or "cannot be read"
+    start, mark = error.context_mark, error.problem_mark or error.context_mark
     hint = "check indentation (spaces, no tabs), quotes and brackets around this place"
-    if "cannot start any token" in problem and mark:
+    if mark and "cannot start any token" in problem:
         lines = text.split("\n")
         line = lines[mark.line] if mark.line < len(lines) else ""
         found = line[mark.column : mark.column + 1]
         problem = f"nothing can start with {found!r}"
         hint = "indent with spaces" if found == "\t" else "put the word in quotes"
-    elif error.context == "while scanning an alias":
-        problem = "a * alone"
+    elif start and error.context == "while scanning an alias":
+        problem, mark = "a * alone", start
         hint = 'a word that starts with * must be in quotes: "*"'
-    context = f" {error.context}" if error.context else ""
-    start = error.context_mark
-    begun = f" (begun on line {start.line + 1 + line_offset})" if start and context else ""
-    return InputError(f"this is not YAML: {problem}{context}{begun}", where=where, hint=hint)
+    if error.context:
+        problem += f" {error.context}"
+    if start and mark and start.line != mark.line:
+        problem += f" (begun on line {start.line + 1 + line_offset})"
+    where = Origin(file, mark.line + 1 + line_offset, mark.column + 1) if mark else Origin(file)
+    return InputError(f"this is not YAML: {problem}", where=where, hint=hint)
 
 
 def _character_error(error: yaml.reader.ReaderError, text: str, file: str, line_offset: int) -> InputError:

@@ -3,7 +3,7 @@
 from vswitch.pipeline.compile import Compiler, HostProgram, SwitchProgram, compile_site
 from vswitch.pipeline.diff import Change, difference
 from vswitch.pipeline.flow import Flow, Purpose
-from vswitch.pipeline.forwarding import LEARNED_COOKIE, DropReason
+from vswitch.pipeline.forwarding import LEARNED_COOKIE
 from vswitch.pipeline.tables import LEARNED_TABLES, Table
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "LEARNED_TABLES",
     "Change",
     "Compiler",
-    "DropReason",
     "Flow",
     "HostProgram",
     "Purpose",

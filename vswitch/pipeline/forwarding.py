@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vswitch.model.site import Adapter, Switch
-from vswitch.model.types import Direction, VlanMode, colon_mac
+from vswitch.model.types import Direction, DropReason, VlanMode, colon_mac
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.masks import ranges, split_range
 from vswitch.pipeline.match import join
 from vswitch.pipeline.tables import ILLEGAL_TAG, Table, acl_tables
 
-__all__ = ["DropReason", "LEARNED_COOKIE", "forwarding_flows"]
+__all__ = ["LEARNED_COOKIE", "forwarding_flows"]
 
 #: Cookie of every learned entry of a switch. learn() counts its limit by cookie.
 LEARNED_COOKIE = 0x1EA53ED
@@ -25,22 +25,6 @@ _PRIORITY_TAGGED = "vlan_tci=0x1000/0x1fff"
 _TAGGED = "vlan_tci=0x1000/0x1000"
 _MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00"
 _ALL_VLANS = range(4095)
-
-
-class DropReason:
-    """Drop reasons in pktmon's words (§8); UnknownUnicast and OwnPort are ours."""
-
-    MAC_SPOOFING = "MacSpoofing"
-    UNAUTHORIZED_MAC = "UnauthorizedMAC"
-    INVALID_SOURCE_MAC = "InvalidSourceMac"
-    DHCP_GUARD = "DhcpGuard"
-    ROUTER_GUARD = "RouterGuard"
-    UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
-    FILTERED_VLAN = "FilteredVLAN"
-    FAILED_PVLAN = "FailedPvlanSetting"
-    UNKNOWN_UNICAST = "UnknownUnicast"
-    OWN_PORT = "OwnPort"
-    DISCONNECTED = "Disconnected"
 
 
 def _drop(
@@ -88,7 +72,7 @@ def _miss_flows() -> Iterator[Flow]:
             yield Flow(table, 0, "", f"goto_table:{following:d}", note="no entry matches: pass")
     for table in (Table.GUARDS, Table.SOURCE_MAC, Table.VLAN_INGRESS, Table.LEARN):
         yield Flow(table, 0, "", f"goto_table:{table + 1:d}", note="pass")
-    yield _drop(Table.INPUT, 0, "", DropReason.DISCONNECTED, note="no adapter is connected to this port")
+    yield _drop(Table.INPUT, 0, "", DropReason.NOT_CONNECTED, note="no adapter is connected to this port")
     yield Flow(
         Table.FORWARD,
         0,
@@ -277,8 +261,10 @@ def _forward(adapters: Sequence[Adapter]) -> Iterator[Flow]:
         if adapter.vlan.is_private:
             family = {adapter.vlan.primary, adapter.vlan.secondary, *adapter.vlan.secondaries} - {0}
             for vlan in sorted(family - adapter.vlan.receives):
-                yield _drop(table, 30, join(destination, f"reg2={vlan}"), DropReason.FAILED_PVLAN, adapter)
-            yield _drop(table, 20, join(destination, "reg4=1"), DropReason.FAILED_PVLAN, adapter)
+                yield _drop(
+                    table, 30, join(destination, f"reg2={vlan}"), DropReason.FAILED_PVLAN_SETTING, adapter
+                )
+            yield _drop(table, 20, join(destination, "reg4=1"), DropReason.FAILED_PVLAN_SETTING, adapter)
         yield _drop(table, 10, destination, DropReason.FILTERED_VLAN, adapter)
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from vswitch.model.site import BasicAcl, ExtendedAcl
-from vswitch.model.types import Direction
+from vswitch.model.types import Direction, DropReason
 
 if TYPE_CHECKING:
     from vswitch.semantics.frame import Frame
@@ -17,27 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Drop", "DropReason", "Result", "Rule", "Stage", "Step", "rule_text"]
 
 Rule = ExtendedAcl | BasicAcl
-
-
-class DropReason(StrEnum):
-    """Why a frame ends, in pktmon's words where it has one (hyperv-semantics §8).
-
-    ACL (pktmon's word for it is open question U8), UnknownUnicast, OwnPort and PhysicalVlan are
-    this project's own.
-    """
-
-    ACL = "ACL"
-    DHCP_GUARD = "DhcpGuard"
-    ROUTER_GUARD = "RouterGuard"
-    INVALID_SOURCE_MAC = "InvalidSourceMac"
-    MAC_SPOOFING = "MacSpoofing"
-    UNAUTHORIZED_MAC = "UnauthorizedMAC"
-    UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
-    FILTERED_VLAN = "FilteredVLAN"
-    FAILED_PVLAN_SETTING = "FailedPvlanSetting"
-    UNKNOWN_UNICAST = "UnknownUnicast"  # no port may receive an address nobody has shown
-    OWN_PORT = "OwnPort"  # the destination is behind the port the frame came from
-    PHYSICAL_VLAN = "PhysicalVlan"  # the physical network does not carry this VLAN there
 
 
 class Stage(StrEnum):
