@@ -14,9 +14,11 @@ from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
 from vswitch.lab.operations import operation, switches
 from vswitch.model import parse_traffic
-from vswitch.model.site import Site
+from vswitch.model.site import Site, Switch
+from vswitch.model.types import normalise_mac
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import LEARNED_COOKIE, Compiler, Flow, HostProgram, Purpose, Table
+from vswitch.semantics.state import Learned
 
 __all__ = ["LabView"]
 
@@ -53,6 +55,17 @@ class LabView:
     def netns(self, guest: str) -> str:
         """The path of a guest's network namespace."""
         return self._lab.guest_netns(guest)
+
+    def learned(self, switch: Switch) -> dict[tuple[str, int], Learned]:
+        """What a switch has learned: (MAC, VLAN) to OpenFlow port and age in seconds."""
+        found = {}
+        for flow in self.client(switch.host).dump_flows(switch.bridge, Table.LEARNED):
+            if flow.cookie == LEARNED_COOKIE:
+                fields = dict(pair.split("=", 1) for pair in flow.match.split(",") if "=" in pair)
+                port = int(flow.actions.partition(":")[2].partition("->")[0], 16)
+                key = normalise_mac(fields["dl_dst"]), int(fields.get("reg2", "0"), 16)
+                found[key] = Learned(port, flow.hard_age or flow.duration)
+        return found
 
 
 def _question(data: Mapping[str, Any]) -> Question:
@@ -124,6 +137,7 @@ def forget(lab: Lab) -> None:
 @operation
 def mac_table(lab: Lab) -> list[dict[str, Any]]:
     """The forwarding entries of every switch: adapters' fixed ones, learned ones with an age in seconds."""
+    view = LabView(lab)
     entries: list[dict[str, Any]] = []
     for switch in lab.site.switch.values():
         names = {adapter.number: adapter.id for adapter in lab.site.adapters_of(switch)}
@@ -136,26 +150,14 @@ def mac_table(lab: Lab) -> list[dict[str, Any]]:
                 }
                 for vlan in sorted(adapter.vlan.receives)
             ]  # fmt: skip
-        for flow in lab.instance(switch.host).dump_flows(switch.bridge, Table.LEARNED):
-            if flow.cookie == LEARNED_COOKIE:
-                entries.append(
-                    _learned(switch.id, flow.match, flow.actions, flow.hard_age or flow.duration, names)
-                )
+        entries += [
+            {
+                "switch": switch.id, "mac": mac, "vlan": vlan, "port": entry.port,
+                "where": names.get(entry.port, ""), "status": "Learned", "age": round(entry.last_seen),
+            }
+            for (mac, vlan), entry in view.learned(switch).items()
+        ]  # fmt: skip
     return entries
-
-
-def _learned(switch: str, match: str, actions: str, age: float, names: Mapping[int, str]) -> dict[str, Any]:
-    fields = dict(pair.split("=", 1) for pair in match.split(",") if "=" in pair)
-    port = int(actions.partition(":")[2].partition("->")[0], 16)
-    return {
-        "switch": switch,
-        "mac": fields["dl_dst"].upper().replace(":", "-"),
-        "vlan": int(fields.get("reg2", "0"), 16),
-        "port": port,
-        "where": names.get(port, ""),
-        "status": "Learned",
-        "age": round(age),
-    }
 
 
 @operation

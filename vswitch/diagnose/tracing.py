@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vswitch.diagnose.flowtext import flow_text
-from vswitch.model.site import Site, Switch
+from vswitch.model.site import ExtendedAcl, Site, Switch
 from vswitch.model.types import DropReason
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import Flow, HostProgram, Purpose, Table
 from vswitch.semantics.conversation import Conversation
 from vswitch.semantics.network import SwitchPassage
-from vswitch.semantics.state import flow_key
+from vswitch.semantics.state import FlowState, Learned, SwitchState, flow_key
+from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Stage
 
 __all__ = ["FlowSeen", "Lab", "SwitchCheck", "check_conversation", "deciding_flows"]
@@ -38,6 +39,9 @@ class Lab(Protocol):
 
     def netns(self, guest: str) -> str:
         """The path of a guest's network namespace."""
+
+    def learned(self, switch: Switch) -> Mapping[tuple[str, int], Learned]:
+        """What a switch has learned: (MAC, VLAN) to OpenFlow port and age in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +93,77 @@ class SwitchCheck:
 
 def check_conversation(lab: Lab, conversation: Conversation) -> list[SwitchCheck]:
     """Trace every frame of a conversation through every switch it meets, in order."""
-    checks = []
-    for leg in conversation.legs:
-        for hop in leg.hops:
-            for passage in hop.result.passages:
-                if isinstance(passage, SwitchPassage):
-                    checks.append(_check(lab, passage))
-    return checks
+    passages = [
+        passage
+        for leg in conversation.legs
+        for hop in leg.hops
+        for passage in hop.result.passages
+        if isinstance(passage, SwitchPassage)
+    ]
+    switches = {passage.switch.id: passage.switch for passage in passages}
+    known = {name: _Known(lab, switch) for name, switch in switches.items()}
+    return [known[passage.switch.id].check(passage) for passage in passages]
 
 
-def _check(lab: Lab, passage: SwitchPassage) -> SwitchCheck:
-    switch, result = passage.switch, passage.result
-    client = lab.client(switch.host)
-    program = lab.programs[switch.host].switches[switch.bridge].flows
-    wanted = tuple(sorted(result.outputs))
-    said = tuple(sorted(drop.rule.name if drop.rule else str(drop.reason) for drop in result.drops))
-    live = _live_states(lab.site, passage)
-    if live is None:
-        why = (
-            "the frame belongs to a live flow at one adapter and not at another, which a trace cannot express"
+class _Known:
+    """One switch as it is now: its program, counters and learned addresses, read once."""
+
+    def __init__(self, lab: Lab, switch: Switch) -> None:
+        self._site = lab.site
+        self._switch = switch
+        self._client = lab.client(switch.host)
+        self._program = lab.programs[switch.host].switches[switch.bridge].flows
+        self._client.settle()
+        self._counters = self._client.counters(switch.bridge)
+        self._learned = lab.learned(switch)
+
+    def check(self, passage: SwitchPassage) -> SwitchCheck:
+        """What becomes of one frame, by the reference and by Open vSwitch.
+
+        Both start from the addresses the switch has really learned: a conversation is imagined,
+        and so is what it would teach.
+        """
+        live = _live_states(self._site, passage)
+        flows = {
+            (step.port, key): FlowState(step.rule, 0.0)
+            for step in passage.result.steps
+            if step.stage is Stage.STATE
+            and isinstance(step.rule, ExtendedAcl)
+            and (key := flow_key(passage.frame))
+        }
+        state = SwitchState.of(self._learned, flows)
+        result = process(self._site, self._switch, passage.ingress, passage.frame, state)
+        wanted = tuple(sorted(result.outputs))
+        said = tuple(
+            sorted(
+                drop.rule.name if drop.rule else str(drop.reason)
+                for drop in result.drops
+                if drop.reason is not DropReason.OWN_PORT
+            )
         )
-        return SwitchCheck(switch.id, str(passage.frame), wanted, (), said, (), (), "", why)
-    text = flow_text(passage.frame, passage.ingress) + (_LIVE if live else "")
-    trace = client.trace(switch.bridge, text)
-    counters = client.counters(switch.bridge)
-    met = [program[cookie] for cookie in trace.cookies if cookie in program]
-    outputs = {int(flow.actions.rpartition("output:")[2]) for flow in met if flow.table is Table.OUTPUT}
-    drops = sorted(_drop_names(met))
-    seen = tuple(
-        FlowSeen(switch.id, flow, counters.get(flow.cookie, (0, 0))[0])
-        for flow in met
-        if flow.purpose is not Purpose.FORWARD or flow.table is Table.OUTPUT
-    )
-    return SwitchCheck(
-        switch.id, str(passage.frame), wanted, tuple(sorted(outputs)), said, tuple(drops), seen, trace.text
-    )
+        frame = str(passage.frame)
+        if live is None:
+            why = "it belongs to a live flow at one adapter and not at another, which no trace can express"
+            return SwitchCheck(self._switch.id, frame, wanted, (), said, (), (), "", why)
+        text = flow_text(passage.frame, passage.ingress) + (_LIVE if live else "")
+        trace = self._client.trace(self._switch.bridge, text)
+        met = [self._program[cookie] for cookie in trace.cookies if cookie in self._program]
+        outputs = {int(flow.actions.rpartition("output:")[2]) for flow in met if flow.table is Table.OUTPUT}
+        seen = tuple(
+            FlowSeen(self._switch.id, flow, self._counters.get(flow.cookie, (0, 0))[0])
+            for flow in met
+            if flow.purpose is not Purpose.FORWARD or flow.table is Table.OUTPUT
+        )
+        return SwitchCheck(
+            self._switch.id,
+            frame,
+            wanted,
+            tuple(sorted(outputs)),
+            said,
+            tuple(sorted(_drop_names(met))),
+            seen,
+            trace.text,
+        )
 
 
 def _drop_names(flows: Iterable[Flow]) -> Iterable[str]:

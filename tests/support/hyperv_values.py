@@ -1,0 +1,182 @@
+"""What the shipped module's functions without effects do: errors, keys, spelling, forms.
+
+Each function names the PowerShell function it stands for; `hyperv_module` has the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+
+from tests.support.hyperv_cmdlets import CmdletError, Entry
+
+Document = dict[str, Any]
+
+
+class OperationError(Exception):
+    """What Stop-VswitchOperation throws: the error as data, and the host's state as far as known."""
+
+    def __init__(self, error: Document, result: Any = None) -> None:
+        super().__init__(error["message"])
+        self.error = error
+        self.result = result
+
+
+def stop(category: str, message: str, adapter: str | None = None, *, result: Any = None) -> OperationError:
+    """The error of one of the module's own categories."""
+    error = {
+        "message": message,
+        "hresult": None,
+        "category": category,
+        "fullyQualifiedErrorId": f"Vswitch.{category}",
+        "target": {"adapter": adapter, "step": None},
+    }
+    return OperationError(error, result)
+
+
+def error_data(
+    error: CmdletError | OperationError, adapter: str | None = None, step: int | None = None
+) -> Document:
+    """ConvertTo-VswitchError; `adapter` and `step` replace what the error says, if given."""
+    if isinstance(error, OperationError):
+        data = json.loads(json.dumps(error.error))
+    else:
+        data = {
+            "message": error.message,
+            "hresult": error.hresult,
+            "category": error.category,
+            "fullyQualifiedErrorId": f"{error.category},{error.cmdlet}",
+            "target": {"adapter": None, "step": None},
+        }
+    if adapter is not None:
+        data["target"] = {"adapter": adapter, "step": step}
+    return data
+
+
+def time_text(now: datetime, add_seconds: float = 0) -> str:
+    """Get-VswitchTime: UTC to the second."""
+    return (now.astimezone(UTC) + timedelta(seconds=add_seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def backup_path(plan_id: str) -> str:
+    """Get-VswitchBackupPath."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", plan_id):
+        raise stop("BadPlan", "A plan id is 1 to 64 letters, digits and hyphens")
+    return f"vswitch/backups/{plan_id}.json"
+
+
+def progress_path(plan_id: str) -> str:
+    """Get-VswitchProgressPath."""
+    return f"vswitch/backups/{plan_id}.steps"
+
+
+def step_kind(step: Document) -> str:
+    """Get-VswitchStepKind."""
+    match step.get("op"):
+        case "addExtended" | "removeExtended":
+            return "extended"
+        case "addBasic" | "removeBasic":
+            return "basic"
+        case other:
+            raise stop("BadPlan", f"A plan has no operation '{other}'")
+
+
+def is_addition(step: Document) -> bool:
+    """Test-VswitchAddition."""
+    return step["op"].startswith("add")
+
+
+def assert_plan(plan: Document) -> None:
+    """Assert-VswitchPlan."""
+    if plan.get("schema") != 1:
+        raise stop("BadPlan", "The plan is not of schema 1")
+    backup_path(plan.get("planId", ""))
+    ids = [adapter["id"] for adapter in plan["adapters"]]
+    for index, step in enumerate(plan["steps"]):
+        step_kind(step)
+        if step["adapter"] not in ids:
+            error = stop("BadPlan", "A step names an adapter that the plan does not list", step["adapter"])
+            error.error["target"]["step"] = index
+            raise error
+
+
+def address_text(text: str) -> str:
+    """ConvertTo-VswitchAddress."""
+    if text.upper() in ("", "ANY", "*"):
+        return "ANY"
+    address, _, length = text.partition("/")
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return text.upper()
+    return str(parsed) if length in ("", str(parsed.max_prefixlen)) else f"{parsed}/{length}"
+
+
+def mac_text(text: str) -> str:
+    """ConvertTo-VswitchMac."""
+    digits = re.sub("[^0-9A-Fa-f]", "", text).upper()
+    return re.sub("(..)(?=.)", r"\1-", digits)
+
+
+def protocol_text(text: str) -> str:
+    """ConvertTo-VswitchProtocol."""
+    return {"": "ANY", "6": "TCP", "17": "UDP"}.get(text, text.upper())
+
+
+def keys_of(kind: str, entry: Entry) -> list[str]:
+    """Get-VswitchKey: one key, or two for a basic ANY."""
+    if kind == "extended":
+        return [_extended_key(entry)]
+    keys = []
+    for side in ("Local", "Remote"):
+        number, text = entry[f"{side}AddressType"], entry[f"{side}Address"]
+        both = ["IP 0.0.0.0/0", "IP ::/0"]
+        names = {1: [f"MAC {mac_text(text)}"], 4: both[:1], 5: both[1:], 6: both, 7: ["MAC ANY"]}
+        if number in (2, 3):
+            names[number] = [f"IP {address_text(text)}"]
+        keys += [
+            f"basic|{entry['Direction']}|{entry['Action']}|{side}|{name}" for name in names.get(number, [])
+        ]
+    return keys
+
+
+def _extended_key(entry: Entry) -> str:
+    parts = (
+        "extended",
+        entry["Direction"],
+        entry["Action"],
+        address_text(entry["LocalIPAddress"]),
+        address_text(entry["RemoteIPAddress"]),
+        entry["LocalPort"].upper() or "ANY",
+        entry["RemotePort"].upper() or "ANY",
+        protocol_text(entry["Protocol"]),
+        entry["Weight"],
+        entry["Stateful"],
+        int(entry.get("IdleSessionTimeout") or 0) if entry["Stateful"] else 0,
+        entry["IsolationID"],
+    )
+    return "|".join(str(part) for part in parts)
+
+
+def key_text(basic: Iterable[Entry], extended: Iterable[Entry]) -> str:
+    """Get-VswitchKeyText: all entries of an adapter, whatever their order."""
+    keys = [key for entry in basic for key in keys_of("basic", entry)]
+    keys += [key for entry in extended for key in keys_of("extended", entry)]
+    return "\n".join(sorted(keys))
+
+
+def planned_text(plan: Document, adapter: str, before: str) -> str:
+    """Get-VswitchPlannedText: the same for what the plan makes of an adapter."""
+    keys = before.split("\n") if before else []
+    for step in plan["steps"]:
+        if step["adapter"] == adapter:
+            for key in keys_of(step_kind(step), step["entry"]):
+                if is_addition(step):
+                    keys.append(key)
+                elif key in keys:
+                    keys.remove(key)
+    return "\n".join(sorted(keys))

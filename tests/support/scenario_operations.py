@@ -1,0 +1,128 @@
+"""What the scenarios' real engine asks of a lab. Runs in the lab's own process, as an extension of it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+from vswitch.lab.lab import Lab
+from vswitch.lab.netns import in_netns
+from vswitch.lab.operations import operation
+from vswitch.pipeline import LEARNED_COOKIE, Table
+
+_ETH_P_ALL = 3
+_OUTGOING = 4  # linux/if_packet.h
+_SOL_PACKET, _AUXDATA = 263, 8
+_TAG_VALID = 0x10  # TP_STATUS_VLAN_VALID
+_LONGEST = 70_000
+
+_Ear = tuple[str, socket.socket]
+_ears: list[_Ear] = []
+
+
+def _listen(lab: Lab) -> list[_Ear]:
+    """A packet socket at every interface of every guest, named `guest/interface`; opened once."""
+    if not _ears:
+        for plan in lab.plan.guests:
+            for cable in plan.cables:
+                sock = in_netns(
+                    lab.guest_netns(plan.guest.name), lambda name=cable.interface: _ear(name)  # type: ignore[misc]
+                )
+                _ears.append((f"{plan.guest.name}/{cable.interface}", sock))
+    return _ears
+
+
+def _ear(interface: str) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    sock.setsockopt(_SOL_PACKET, _AUXDATA, 1)
+    sock.bind((interface, _ETH_P_ALL))
+    return sock
+
+
+def _heard(ear: _Ear) -> Iterator[tuple[str, bytes]]:
+    """The frames that came in since last asked: (place with tag, bytes). The kernel takes tags off."""
+    name, sock = ear
+    while True:
+        try:
+            data, control, _, address = sock.recvmsg(_LONGEST, 64)
+        except BlockingIOError:
+            return
+        if address[2] == _OUTGOING:
+            continue
+        tag = 0
+        for level, kind, value in control:
+            if (level, kind) == (_SOL_PACKET, _AUXDATA):
+                status, _, _, _, _, tci, _ = struct.unpack("=IIIHHHH", value[:20])
+                tag = tci & 0xFFF if status & _TAG_VALID else 0
+        yield (f"{name}.{tag}" if tag else name), data
+
+
+@operation
+def exchange(
+    lab: Lab, guest: str, interface: str, frame: str, token: str, wanted: int, patience: float, settle: float
+) -> list[str]:
+    """Send a frame (hexadecimal) from a guest's interface; the places at which `token` was seen.
+
+    Returns `settle` seconds after `wanted` copies were seen, or after `patience` seconds.
+    """
+    ears = _listen(lab)
+    for ear in ears:
+        for _ in _heard(ear):
+            pass
+    by_fd = {sock.fileno(): (name, sock) for name, sock in ears}
+    mark = bytes.fromhex(token)
+    by_name = dict(ears)
+    by_name[f"{guest}/{interface}"].send(bytes.fromhex(frame))
+    poll = select.poll()
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    seen: list[str] = []
+    end = monotonic() + (patience if wanted else settle)
+    while (left := end - monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            for place, data in _heard(by_fd[fd]):
+                if mark in data:
+                    seen.append(place)
+                    if len(seen) == wanted:
+                        end = monotonic() + settle
+    return sorted(seen)
+
+
+@operation
+def start_over(lab: Lab) -> None:
+    """Have all switches, virtual and physical, and all guests forget what they have learned."""
+    for switch in lab.site.switch.values():
+        client = lab.instance(switch.host)
+        client.bundle(switch.bridge, f"delete table={Table.LEARNED:d},cookie={LEARNED_COOKIE:#x}/-1")
+        client.appctl("dpctl/flush-conntrack")
+        client.settle()
+    for plan in lab.plan.networks:
+        lab._instances[plan.namespace].appctl("fdb/flush")
+    forget_neighbours(lab)
+
+
+@operation
+def forget_neighbours(lab: Lab) -> None:
+    """Have all guests forget their neighbours; switches keep what they know."""
+
+    def flush() -> None:
+        subprocess.run(["ip", "neigh", "flush", "all"], check=True, capture_output=True)
+
+    for guest in lab.site.guests:
+        in_netns(lab.guest_netns(guest.name), flush)
+
+
+@operation
+def moved_counters(lab: Lab) -> dict[str, int]:
+    """Packets so far by name of ACL rule or drop reason, over all switches and adapters."""
+    from vswitch.diagnose.operations import rule_counters
+
+    sums: dict[str, int] = {}
+    for entry in rule_counters(lab):
+        sums[entry["name"]] = sums.get(entry["name"], 0) + entry["packets"]
+    return sums

@@ -1,0 +1,67 @@
+"""Short cuts for tests that run scripts against a WinrmEndpoint."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.winrm_endpoint import Output, WinrmEndpoint, answer, split_input
+from vswitch.hyperv.connection import Authentication, Connection
+from vswitch.hyperv.credentials import Credentials, Secret
+from vswitch.hyperv.transport import PywinrmTransport
+
+PASSWORD = "S3cret-pass"
+MODULE = b"function Invoke-VswitchOperation { }\n"
+
+
+@dataclass
+class Recorder:
+    """A handler that says what it was asked, and counts how often."""
+
+    reply_size: int = 0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    modules: list[bytes] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, stdin: bytes) -> Output:
+        module, request = split_input(stdin)
+        with self.lock:
+            self.modules.append(module)
+            self.requests.append(request)
+        return answer({"schema": 1, "ok": True, "result": {"asked": request, "fill": "x" * self.reply_size}})
+
+
+def transport_to(
+    endpoint: WinrmEndpoint,
+    *,
+    method: str = "ntlm",
+    name: str = "hv01",
+    password: str = PASSWORD,
+    username: str = "admin",
+    client: tuple[Path, Path] | None = None,
+    authority: Path | None = None,
+    module: bytes = MODULE,
+    **options: Any,
+) -> PywinrmTransport:
+    """A transport to an endpoint, with short time limits unless `options` says otherwise."""
+    limits: dict[str, Any] = {"timeout": 20.0, "operation_timeout": 1, "connect_timeout": 5.0}
+    connection = Connection(
+        name=name,
+        address=str(options.pop("address", endpoint.address)),
+        port=int(options.pop("port", endpoint.port)),
+        https=bool(options.pop("https", endpoint.tls is not None)),
+        authentication=Authentication(method),
+        username=username,
+        certificate=str(client[0]) if client else None,
+        certificate_key=str(client[1]) if client else None,
+        ca_file=str(authority) if authority else None,
+        **(limits | options),
+    )
+    return PywinrmTransport(
+        connection,
+        credentials=Credentials(username, Secret(password)),
+        module=module,
+        retry_delay=0.01,
+    )
