@@ -46,8 +46,10 @@ class Sources:
         os.replace(fresh, path)
 
     def with_policies(self, policies: Sequence[str], texts: Mapping[str, str]) -> Sources:
-        """The same layout with other policies."""
-        return Sources(self.layout, {**self.texts, **texts}, tuple(policies))
+        """The same layout with other policies, and their texts with it; those of old policies go."""
+        known = {**self.texts, **texts}
+        wanted = {path: known[path] for path in (self.layout, *policies) if path in known}
+        return Sources(self.layout, wanted, tuple(policies))
 
     def site(self) -> Site:
         """The site these files describe. Raises InputErrors."""

@@ -2,7 +2,8 @@
 
 An apply compiles first, then sends each switch the difference in one atomic bundle, waits until the
 datapath has dropped every cached verdict of the old policy, and ends the live flows of rules that
-are no longer there. If one switch refuses, those already changed are changed back.
+are no longer there. If one switch refuses, every switch is compared with the old policy and put back
+to it. A switch that does not even answer that is remembered, and compared again before the next apply.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from controllers.state import Sources
 from vswitch.errors import BusyError, LabError, SwitchError
-from vswitch.model.site import Site
+from vswitch.model.site import Site, Switch
 from vswitch.openvswitch import Connection, SwitchClient
 from vswitch.pipeline import LEARNED_COOKIE, Change, Compiler, HostProgram, SwitchProgram, difference
 
@@ -60,12 +63,11 @@ class ApplyReport:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One bundle: where, what, and what puts it back."""
+    """One bundle: where and what."""
 
-    client: SwitchClient
+    host: str
     program: SwitchProgram
     change: Change
-    undo: Change
 
 
 class Transactions:
@@ -83,6 +85,7 @@ class Transactions:
         self._lock = threading.Lock()
         self._sources = Sources.load(self._state_file)
         site = self._sources.site()
+        self._policies = site.files[1:]
         self._programs = self._compiler.compile(site)
         self._clients = {
             host.name: SwitchClient(rundir / "hosts" / str(index)) for index, host in enumerate(site.hosts)
@@ -92,6 +95,7 @@ class Transactions:
         }
         self._host_locks = {host.name: threading.Lock() for host in site.hosts}
         self._confirmed: set[int] = set()
+        self._doubtful: set[int] = set()
         self._changed = threading.Condition()
         self.reconciled_flows = 0
 
@@ -102,21 +106,29 @@ class Transactions:
         place = self._place.get(datapath_id)
         if place is None:
             raise LabError(f"switch {datapath_id:#x} is not one of this lab's")
-        host, bridge = place
-        with self._host_locks[host]:
-            program = self._programs[host]
-            client = self._clients[host]
-            client.set_zone_timeouts(program.zones)
-            held = client.counters(bridge).keys() - {LEARNED_COOKIE}
-            change = difference(held, program.switches[bridge].flows)
-            if change:
-                client.bundle(bridge, change.text)
-                client.wait_revalidated()
-            _end_sessions(client, program)
+        with self._host_locks[place[0]]:
+            change = self._compare(*place)
         with self._changed:
             self.reconciled_flows += change.changed
             self._confirmed.add(datapath_id)
+            self._doubtful.discard(datapath_id)
             self._changed.notify_all()
+
+    def _compare(self, host: str, bridge: str) -> Change:
+        """Make a switch hold its program of the policy in force; what had to be changed.
+
+        The caller has the host's lock.
+        """
+        program, client = self._programs[host], self._clients[host]
+        client.match_fragments(bridge)
+        client.set_zone_timeouts(program.zones)
+        held = client.counters(bridge).keys() - {LEARNED_COOKIE}
+        change = difference(held, program.switches[bridge].flows)
+        if change:
+            client.bundle(bridge, change.text)
+            client.settle()
+        _end_sessions(client, program)
+        return change
 
     def disconnected(self, datapath_id: int) -> None:
         """A switch has gone; it keeps its flows."""
@@ -151,7 +163,7 @@ class Transactions:
                 "flows": self._flow_count(self._programs),
                 "reconciled_flows": self.reconciled_flows,
                 "threads": threading.active_count(),
-                "policies": list(self._sources.policies or self._sources.site().files[1:]),
+                "policies": list(self._policies),
             }
 
     # Applies
@@ -160,7 +172,7 @@ class Transactions:
         """Put `policies` (paths, with their texts) in the place of those in force.
 
         Raises InputErrors (nothing was sent), BusyError (another apply is under way), SwitchError
-        (every switch is back at the old policy).
+        (its message says what is in force: the old policy, unless the switches had confirmed the new one).
         """
         started = time.monotonic()
         if not self._lock.acquire(timeout=_PATIENCE):
@@ -183,26 +195,25 @@ class Transactions:
                 f"nothing was changed: not connected: {', '.join(missing)}",
                 hint="Wait a moment: switches connect again by themselves.",
             )
+        self._settle_doubts()
         steps = [
-            _Step(self._clients[host], program, change, difference(program.flows, before.flows))
+            _Step(host, program, change)
             for host, new in programs.items()
             for bridge, program in new.switches.items()
-            if (change := difference((before := self._programs[host].switches[bridge]).flows, program.flows))
+            if (change := difference(self._programs[host].switches[bridge].flows, program.flows))
         ]
-        touched = {host for host, new in programs.items() if new != self._programs[host]}
-        for lock in (self._host_locks[host] for host in sorted(touched)):
-            lock.acquire()
-        try:
+        touched = sorted(host for host, new in programs.items() if new != self._programs[host])
+        with ExitStack() as locks:
             for host in touched:
-                both = {**self._programs[host].zones, **programs[host].zones}
-                self._clients[host].set_zone_timeouts(both)
-            self._send(steps)
-            ended = self._settle(touched, programs)
-            sources.save(self._state_file)
-            self._sources, self._programs = sources, programs
-        finally:
-            for host in touched:
-                self._host_locks[host].release()
+                locks.enter_context(self._host_locks[host])
+            try:
+                self._send(touched, steps, programs)
+                sources.save(self._state_file)
+            except (SwitchError, OSError) as error:
+                self._put_back(touched, error)
+            before, self._programs = self._programs, programs
+            self._sources, self._policies = sources, site.files[1:]
+            ended = self._end_gone(touched, before)
         return ApplyReport(
             switches=tuple(
                 SwitchChange(step.program.switch.id, len(step.change.add), len(step.change.remove))
@@ -215,43 +226,83 @@ class Transactions:
             warnings=site.warnings,
         )
 
+    def _settle_doubts(self) -> None:
+        """Compare the switches that an earlier failure left in doubt."""
+        for datapath_id in sorted(self._doubtful):
+            try:
+                self.connected(datapath_id)
+            except SwitchError as error:
+                name = self._switch_id(datapath_id)
+                raise SwitchError(
+                    f"nothing was changed: {name} does not answer: {error.message}", hint=error.hint
+                ) from None
+
+    def _switch_id(self, datapath_id: int) -> str:
+        host, bridge = self._place[datapath_id]
+        return self._programs[host].switches[bridge].switch.id
+
     @staticmethod
     def _flow_count(programs: dict[str, HostProgram]) -> int:
         return sum(len(p.flows) for program in programs.values() for p in program.switches.values())
 
-    def _send(self, steps: Sequence[_Step]) -> None:
-        def send(step: _Step) -> SwitchError | None:
-            try:
-                step.client.bundle(step.program.switch.bridge, step.change.text)
-            except SwitchError as error:
-                return error
-            return None
+    def _send(self, touched: Sequence[str], steps: Sequence[_Step], programs: dict[str, HostProgram]) -> None:
+        """Change the switches; returns when none of them goes by an old flow any more."""
+        for host in touched:
+            self._clients[host].set_zone_timeouts({**self._programs[host].zones, **programs[host].zones})
+
+        def send(step: _Step) -> None:
+            self._clients[step.host].bundle(step.program.switch.bridge, step.change.text)
+
+        def confirm(host: str) -> None:
+            self._clients[host].settle()
 
         with ThreadPoolExecutor(self.workers) as pool:
-            outcomes = list(pool.map(send, steps))
-        failed = [error for error in outcomes if error is not None]
-        if not failed:
-            return
-        for step, error in zip(steps, outcomes, strict=True):
-            if error is None:
-                step.client.bundle(step.program.switch.bridge, step.undo.text)
-                step.client.wait_revalidated()
-        raise SwitchError(
-            f"the old policy is still in force everywhere: a switch refused the new one: {failed[0].message}",
-            hint=failed[0].hint,
-        )
+            # Every bundle has to have ended before any is put back: hence the lists.
+            outcomes = [pool.submit(send, step) for step in steps]
+            wait(outcomes)
+            for outcome in outcomes:
+                outcome.result()
+            list(pool.map(confirm, touched))
 
-    def _settle(self, touched: set[str], programs: dict[str, HostProgram]) -> int:
-        def settle(host: str) -> int:
-            client = self._clients[host]
-            client.wait_revalidated()
-            gone = self._programs[host].marks - programs[host].marks
-            ended = _end_sessions(client, programs[host]) if gone else 0
-            client.set_zone_timeouts(programs[host].zones)
+    def _put_back(self, touched: Sequence[str], error: SwitchError | OSError) -> NoReturn:
+        """After a failed change: compare every switch touched with the old policy, then raise."""
+        doubts: list[Switch] = []
+        for host in touched:
+            for bridge, program in self._programs[host].switches.items():
+                try:
+                    self._compare(host, bridge)
+                except SwitchError as reason:
+                    _LOG.error("%s could not be put back: %s", program.switch.id, reason)
+                    doubts.append(program.switch)
+        with self._changed:
+            self._doubtful.update(switch.datapath_id for switch in doubts)
+        why = error.message if isinstance(error, SwitchError) else str(error)
+        if not doubts:
+            raise SwitchError(f"the old policy is still in force everywhere: {why}") from None
+        raise SwitchError(
+            f"the old policy is still in force, except perhaps on {', '.join(s.id for s in doubts)}: {why}",
+            hint="What does not answer is put right before the next apply, or when it connects again.",
+        ) from None
+
+    def _end_gone(self, touched: Sequence[str], before: dict[str, HostProgram]) -> int:
+        """End the live sessions of rules that are no longer there; how many there were."""
+
+        def end(host: str) -> int:
+            client, program = self._clients[host], self._programs[host]
+            ended = _end_sessions(client, program) if before[host].marks - program.marks else 0
+            client.set_zone_timeouts(program.zones)
             return ended
 
-        with ThreadPoolExecutor(self.workers) as pool:
-            return sum(pool.map(settle, sorted(touched)))
+        try:
+            with ThreadPoolExecutor(self.workers) as pool:
+                return sum(pool.map(end, touched))
+        except SwitchError as error:
+            with self._changed:
+                self._doubtful.update(dpid for dpid, (host, _) in self._place.items() if host in touched)
+            raise SwitchError(
+                f"the new policy is in force, but sessions of rules now gone may live on: {error.message}",
+                hint="Apply it again: that ends them.",
+            ) from None
 
 
 def _end_sessions(client: SwitchClient, program: HostProgram) -> int:

@@ -18,11 +18,14 @@ from os_ken.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_c
 from os_ken.ofproto import ofproto_v1_4
 
 from controllers.transaction import Transactions
-from vswitch.errors import VswitchError
+from vswitch.errors import SwitchError, VswitchError
 
 __all__ = ["VirtualSwitch"]
 
 _LOG = logging.getLogger(__name__)
+
+#: Seconds before a switch that did not take its program is tried again.
+_PAUSE = 1.0
 
 
 class VirtualSwitch(app_manager.OSKenApp):
@@ -69,5 +72,15 @@ class VirtualSwitch(app_manager.OSKenApp):
             datapath_id = self._work.get()
             try:
                 self.transactions.connected(datapath_id)
+            except SwitchError as error:
+                _LOG.error("switch %x: %s", datapath_id, error)
+                self._try_again(datapath_id)
             except VswitchError as error:
                 _LOG.error("switch %x: %s", datapath_id, error)
+
+    def _try_again(self, datapath_id: int) -> None:
+        """A connected switch did not take its program: have it compared again in a moment."""
+        if datapath_id in self._sessions:
+            again = threading.Timer(_PAUSE, self._work.put, [datapath_id])
+            again.daemon = True
+            again.start()

@@ -7,6 +7,7 @@
     ├── LabError            a running lab refused or failed a request
     │   └── NoSuchLab       no lab of that name runs
     ├── SwitchError         Open vSwitch refused or did not answer
+    ├── HostError           a Hyper-V host refused, failed or could not be reached
     └── BusyError           another apply holds the lab
 
 Every error carries what happened, where, and what to do next. The command line prints those three
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 __all__ = [
     "BusyError",
     "EnvironmentError_",
+    "HostError",
     "InputError",
     "InputErrors",
     "LabError",
@@ -106,9 +108,25 @@ class LabError(VswitchError):
 class NoSuchLab(LabError):
     """No lab of that name runs."""
 
+    exit_status = 2
+
 
 class SwitchError(VswitchError):
     """Open vSwitch refused a request or did not answer in time."""
+
+
+class HostError(VswitchError):
+    """A Hyper-V host refused a request, failed, or could not be reached. `host` is its name."""
+
+    exit_status = 2
+
+    def __init__(self, message: str, *, host: str, where: Origin | None = None, hint: str = "") -> None:
+        super().__init__(f"{host}: {message}", where=where, hint=hint)
+        self.host = host
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as plain data, for `--output json`."""
+        return super().as_dict() | {"host": self.host}
 
 
 class BusyError(LabError):

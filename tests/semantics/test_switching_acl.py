@@ -448,6 +448,12 @@ def test_fragments_without_ports_do_not_match_entries_with_ports_u5(site: Site) 
     result = run(guarded, later)
     assert (result.outputs, result.assumptions) == ({}, {"U5"})
     assert passes(guarded, replace(SYN, fragment=Fragment.FIRST))
+    opening = [extended("Allow", "Inbound", 9, protocol="TCP", local_port=80, stateful=True)]
+    first = run(
+        with_acls(site, "b", rules=[*opening, extended("Deny", "Inbound", 1)]),
+        replace(SYN, fragment=Fragment.FIRST),
+    )
+    assert (first.outputs, first.assumptions) == ({}, {"U5"})
     by_protocol = with_acls(site, "b", rules=[extended("Deny", "Inbound", 9, protocol="TCP")])
     assert run(by_protocol, later).assumptions == set()
 

@@ -200,4 +200,7 @@ def _payload(random: Random, source: str, destination: str) -> f.Frame:
         return f.ip(source, destination, src, dst, random.choice([2, 47, 50]))
     ports = random.choice(_PORTS), random.choice(_PORTS)
     made = (f.tcp if kind == "tcp" else f.udp)(source, destination, src, dst, *ports)
-    return made.later_fragment() if random.random() < 0.1 else made
+    part = random.random()
+    if part < 0.1:
+        return made.later_fragment()
+    return replace(made, fragment=f.Fragment.FIRST) if part < 0.2 else made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,7 +94,7 @@ class RunningLab:
         try:
             return subprocess.Popen(
                 command, pass_fds=descriptors, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         finally:
             for descriptor in descriptors:
@@ -106,7 +107,8 @@ class RunningLab:
         try:
             yield Talker(process)
         finally:
-            process.kill()
+            # The process that entered the namespaces has the script itself as its child.
+            os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
     def inside(self, *argv: str) -> str:

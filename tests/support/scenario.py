@@ -14,10 +14,10 @@ Steps are taken in order, and what switches learn and remember is kept from one 
     {from: a, to: b, traffic: tcp/80, verdict: Allow, by: some-rule}
         A question, as in a layout's `expect`. `verdict` is Allow, Refused or Deny; `by` a rule or drop
         reason; also `version` (4 or 6), `leg` (of the deciding drop), `layer`, `outcome` (open, refused,
-        filtered, unreachable), `assumptions`. Each question gets a source port of its own unless it names one.
+        filtered, unreachable), `assumptions`. Each gets a source port of its own unless it names one.
     {frame: {...}, delivered: [b, t/eth0.10], drops: [FilteredVLAN]}
-        One frame on the wire (see Shape), the interfaces of guests that get it (`b` is b/eth0), and every
-        drop it meets by rule or reason; also `assumptions`.
+        One frame on the wire (see scenario_frames.Shape), the interfaces of guests that get it (`b` is
+        b/eth0), and every drop it meets by rule or reason; also `assumptions`.
     {wait: 2}                   # seconds
     {apply: {...}}              # another policy; with `refused: words`, one that must not load
 
@@ -29,18 +29,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.support.scenario_frames import only, read_frame
 from vswitch.errors import VswitchError
 from vswitch.model import load_site, parse_traffic
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
-from vswitch.model.types import normalise_mac
-from vswitch.semantics import frame as f
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.verdict import DropReason
 
@@ -172,7 +170,7 @@ def load_all() -> list[Scenario]:
 def load_file(path: Path) -> Iterator[Scenario]:
     """The scenarios of one file. Raises ValueError for what is not one."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    _only(data, "layout", "scenarios")
+    only(data, "layout", "scenarios")
     layout = _layout(data["layout"])
     ports = iter(range(FIRST_SOURCE_PORT, 32768))
     for entry in data["scenarios"]:
@@ -214,24 +212,21 @@ def _layout(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _only(data: Mapping[str, Any], *allowed: str) -> None:
-    if unknown := set(data) - set(allowed):
-        raise ValueError(f"unknown keys {sorted(unknown)}, allowed: {', '.join(allowed)}")
-
-
 def _text(policy: Any) -> str:
     return yaml.safe_dump(policy or {"acls": []}, sort_keys=False)
 
 
 def _exceptions(data: Mapping[str, Any]) -> Mapping[str, str]:
     found = data.get("except", {})
-    if not (found.keys() <= {*ENGINES, "control"} and all(isinstance(why, str) and why for why in found.values())):
+    if not (
+        found.keys() <= {*ENGINES, "control"} and all(isinstance(why, str) and why for why in found.values())
+    ):
         raise ValueError(f"`except` gives a reason for each of {ENGINES} it leaves out")
     return found
 
 
 def _scenario(file: str, layout: str, data: Mapping[str, Any], ports: Iterator[int]) -> Scenario:
-    _only(data, "name", "cites", "rule", "policy", "steps", "except")
+    only(data, "name", "cites", "rule", "policy", "steps", "except")
     policy = _text(data.get("policy"))
     rules = data.get("rule", [])
     site = load_policy(layout, policy)
@@ -251,14 +246,14 @@ def _scenario(file: str, layout: str, data: Mapping[str, Any], ports: Iterator[i
 def _step(layout: str, site: Site, data: Mapping[str, Any], ports: Iterator[int]) -> Step:
     exceptions = _exceptions(data)
     if "wait" in data:
-        _only(data, "wait", "except")
+        only(data, "wait", "except")
         return Wait(data["wait"], exceptions)
     if "apply" in data:
-        _only(data, "apply", "refused", "except")
+        only(data, "apply", "refused", "except")
         return _apply(layout, data, exceptions)
     if "frame" in data:
-        _only(data, "frame", "delivered", "drops", "assumptions", "except")
-        guest, interface, frame = _frame(site, data["frame"])
+        only(data, "frame", "delivered", "drops", "assumptions", "except")
+        guest, interface, frame = read_frame(site, data["frame"])
         return SentFrame(
             guest,
             interface,
@@ -268,7 +263,7 @@ def _step(layout: str, site: Site, data: Mapping[str, Any], ports: Iterator[int]
             _sorted(data.get("assumptions")),
             exceptions,
         )
-    _only(
+    only(
         data, "from", "to", "traffic", "version", "verdict", "outcome", "by", "leg", "layer", "assumptions",
         "except",
     )  # fmt: skip
@@ -303,95 +298,3 @@ def _sorted(names: list[str] | None) -> tuple[str, ...] | None:
 
 def _interfaces(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted(name if "/" in name else f"{name}/eth0" for name in names))
-
-
-# ------------------------------------------------------------------ frames
-
-
-class Shape:
-    """How a scenario writes a frame: `from`, `to`, one kind, and what differs from the ordinary.
-
-    `from` is a guest or guest/interface; `to` a guest, guest/interface, `broadcast` or a MAC address.
-    Kinds: `udp: [67, 68]`, `tcp: [50000, 80]`, `icmp: 8`, `ip: 47`, `arp: request` or `reply`,
-    `nd: solicitation` or `advertisement`, `ethertype: 0x88cc`. Further: `version` (4, or 6), `source_mac`
-    and `destination_mac` (a MAC, or the guest that has it), `src` and `dst` (IP addresses), `tag` (VLAN),
-    `flags` (TCP's), `fragment: true` (a later one).
-    """
-
-    KINDS = ("udp", "tcp", "icmp", "ip", "arp", "nd", "ethertype")
-    KEYS = ("from", "to", "version", "source_mac", "destination_mac", "src", "dst", "tag", "flags", "fragment")
-
-    def __init__(self, site: Site, data: Mapping[str, Any]) -> None:
-        _only(data, *self.KEYS, *self.KINDS)
-        self.site, self.data = site, data
-        kinds = [kind for kind in self.KINDS if kind in data]
-        if len(kinds) != 1:
-            raise ValueError(f"a frame has one kind of {self.KINDS}")
-        self.kind = kinds[0]
-        self.version = data.get("version", 4)
-
-    def end(self, text: str) -> Any:
-        """The adapter or physical port named `guest` or `guest/interface`."""
-        name, _, interface = text.partition("/")
-        guest = self.site.guest[name]
-        ends = [*guest.adapters, *guest.ports]
-        return next(each for each in ends if each.interface == (interface or "eth0"))
-
-    def mac(self, text: str) -> str:
-        if text == "broadcast":
-            return f.BROADCAST
-        try:
-            return normalise_mac(text)
-        except ValueError:
-            return str(self.end(text).mac)
-
-    def address(self, key: str, end: str) -> Any:
-        if key in self.data:
-            return ip_address(self.data[key])
-        found = [own.ip for own in self.end(end).addresses if own.version == self.version]
-        if not found:
-            raise ValueError(f"{end} has no IPv{self.version} address: write {key}")
-        return found[0]
-
-    def build(self) -> Frame:
-        data, value = self.data, self.data[self.kind]
-        to = str(data.get("to", "broadcast"))
-        source = self.mac(data.get("source_mac", data["from"]))
-        target = self.mac(data.get("destination_mac", to))
-        if self.kind == "ethertype":
-            return f.raw(source, target, value)
-        src, dst = self.address("src", data["from"]), self.address("dst", to)
-        made = self._made(value, source, target, src, dst)
-        if "to" in data or "destination_mac" in data:
-            made = replace(made, dst_mac=target)
-        return made.later_fragment() if data.get("fragment") else made
-
-    def _made(self, value: Any, source: str, target: str, src: Any, dst: Any) -> Frame:
-        match self.kind, value:
-            case "arp", "request":
-                assert isinstance(src, IPv4Address)
-                return f.arp_request(source, src, dst)
-            case "arp", "reply":
-                assert isinstance(src, IPv4Address)
-                return f.arp_reply(source, src, target, dst)
-            case "nd", "solicitation":
-                assert isinstance(src, IPv6Address)
-                return f.neighbour_solicitation(source, src, dst)
-            case "nd", "advertisement":
-                assert isinstance(src, IPv6Address)
-                return f.neighbour_advertisement(source, src, target, dst)
-            case "udp", _:
-                return f.udp(source, target, src, dst, *value)
-            case "tcp", _:
-                return f.tcp(source, target, src, dst, *value, flags=self.data.get("flags", "S"))
-            case "icmp", _:
-                return f.icmp(source, target, src, dst, value)
-            case "ip", _:
-                return f.ip(source, target, src, dst, value)
-        raise ValueError(f"{self.kind}: {value}")
-
-
-def _frame(site: Site, data: Mapping[str, Any]) -> tuple[str, str, Frame]:
-    shape = Shape(site, data)
-    guest, _, interface = data["from"].partition("/")
-    return guest, interface or "eth0", shape.build().tagged(data.get("tag"))

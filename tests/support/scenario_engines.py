@@ -284,9 +284,7 @@ class FlowTrace(Reference):
     def apply(self, site: Site, policy: str) -> None:
         self._install(site, fresh=False)
         self.site = site
-        self.live = {
-            key: state for key, state in self.live.items() if state.mark in self.hosts[key[0]].marks
-        }
+        self.live = {key: state for key, state in self.live.items() if state.mark in self.hosts[key[0]].marks}
 
     def _install(self, site: Site, *, fresh: bool) -> None:
         """Give every switch its program: as at the start, or by the difference as an apply does."""
@@ -302,8 +300,9 @@ class FlowTrace(Reference):
 
     def wait(self, seconds: float) -> None:
         super().wait(seconds)
-        # In steps, so that whatever runs once a second gets to run.
-        self.instance.appctl("time/warp", str(round(seconds * 1000) + 1000), "250")
+        # In steps, so that whatever runs once a second gets to run; and a second more than that takes.
+        milliseconds = round(seconds * 1000) + 1000
+        self.instance.appctl("time/warp", str(milliseconds), str(max(250, milliseconds // 40)))
 
     def ask(self, questions: list[Question]) -> list[AnswerSeen]:
         with patch.object(network, "process", self._process):
@@ -361,9 +360,7 @@ class FlowTrace(Reference):
             if at not in live
         ]
         onward = [program.onward[at] for at in program.lookups if at not in live]
-        added = [
-            f"add cookie=0x7,priority=100,{m} actions={a}" for m, a in zip(matches, onward, strict=True)
-        ]
+        added = [f"add cookie=0x7,priority=100,{m} actions={a}" for m, a in zip(matches, onward, strict=True)]
         if added:
             self.instance.bundle(program.bridge, "\n".join(added))
         try:

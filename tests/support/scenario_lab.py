@@ -15,6 +15,7 @@ from tests.support.scenario_wire import as_bytes
 from vswitch.errors import VswitchError
 from vswitch.lab import client
 from vswitch.model.site import Site
+from vswitch.semantics.verdict import DropReason
 
 __all__ = ["LabPool", "RealPackets"]
 
@@ -23,6 +24,8 @@ NO_POLICY = "acls: []\n"
 #: Seconds an answer or a frame that must arrive may take, and for which a frame that must not is waited for.
 PATIENCE, SETTLE = 0.9, 0.1
 THREADS = 12
+#: The physical network is an ordinary switch, which counts no drops.
+UNCOUNTED = (str(DropReason.PHYSICAL_VLAN),)
 
 
 class RealPackets:
@@ -55,12 +58,15 @@ class RealPackets:
         time.sleep(seconds)
 
     def ask(self, questions: list[Question]) -> list[AnswerSeen]:
-        self._call("forget_neighbours")
         before = self._call("moved_counters")
+        answers: dict[int, list[dict[str, Any]]] = {}
         with ThreadPoolExecutor(THREADS) as pool:
-            answers = list(pool.map(self._probe, questions))
+            for together in _rounds(questions):
+                self._call("forget_neighbours")
+                found = pool.map(self._probe, [questions[index] for index in together])
+                answers.update(zip(together, found, strict=True))
         moved = self._moved(before)
-        return [_answer(reports, moved) for reports in answers]
+        return [_answer(answers[index], moved) for index in range(len(questions))]
 
     def _probe(self, question: Question) -> list[dict[str, Any]]:
         asked = {
@@ -86,12 +92,34 @@ class RealPackets:
             settle=SETTLE,
         )
         moved = self._moved(before)
-        drops = tuple(name for name in sent.drops or () if name in moved)
+        drops = tuple(name for name in sent.drops or () if name in (*moved, *UNCOUNTED))
         return FrameSeen(tuple(seen), drops, details=f"counters that moved: {', '.join(moved)}")
 
     def _moved(self, before: dict[str, int]) -> tuple[str, ...]:
         after = self._call("moved_counters")
         return tuple(sorted(name for name, packets in after.items() if packets > before.get(name, 0)))
+
+
+def _rounds(questions: list[Question]) -> list[list[int]]:
+    """Indexes of questions that may be asked at the same time.
+
+    Two guests that ask each other at the same time do not: who is asked for its MAC learns the asker's.
+    """
+    rounds: list[list[int]] = []
+    for index, question in enumerate(questions):
+        ends = {question.source.partition("/")[0], question.destination.partition("/")[0]}
+        for together in rounds:
+            others = [questions[each] for each in together]
+            if not any(
+                other.source != question.source
+                and {other.source.partition("/")[0], other.destination.partition("/")[0]} == ends
+                for other in others
+            ):
+                together.append(index)
+                break
+        else:
+            rounds.append([index])
+    return rounds
 
 
 def _text(question: Question) -> str:

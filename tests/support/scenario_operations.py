@@ -8,7 +8,6 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any
 
 from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
@@ -31,7 +30,8 @@ def _listen(lab: Lab) -> list[_Ear]:
         for plan in lab.plan.guests:
             for cable in plan.cables:
                 sock = in_netns(
-                    lab.guest_netns(plan.guest.name), lambda name=cable.interface: _ear(name)  # type: ignore[misc]
+                    lab.guest_netns(plan.guest.name),
+                    lambda name=cable.interface: _ear(name),  # type: ignore[misc]
                 )
                 _ears.append((f"{plan.guest.name}/{cable.interface}", sock))
     return _ears

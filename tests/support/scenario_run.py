@@ -64,7 +64,8 @@ class _Run:
         problems = [f"{name}: {problem}" for name, each in seen.items() for problem in _problems(step, each)]
         problems += _differences(seen)
         if self.scenario.must_arrive:
-            problems += [f"{name}: a positive control, and it did not arrive" for name in seen if _lost(seen[name])]
+            lost = [name for name, each in seen.items() if _lost(each)]
+            problems += [f"{name}: a positive control, and it did not arrive" for name in lost]
         if not problems:
             return
         lines = [f"{self.scenario.id} ({self.scenario.cites})", f"  step: {step}"]

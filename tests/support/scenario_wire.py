@@ -72,8 +72,8 @@ def _body(frame: Frame) -> Any:
         return inet.ICMP(type=frame.icmp_type, code=frame.icmp_code or 0) / Raw(bytes(28))
     if frame.protocol != ICMPV6:
         return None
-    if frame.icmp_type == NEIGHBOUR_SOLICITATION:
+    if frame.icmp_type == NEIGHBOUR_SOLICITATION and frame.target:
         return inet6.ICMPv6ND_NS(tgt=str(frame.target))
-    if frame.icmp_type == NEIGHBOUR_ADVERTISEMENT:
+    if frame.icmp_type == NEIGHBOUR_ADVERTISEMENT and frame.target:
         return inet6.ICMPv6ND_NA(tgt=str(frame.target), R=0, S=1, O=1)
     return inet6.ICMPv6Unknown(type=frame.icmp_type, code=frame.icmp_code or 0, msgbody=bytes(28))

@@ -37,6 +37,7 @@ class Tracer:
         self.instance.start()
         ports = tuple(PortSpec(f"p{number}", number, type="dummy") for number in PORTS)
         self.instance.add_bridges([BridgeSpec("br0", 1, ports=ports)])
+        self.instance.match_fragments("br0")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ import typer
 from vswitch.cli import render
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption, emit, progress
+from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
 from vswitch.errors import InputError
 from vswitch.lab import client
 from vswitch.model import parse_traffic
@@ -52,11 +52,10 @@ def probe(
 ) -> None:
     """Ask with real packets: open, refused by the destination, or filtered, with evidence.
 
-    Exit status 0 if everything asked about is open, else 1.
+    Exit status 0 if everything asked about is open and the reference agrees, else 1.
     """
     parse_traffic(traffic)
-    if timeout <= 0:
-        raise InputError("the timeout must be more than 0 seconds")
+    check_seconds(timeout)
     with progress("probing"):
         data = client.call(
             choose_lab(lab),
@@ -68,7 +67,7 @@ def probe(
             patience=timeout,
         )
     emit(data, lambda console: render.probe_reports(console, data), output)
-    if any(report["outcome"] not in ("open", "delivered") for report in data["reports"]):
+    if not data["agrees"] or any(r["outcome"] not in ("open", "delivered") for r in data["reports"]):
         raise typer.Exit(1)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vswitch.errors import InputError, Origin
+from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.model import load_site
 from vswitch.model.site import Site
 
-__all__ = ["load", "read_text"]
+__all__ = ["load", "looks_like_policy", "read_text"]
 
 
 def read_text(path: str) -> str:
@@ -24,8 +24,20 @@ def read_text(path: str) -> str:
         raise InputError(text, where=Origin(path)) from None
 
 
+def looks_like_policy(path: str) -> bool:
+    """Whether a file has the keys of a policy at its top level and none of a layout.
+
+    Raises InputError for a file that cannot be read.
+    """
+    keys = {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
+    return bool(keys & {"acls", "extended_acls", "groups"}) and not keys & {"hosts", "networks", "name"}
+
+
 def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, str]]:
     """A site and the texts of all its files by path. Raises InputErrors."""
+    if looks_like_policy(layout):
+        hint = "Name the layout; its policies come with it, or with --policy."
+        raise InputErrors([InputError("this is a policy, not a layout", where=Origin(layout), hint=hint)])
     texts: dict[str, str] = {}
 
     def read(path: str) -> str:

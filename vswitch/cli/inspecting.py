@@ -11,6 +11,7 @@ from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.output import Output, OutputOption, emit, escape
 from vswitch.cli.render import table
 from vswitch.lab import client
+from vswitch.model.types import DropReason
 
 __all__ = ["register"]
 
@@ -53,13 +54,15 @@ def flows(
 def counters(
     lab: LabOption = None,
     switch: SwitchOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Also those that are 0.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those that are 0, and copies that were never due.")
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Packets and bytes by rule and by drop reason."""
     data: list[dict[str, Any]] = client.call(choose_lab(lab), "rule_counters", switch=switch)
     if not every:
-        data = [entry for entry in data if entry["packets"]]
+        data = [entry for entry in data if entry["packets"] and entry["name"] != DropReason.OWN_PORT]
 
     def text(console: Console) -> None:
         table(

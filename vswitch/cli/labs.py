@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption, emit, escape, progress
+from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
 from vswitch.cli.render import table
 from vswitch.errors import InputError
 from vswitch.lab import client
@@ -141,6 +141,8 @@ def exec_(
     ] = None,
 ) -> None:
     """Run a command inside a guest; its exit status is this command's."""
+    if timeout is not None:
+        check_seconds(timeout)
     raise typer.Exit(client.exec_in_guest(choose_lab(lab), guest, command, timeout=timeout))
 
 
@@ -155,4 +157,5 @@ def shell(
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """What the lab's own processes have said."""
     text = client.call(choose_lab(lab), "log")
-    emit({"log": text}, lambda console: console.print(escape(text), end=""), output)
+    said = text or "The lab's processes have said nothing.\n"
+    emit({"log": text}, lambda console: console.print(escape(said), end=""), output)

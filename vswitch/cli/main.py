@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any
 
 import typer
 
 from vswitch.cli import asking, inspecting, labs, policies, testing
 from vswitch.cli.output import print_error
-from vswitch.errors import VswitchError
+from vswitch.errors import InputError, VswitchError
 
 __all__ = ["app", "main"]
 
@@ -24,15 +26,40 @@ app = typer.Typer(
 for module in (policies, labs, asking, inspecting, testing):
     module.register(app)
 
+# Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+_DEBUG = "VSWITCH_DEBUG"
+
 
 def main() -> None:
     """Run the command line; no traceback reaches the user."""
-    as_json = any(
-        word in ("--output=json", "-ojson") or (word in ("--output", "-o") and following == "json")
-        for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True)
-    )
+    as_json = _wants_json(sys.argv[1:])
     try:
-        app()
+        # By itself click prints its usage errors as text.
+        status = app(standalone_mode=not as_json)
+    except _UsageError as error:
+        print_error(InputError(error.format_message(), hint="--help says how."), as_json=True)
+        sys.exit(error.exit_code)
     except VswitchError as error:
         print_error(error, as_json=as_json)
         sys.exit(error.exit_status)
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        fault = VswitchError(
+            f"this is a fault of vswitch: {type(error).__name__}: {error}",
+            hint=f"Please report it; with {_DEBUG}=1 in the environment it says where.",
+        )
+        print_error(fault, as_json=as_json)
+        sys.exit(fault.exit_status)
+    sys.exit(status)
+
+
+def _wants_json(words: list[str]) -> bool:
+    """Whether these arguments ask for JSON; what follows `--` belongs to a guest's command."""
+    own = words[: words.index("--")] if "--" in words else words
+    return any(
+        word in ("--output=json", "-ojson") or (word in ("--output", "-o") and following == "json")
+        for word, following in zip(own, [*own[1:], ""], strict=True)
+    )

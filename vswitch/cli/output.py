@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from vswitch.errors import InputErrors, VswitchError
+from vswitch.errors import InputError, InputErrors, VswitchError
 from vswitch.wire import error_as_data
 
-__all__ = ["Output", "OutputOption", "emit", "escape", "print_error", "progress"]
+__all__ = ["Output", "OutputOption", "check_seconds", "emit", "escape", "print_error", "progress"]
 
 
 class Output(StrEnum):
@@ -53,6 +54,12 @@ def print_error(error: VswitchError, *, as_json: bool) -> None:
         _errors.print(f"[bold red]error:[/] {escape(place)}{escape(single.message)}")
         if single.hint:
             _errors.print(f"  {escape(single.hint)}")
+
+
+def check_seconds(timeout: float) -> None:
+    """Raise InputError for what is no time to wait."""
+    if not 0 < timeout < math.inf:
+        raise InputError("the timeout must be a number of seconds, more than 0")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
-from vswitch.cli.files import load, read_text
+from vswitch.cli.files import load, looks_like_policy, read_text
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
 from vswitch.errors import InputError, InputErrors
 from vswitch.lab import client
@@ -48,7 +48,7 @@ def validate(
     errors: list[InputError] = []
     reports: list[dict[str, Any]] = []
     covered: set[str] = set()
-    layouts = [path for path in files if not _looks_like_policy(path)]
+    layouts = [path for path in files if not looks_like_policy(path)]
     for path in layouts:
         try:
             site, texts = load(path, policy)
@@ -85,12 +85,6 @@ def validate(
                 console.print(f"  [yellow]warning:[/] {escape(warning)}")
 
     emit(reports, text, output)
-
-
-def _looks_like_policy(path: str) -> bool:
-    """Whether a file has the keys of a policy at its top level and none of a layout."""
-    keys = {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
-    return bool(keys & {"acls", "extended_acls", "groups"}) and not keys & {"hosts", "networks", "name"}
 
 
 def apply(

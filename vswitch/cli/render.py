@@ -48,7 +48,8 @@ def explanation(console: Console, data: Mapping[str, Any], *, steps: bool) -> No
     for answer in data["answers"]:
         ports = f" port {answer['ports']}" if answer["ports"] and len(data["answers"]) > 1 else ""
         ends = (
-            f"{data['from']} ({answer['source_address']}) -> {data['to']} ({answer['destination_address']})"
+            f"{_end(data['from'], answer['source_address'])} -> "
+            f"{_end(data['to'], answer['destination_address'])}"
         )
         console.print(
             f"{escape(ends)} {escape(data['traffic'])}{ports}: {verdict(answer['verdict'])},"
@@ -58,6 +59,11 @@ def explanation(console: Console, data: Mapping[str, Any], *, steps: bool) -> No
         if steps:
             _legs(console, answer["legs"])
         _open_vswitch(console, answer)
+
+
+def _end(name: str, address: str | None) -> str:
+    """One end of a conversation, with its address if it has one and was not asked for by it."""
+    return name if address is None or name.endswith(f"/{address}") else f"{name} ({address})"
 
 
 def _summary(console: Console, answer: Mapping[str, Any]) -> None:
@@ -102,7 +108,11 @@ def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
     if answer["agrees"]:
         _line(console, "evidence", f"Open vSwitch agrees on each of {len(asked)} frames traced")
     seen: set[str] = set()
-    decisive = {answer["decided_by"]["reason"]} if answer["decided_by"] else set()
+    decided = answer["decided_by"]
+    decisive = {decided["reason"]} if decided else set()
+    rules = {rule["name"] for rule in answer["rules"]} | (
+        {decided["rule"]["name"]} if decided and decided["rule"] else set()
+    )
     for check in checks:
         if not check["agrees"]:
             console.print(f"  [bold white on red] DISAGREEMENT [/] at {escape(check['switch'])}")
@@ -111,7 +121,7 @@ def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
             console.print(f"    switch     delivers to ports {check['delivered_to']}")
             console.print(escape(check["trace"] or ""))
         for flow in check["flows"]:
-            if flow["cookie"] in seen or not (flow["rule"] or flow["reason"] in decisive):
+            if flow["cookie"] in seen or not (flow["rule"] in rules or flow["reason"] in decisive):
                 continue
             seen.add(flow["cookie"])
             name = flow["rule"] or flow["reason"]
@@ -126,8 +136,10 @@ def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
 def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
     """The result of `probe`."""
     for report in data["reports"]:
-        ports = f" port {report['ports']}" if report["ports"] else ""
-        ends = f"{data['from']} -> {data['to']} {data['traffic']}"
+        asked = str(data["traffic"])
+        told = report["ports"] is None or asked.partition(":")[0].endswith(f"/{report['ports']}")
+        ports = "" if told else f" port {report['ports']}"
+        ends = f"{data['from']} -> {data['to']} {asked}"
         console.print(f"{escape(ends)}{ports}: {verdict(report['outcome'])}")
         _line(console, "observed", escape(report["detail"]))
         evidence = report["evidence"]
@@ -137,7 +149,9 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
         if report["cause"]:
             _line(console, "layer", escape(report["layer"] or ""))
             _line(console, "cause", escape(report["cause"]))
-        for move in report["counters"]:
+        moved = [move for move in report["counters"] if move["after"] != move["before"]]
+        # A rule has a flow for each IP version and adapter: those that stood still matter only if all did.
+        for move in moved or report["counters"]:
             name = f"{move['rule']['name']} ({move['rule']['where']})" if move["rule"] else move["reason"]
             _line(
                 console, "counter", escape(f"{name} on {move['switch']}: {move['before']} -> {move['after']}")
@@ -147,5 +161,6 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
         if not report["agrees"]:
             console.print(
                 f"  [bold white on red] DISAGREEMENT [/] the reference expected {report['expected']}:"
-                " see `vswitch explain` for its reasons"
+                " `vswitch explain` has its reasons, `vswitch counters` what the switches dropped."
+                " It knows the files, not what was changed by hand inside a guest."
             )

@@ -12,7 +12,10 @@ ASSUMPTIONS: dict[str, str] = {
     "U2": "local and remote, MAC and IP basic entries are looked up separately, and any Deny wins",
     "U3": "unknown unicast is not delivered to an adapter with MacAddressSpoofing Off",
     "U4": "a Weight is unique for each adapter and direction",
-    "U5": "later fragments carry no ports, so entries with ports do not match them",
+    "U5": (
+        "later fragments carry no ports, so entries with ports do not match them; "
+        "a Stateful entry with ports matches no fragment at all"
+    ),
     "U6": (
         "a Stateful flow ends only when idle or when its rule goes, "
         "admits no ICMP errors, and skips no basic ACLs"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vswitch.diagnose.explain import explain as explain_at
-from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination
+from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination, forget_neighbours
 from vswitch.errors import InputError
 from vswitch.lab.lab import Lab
-from vswitch.lab.netns import in_netns
 from vswitch.lab.operations import operation, switches
 from vswitch.model import parse_traffic
 from vswitch.model.site import Site, Switch
@@ -123,13 +121,8 @@ def probe_destinations(lab: Lab, questions: list[dict[str, Any]]) -> Any:
 def forget(lab: Lab) -> None:
     """Have all guests forget their neighbours, and the switches their live flows: as after a quiet night."""
 
-    def flush(netns: str) -> None:
-        in_netns(
-            netns, lambda: subprocess.run(["ip", "neigh", "flush", "all"], check=True, capture_output=True)
-        )
-
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(flush, [lab.guest_netns(guest.name) for guest in lab.site.guests]))
+        list(pool.map(forget_neighbours, [lab.guest_netns(guest.name) for guest in lab.site.guests]))
     for host in lab.site.hosts:
         lab.instance(host.name).appctl("dpctl/flush-conntrack")
 

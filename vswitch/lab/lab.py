@@ -148,7 +148,7 @@ class Lab:
                 if nearest
                 else "The lab's guests: " + ", ".join(self.site.guest)
             )
-            raise LabError(f"there is no guest {name!r} in this lab", hint=hint)
+            raise InputError(f"there is no guest {name!r} in this lab", hint=hint)
         return found
 
     def guest_netns(self, name: str) -> str:

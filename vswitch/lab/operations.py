@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from vswitch.errors import LabError
+from vswitch.errors import InputError, LabError
 from vswitch.lab.lab import Lab
 from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
@@ -35,7 +35,7 @@ def operation(function: F) -> F:
 def switches(lab: Lab, switch: str | None) -> list[tuple[Switch, SwitchClient]]:
     """The switches to look at: one by its id `host/name`, or all."""
     if switch is not None and switch not in lab.site.switch:
-        raise LabError(
+        raise InputError(
             f"there is no switch {switch!r} in this lab",
             hint="The lab's switches: " + ", ".join(lab.site.switch),
         )
@@ -80,7 +80,6 @@ def guests(lab: Lab) -> list[dict[str, Any]]:
                 {"protocol": service.protocol, "port": service.port, "name": service.name}
                 for service in guest.services
             ],
-            "netns": lab.guest_netns(guest.name),
         }
         for guest in lab.site.guests
     ]

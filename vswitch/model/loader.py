@@ -88,7 +88,8 @@ def _load(layout: str, policies: Sequence[str] | None, read: Callable[[str], str
             read_policies.append(load_policy(file, text, context, memo.policy(file), report))
     if context is None or report:
         raise _errors(report, files)
-    assembly = assemble(context.bare, context, read_policies, files, report)
+    expected = policies is None or set(named) <= set(files)
+    assembly = assemble(context.bare, context, read_policies, files, report, expected=expected)
     if report:
         raise _errors(report, files)
     memo.forget_all_but(files)

@@ -48,11 +48,18 @@ class Assembly:
 
 
 def assemble(
-    bare: Bare, context: Context, policies: Sequence[Policy], files: Sequence[str], report: Report
+    bare: Bare,
+    context: Context,
+    policies: Sequence[Policy],
+    files: Sequence[str],
+    report: Report,
+    *,
+    expected: bool,
 ) -> Assembly:
     """Give each adapter its entries. Mistakes that only show there go to `report`.
 
-    `files` orders the warnings.
+    `files` orders the warnings. `expected`: these are the layout's own policies, so its
+    expectations are about them.
     """
     extended = [rule for policy in policies for rule in policy.extended]
     basic = [rule for policy in policies for rule in policy.basic]
@@ -88,7 +95,7 @@ def assemble(
     for direction, layer in layers.items():
         context.extended[direction] = layer.programs
     context.basic = plain.programs
-    found = notes.found | set(_expected_by(bare, names))
+    found = notes.found | set(_expected_by(bare, names) if expected else ())
     order = {file: position for position, file in enumerate(files)}
     warnings = sorted(found, key=lambda note: (order[note.origin.file], note))
     return Assembly(tuple(guests), tuple(map(str, warnings)))

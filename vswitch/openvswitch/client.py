@@ -134,6 +134,12 @@ class SwitchClient:
             raise SwitchError(f"bridge {bridge} refused the flow `{refused[2]}` ({refused[1]})")
         raise SwitchError(f"bridge {bridge}: changing flows failed: {stderr.strip()}")
 
+    def match_fragments(self, bridge: str) -> None:
+        """Have `bridge` match the first fragment of a packet by its ports; by default no fragment is."""
+        status, _, stderr = self._ofctl("OpenFlow14", "set-frags", bridge, "nx-match")
+        if status:
+            raise SwitchError(f"bridge {bridge}: {stderr.strip()}")
+
     def dump_text(self, bridge: str, table: int | None = None) -> str:
         """The flows of `bridge` as ovs-ofctl prints them, all tables or one."""
         select = [] if table is None else [f"table={table}"]

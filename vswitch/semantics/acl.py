@@ -118,7 +118,8 @@ def evaluate_extended(
 
     `rules` is the adapter's own tuple (its compiled form is remembered by identity). `vlan` is the
     VLAN the frame travels on, None when it carries a tag its port may not use. An entry with ports
-    does not match a later fragment; the verdict then hangs on U5. With `below_weight`, only
+    does not match a later fragment, nor a Stateful one a first fragment, which could not open a
+    flow alone; the verdict then hangs on U5. With `below_weight`, only
     entries of a smaller weight are asked.
     """
     if not rules:
@@ -132,6 +133,7 @@ def evaluate_extended(
         (frame.dst_port, frame.src_port) if inbound else (frame.src_port, frame.dst_port)
     )
     portless = frame.fragment is Fragment.LATER
+    fragmented = frame.fragment is not Fragment.NONE
     assumptions: set[str] = set()
     for entry in _extended_table(rules)[direction, version]:
         if entry.protocol is not None and entry.protocol != frame.protocol:
@@ -143,7 +145,7 @@ def evaluate_extended(
         if below_weight is not None and entry.rule.weight >= below_weight:
             continue
         has_ports = entry.local_port is not None or entry.remote_port is not None
-        if has_ports and portless:
+        if has_ports and (portless or (fragmented and entry.rule.stateful)):
             assumptions.add("U5")
             continue
         if entry.local_port is not None and local_port not in entry.local_port:

@@ -6,7 +6,7 @@ from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, Action, Direction
 from vswitch.semantics.acl import evaluate_extended
 from vswitch.semantics.cause import Advice, Layer, protocol_name, what_failed
-from vswitch.semantics.frame import Frame
+from vswitch.semantics.frame import IPV4, Frame
 from vswitch.semantics.journey import Decision, Failure, Leg, LegKind
 from vswitch.semantics.network import SwitchPassage
 from vswitch.semantics.verdict import Rule, Stage, rule_text
@@ -128,7 +128,9 @@ def _allow(decision: Decision, frame: Frame) -> str:
     local, remote = (frame.dst, frame.src) if inbound else (frame.src, frame.dst)
     if isinstance(rule, BasicAcl):
         address = local if rule.side == "Local" else remote
-        what = f"{rule.side.lower()} MAC" if rule.is_mac else f"{rule.side} {address}"
+        what = f"{rule.side} {address}"
+        if rule.is_mac or getattr(rule.address, "prefixlen", 0) == (32 if frame.ethertype == IPV4 else 128):
+            return f"remove {rule.name}: it names exactly this address, and no Allow can be more exact"
         return (
             f"remove {rule.name}, or add a basic {rule.direction} Allow for {what} with a longer prefix"
             " than the Deny's"

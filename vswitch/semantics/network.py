@@ -31,6 +31,8 @@ __all__ = [
 
 #: Seconds after which a physical switch forgets an address, the usual default.
 PHYSICAL_AGING_TIME = 300
+#: 01-80-C2-00-00-00 to -0F.
+_NEXT_SWITCH_ONLY = "01-80-C2-00-00-0"
 
 
 class PhysicalEntry(NamedTuple):
@@ -269,7 +271,12 @@ class _Walk:
     def _choose(
         self, name: str, ingress: Switch | PhysicalPort, frame: Frame, vlan: int
     ) -> list[Switch | PhysicalPort]:
-        """The one port behind which the destination was learned, else all others."""
+        """The one port behind which the destination was learned, else all others.
+
+        Group addresses that are meant for the next switch (STP, LLDP; IEEE 802.1Q) go no further.
+        """
+        if frame.dst_mac.startswith(_NEXT_SWITCH_ONLY):
+            return []
         others = [member for member in _members(self.site, name) if member != ingress]
         if is_multicast(frame.dst_mac):
             return others

@@ -1,0 +1,288 @@
+"""The scenarios are worth something: code that reads Hyper-V's rules naively fails one of them.
+
+Each mutation changes the reference, what is compiled, or what loads, in this process only, and takes one
+engine alone through the scenarios about that rule: what they state, not another engine, has to catch it.
+Only a Disagreement counts; a mutation that crashes has proven nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from tests.support import naive, scenario_engines
+from tests.support.scenario import Scenario, load_all
+from tests.support.scenario_engines import FlowTrace, Reference, TracedSwitches
+from tests.support.scenario_run import Disagreement, run
+from vswitch.model import loader, policies, rules
+from vswitch.model.types import BasicAction, Direction, Vlan
+from vswitch.semantics import acl, forwarding, state, switching
+from vswitch.semantics.state import flow_key
+from vswitch.semantics.verdict import DropReason
+
+pytestmark = pytest.mark.ovs
+
+SCENARIOS = load_all()
+
+
+@pytest.fixture(scope="module")
+def switches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedSwitches]:
+    with TracedSwitches(tmp_path_factory.mktemp("ovs")) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`about` is the rule of §0, or the file, whose scenarios have to notice. `site`: how it is misread."""
+
+    about: int | str
+    name: str
+    engine: str
+    patches: naive.Patches = tuple
+    site: naive.Misread | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.about}: {self.name} ({self.engine})"
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        return [s for s in SCENARIOS if self.about in s.rules or self.about == s.file]
+
+
+def both(
+    about: int | str, name: str, reference: naive.Patches | None, trace: naive.Patches | None
+) -> list[Mutation]:
+    found = [Mutation(about, name, "reference", reference)] if reference else []
+    return [*found, *([Mutation(about, name, "trace", trace)] if trace else [])]
+
+
+def misread(about: int | str, name: str, change: naive.Misread) -> list[Mutation]:
+    return [
+        Mutation(about, name, "reference", site=change),
+        Mutation(about, name, "trace", naive.compiled_from(change)),
+    ]
+
+
+def while_loading(about: int, name: str, place: object, attribute: str, new: Any) -> list[Mutation]:
+    """A loader that checks less. What it remembers must not reach the unmutated one."""
+
+    def patches() -> Iterable[AbstractContextManager[Any]]:
+        return [patch.object(place, attribute, new), patch.object(loader, "_memory", [])]
+
+    return [Mutation(about, name, "reference", patches)]
+
+
+MUTATIONS: list[Mutation] = [
+    *both(
+        1,
+        "the smaller weight wins",
+        naive.instead(acl, "_extended_table", naive.smaller_weight_first),
+        naive.flows(naive.weights_turned),
+    ),
+    *both(
+        2,
+        "deny by default",
+        naive.instead(switching, "evaluate_extended", naive.default_deny),
+        naive.flows(naive.drop_where_nothing_matches),
+    ),
+    *while_loading(3, "anything may be stateful", rules, "_check_state", lambda rule, reader: 255),
+    *both(
+        4,
+        "basic entries in order",
+        naive.instead(acl, "_longest", naive.first_written),
+        naive.flows(naive.order_for_prefix),
+    ),
+    *both(4, "any Allow of a basic entry wins", naive.instead(acl, "_families", naive.any_allow_wins), None),
+    *both(
+        5,
+        "Inbound means into the switch",
+        naive.instead(switching, "evaluate_extended", naive.other_direction),
+        None,
+    ),
+    *both(
+        5,
+        "Inbound of basic entries means into the switch",
+        naive.instead(switching, "evaluate_basic", naive.other_direction),
+        None,
+    ),
+    *misread(5, "Inbound and Outbound mixed up", naive.turn_entries),
+    *both(
+        6,
+        "filtered at the sender only",
+        naive.instead(switching._Passage, "_filter", naive.only(Direction.OUTBOUND)),
+        naive.flows(naive.one_side_only("INBOUND")),
+    ),
+    *both(
+        6,
+        "filtered at the receiver only",
+        naive.instead(switching._Passage, "_filter", naive.only(Direction.INBOUND)),
+        naive.flows(naive.one_side_only("OUTBOUND")),
+    ),
+    *both(
+        7,
+        "ARP is denied like IP",
+        naive.instead(switching._Passage, "_filter", naive.arp_is_ip),
+        naive.flows(naive.arp_too),
+    ),
+    *both(
+        7,
+        "neighbour discovery passes like ARP",
+        naive.instead(
+            switching, "evaluate_extended", naive.passes_always(lambda frame: frame.is_neighbour_discovery)
+        ),
+        naive.flows(naive.let_pass("icmp6,icmp_type=135", "icmp6,icmp_type=136")),
+    ),
+    *both(
+        7,
+        "DHCP passes by itself",
+        naive.instead(
+            switching, "evaluate_extended", naive.passes_always(lambda frame: frame.src_port in (67, 68))
+        ),
+        naive.flows(naive.let_pass("udp,tp_src=67", "udp,tp_src=68")),
+    ),
+    *both(
+        8,
+        "no source-MAC check",
+        naive.instead(switching, "source_mac_drops", lambda original: lambda *args: None),
+        naive.flows(naive.drop_of(DropReason.MAC_SPOOFING)),
+    ),
+    *both(8, "MACs are not pinned", None, naive.flows(naive.drop_of(DropReason.UNAUTHORIZED_MAC))),
+    *both(8, "multicast sources pass", None, naive.flows(naive.drop_of(DropReason.INVALID_SOURCE_MAC))),
+    *both(
+        8,
+        "unknown unicast reaches everybody",
+        naive.instead(forwarding, "_unknown", naive.unknown_to_all),
+        lambda: [patch.object(scenario_engines, "compile_site", naive.unknown_unicast_to_all)],
+    ),
+    *misread(8, "spoofing On for all", naive.adapters(lambda a: replace(a, mac_address_spoofing=True))),
+    *misread(8, "spoofing Off for all", naive.adapters(lambda a: replace(a, mac_address_spoofing=False))),
+    *misread(8, "AllowTeaming for all", naive.adapters(lambda a: replace(a, allow_teaming=True))),
+    *misread(8, "AllowTeaming for none", naive.adapters(lambda a: replace(a, allow_teaming=False))),
+    *both(
+        9,
+        "guards do not look at what is sent",
+        naive.instead(switching, "guard_drops", lambda original: lambda *args: None),
+        None,
+    ),
+    *both(
+        9,
+        "guards look at what is received",
+        naive.instead(switching._Passage, "_deliver", naive.guards_on_receive),
+        naive.flows(naive.guards_for_receivers),
+    ),
+    *misread(
+        9,
+        "router guard goes with DHCP guard only",
+        naive.adapters(lambda a: replace(a, router_guard=False)),
+    ),
+    *misread(10, "On is 1", naive.adapters(naive.one_is_on)),
+    *misread(11, "0.0.0.0/0 is ANY", naive.zero_is_any),
+    *while_loading(
+        12, "two rules of one weight", policies._Notes, "basic", lambda self, adapter, program: None
+    ),
+    *both(
+        "stateful",
+        "state for one direction",
+        naive.instead(switching, "flow_key", naive.one_way_key),
+        naive.flows(naive.state_one_way),
+    ),
+    *both("stateful", "a live flow is judged by the rules again", None, naive.flows(naive.state_after_rules)),
+    *both("stateful", "a live flow skips basic ACLs", None, naive.flows(naive.state_skips_basic)),
+    *both(
+        "stateful",
+        "one timeout for all",
+        naive.instead(state, "_live", lambda original: lambda flow, now: True),
+        naive.hosts(naive.one_timeout),
+    ),
+    *both(
+        "stateful",
+        "state outlives its rule",
+        naive.instead(state.SwitchState, "for_site_change", lambda original: lambda self, site, switch: self),
+        naive.hosts(naive.states_outlive_rules),
+    ),
+    *both(
+        "stateful",
+        "packets do not renew a state",
+        naive.instead(
+            switching._Passage,
+            "_established",
+            lambda original: (
+                lambda self, port, direction: self.state.flow(port, flow_key(self.frame), self.now)
+            ),
+        ),
+        None,
+    ),
+    *misread("extended-acls", "ranges without their last port", naive.entries(naive.shorter_ranges)),
+    *misread("extended-acls", "no isolation id", naive.entries(lambda entry: replace(entry, isolation_id=0))),
+    *misread(
+        "extended-acls",
+        "no ports",
+        naive.entries(lambda entry: replace(entry, local_port=None, remote_port=None)),
+    ),
+    *misread(
+        "extended-acls",
+        "no protocol",
+        naive.entries(lambda entry: replace(entry, protocol=None, local_port=None, remote_port=None)),
+    ),
+    *misread(
+        "basic-acls",
+        "Meter entries deny",
+        naive.entries(
+            basic=lambda e: replace(e, action=BasicAction.DENY) if e.action is BasicAction.METER else e
+        ),
+    ),
+    *misread("forwarding", "learned MACs stay", naive.everlasting),
+    *misread("forwarding", "room for every MAC", naive.endless_table),
+    *misread("vlans", "every VLAN is one", naive.vlan_setting(lambda vlan: Vlan())),
+    *misread("vlans", "the native VLAN is untagged", naive.vlan_setting(naive.native_is_untagged)),
+    *misread("vlans", "the native VLAN is tagged", naive.vlan_setting(naive.native_must_be_allowed)),
+    *misread("vlans", "no isolation id", naive.entries(lambda entry: replace(entry, isolation_id=0))),
+    *both(
+        "vlans",
+        "tags from access guests pass",
+        None,
+        naive.flows(naive.drop_of(DropReason.UNAUTHORIZED_VLAN)),
+    ),
+    *misread(
+        "private-vlans",
+        "isolated adapters see each other",
+        naive.vlan_setting(naive.isolated_like_community),
+    ),
+    *misread("private-vlans", "communities are isolated", naive.vlan_setting(naive.community_like_isolated)),
+    *misread(
+        "private-vlans",
+        "promiscuous adapters hear the primary only",
+        naive.vlan_setting(naive.promiscuous_on_primary_only),
+    ),
+]
+
+
+def _engine(mutation: Mutation, switches: TracedSwitches) -> Reference:
+    if mutation.engine == "trace":
+        return FlowTrace(switches)
+    return naive.MisreadSite(mutation.site) if mutation.site else Reference()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.id)
+def test_a_naive_reading_fails_a_scenario(mutation: Mutation, switches: TracedSwitches) -> None:
+    engine = _engine(mutation, switches)
+    with ExitStack() as stack:
+        for each in mutation.patches():
+            stack.enter_context(each)
+        for scenario in mutation.scenarios:
+            try:
+                run(scenario, [engine], details=False)
+            except Disagreement:
+                return
+    pytest.fail(f"{len(mutation.scenarios)} scenarios do not notice: {mutation.id}")
+
+
+def test_all_twelve_rules_are_mutated() -> None:
+    assert {mutation.about for mutation in MUTATIONS} >= set(range(1, 13))
+    assert all(mutation.scenarios for mutation in MUTATIONS)

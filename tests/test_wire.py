@@ -1,0 +1,137 @@
+"""Requests between processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from vswitch import wire
+from vswitch.errors import (
+    BusyError,
+    EnvironmentError_,
+    InputError,
+    InputErrors,
+    LabError,
+    NoSuchLab,
+    Origin,
+    SwitchError,
+    VswitchError,
+)
+
+
+def handle(op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
+    if op == "echo":
+        progress("one")
+        progress("two")
+        return args
+    if op == "descriptor":
+        read, write = os.pipe()
+        os.write(write, b"through the pipe")
+        os.close(write)
+        return wire.WithDescriptors("a pipe", (read,))
+    if op == "fail":
+        raise SwitchError("it broke", hint="mend it")
+    raise ZeroDivisionError("surprise")
+
+
+@pytest.fixture
+def connect(tmp_path) -> Iterator[Callable[[], socket.socket]]:
+    path = str(tmp_path / "socket")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    threading.Thread(target=wire.serve, args=(listener, handle), daemon=True).start()
+
+    def connected() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(path)
+        return sock
+
+    yield connected
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def test_results_and_progress_arrive_in_order(connect):
+    said: list[str] = []
+    assert wire.ask(connect(), "echo", {"a": [1, "ü\n"]}, said.append) == {"a": [1, "ü\n"]}
+    assert said == ["one", "two"]
+
+
+def test_errors_arrive_with_type_and_hint(connect):
+    with pytest.raises(SwitchError, match="it broke") as caught:
+        wire.ask(connect(), "fail", {})
+    assert caught.value.hint == "mend it"
+
+
+def test_a_fault_in_the_other_process_is_an_error_too(connect, capfd):
+    with pytest.raises(LabError, match="'other' failed: ZeroDivisionError: surprise"):
+        wire.ask(connect(), "other", {})
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_descriptors_arrive(connect):
+    result, (descriptor,) = wire.ask_descriptors(connect(), "descriptor", {})
+    assert result == "a pipe"
+    assert not os.get_inheritable(descriptor)
+    with os.fdopen(descriptor) as pipe:
+        assert pipe.read() == "through the pipe"
+    with pytest.raises(SwitchError, match="it broke"):
+        wire.ask_descriptors(connect(), "fail", {})
+
+
+def test_what_is_no_request_is_refused(connect):
+    with connect() as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n")
+        assert b"no request" in sock.recv(1000)
+
+
+def test_an_end_without_an_answer_is_an_error():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(LabError, match="no answer to 'ping'"):
+        wire.ask(ours, "ping", {})
+
+
+def test_nobody_there_is_an_error(tmp_path):
+    with pytest.raises(LabError, match="'ping' reached nobody"):
+        wire.ask_path(tmp_path / "none", "ping", {}, timeout=1)
+
+
+def test_silence_is_an_error(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent"))
+        listener.listen()
+        with pytest.raises(LabError, match=r"no answer to 'ping' within 0\.1 s"):
+            wire.ask_path(tmp_path / "silent", "ping", {}, timeout=0.1)
+
+
+def test_the_peer_in_this_process_is_us():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert wire.peer_is_us(ours)
+
+
+@pytest.mark.parametrize("kind", [InputError, EnvironmentError_, LabError, NoSuchLab, SwitchError, BusyError])
+def test_every_error_survives_the_way(kind):
+    error = kind("what", where=Origin("a.yaml", 3, 5), hint="do this")
+    back = wire.error_from_data(wire.error_as_data(error))
+    assert type(back) is kind
+    assert (back.message, back.where, back.hint) == (error.message, error.where, error.hint)
+
+
+def test_several_input_errors_survive_the_way():
+    error = InputErrors([InputError("one", where=Origin("a", 1, 2)), InputError("two", hint="h")])
+    back = wire.error_from_data(wire.error_as_data(error))
+    assert isinstance(back, InputErrors)
+    assert [str(each) for each in back.errors] == [str(each) for each in error.errors]
+
+
+def test_an_unknown_kind_of_error_is_still_one():
+    assert isinstance(wire.error_from_data({"error": "Origin", "message": "m"}), VswitchError)

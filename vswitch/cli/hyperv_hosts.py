@@ -1,0 +1,161 @@
+"""Which hosts a `vswitch hyperv` command works on, and how they are worked on side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from vswitch.cli.output import progress
+from vswitch.errors import InputError
+from vswitch.hyperv.connection import Authentication, Connection
+from vswitch.hyperv.credentials import CredentialFinder
+from vswitch.hyperv.fleet import FleetResult, Host, Progress, host_from_word, load_inventory, run_fleet
+from vswitch.hyperv.state import state_from_text
+from vswitch.hyperv.store import Store
+from vswitch.hyperv.tasks import Target
+from vswitch.hyperv.transport import PywinrmTransport
+from vswitch.model.site import Site
+
+__all__ = [
+    "Authenticate",
+    "FromFile",
+    "Hosts",
+    "InventoryOption",
+    "Limit",
+    "OnFailure",
+    "User",
+    "choose",
+    "work_on",
+]
+
+R = TypeVar("R")
+
+InventoryOption = Annotated[
+    str | None,
+    typer.Option("--inventory", "-i", envvar="VSWITCH_INVENTORY", help="File with hosts, groups and how they are reached."),
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Hosts worked on at the same time.")]
+OnFailure = Annotated[
+    bool, typer.Option("--continue/--stop", help="After a failure: go on with the other hosts, or stop.")
+]
+User = Annotated[str | None, typer.Option("--user", "-u", help="User name, where the inventory has none.")]
+Authenticate = Annotated[
+    Authentication | None, typer.Option("--authentication", "-a", help="Without an inventory: how to log on.")
+]
+FromFile = Annotated[
+    list[Path] | None,
+    typer.Option("--from-file", help="Use a state exported with powershell/Export-VswitchState.ps1; repeatable."),
+]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts chosen, with canaries, and what their work needs."""
+
+    hosts: tuple[Host, ...]
+    canary: tuple[str, ...]
+    targets: dict[str, Target]
+
+
+def choose(
+    words: Sequence[str],
+    inventory: str | None,
+    *,
+    user: str | None = None,
+    authentication: Authentication | None = None,
+    files: Sequence[Path] | None = None,
+    site: Site | None = None,
+) -> Hosts:
+    """The hosts that `words` name: in the inventory if there is one, else as they are.
+
+    Without words: all of the inventory that the layout knows, or all hosts of the layout. With
+    `files`, the states in them stand for hosts. Raises InputError.
+    """
+    if files:
+        return _from_files(words, files)
+    canary: tuple[str, ...] = ()
+    if inventory is not None:
+        loaded = load_inventory(inventory)
+        found = loaded.select(words)
+        if site is not None and not words:
+            known = {host.name.lower() for host in site.hosts}
+            found = tuple(host for host in found if host.name.partition(".")[0].lower() in known)
+        names = {host.name for host in found}
+        canary = tuple(host.name for host in loaded.select(loaded.canary) if host.name in names) if loaded.canary else ()
+    else:
+        named = list(words) or [host.name for host in site.hosts] if site is not None else list(words)
+        found = tuple(_bare(word, user, authentication) for word in named)
+    if not found:
+        raise InputError("no host is named", hint="name hosts, or an inventory with --inventory")
+    finder = CredentialFinder()
+    targets = {
+        host.name: Target(host.name, PywinrmTransport(host.connection, finder=finder), Store(host.name))
+        for host in found
+    }
+    return Hosts(found, canary, targets)
+
+
+def _bare(word: str, user: str | None, authentication: Authentication | None) -> Host:
+    host = host_from_word(word)
+    if user is None and authentication is None:
+        return host
+    method = authentication or Authentication.KERBEROS
+    return Host(
+        host.name, Connection(name=host.name, address=host.name, authentication=method, username=user)
+    )
+
+
+def _from_files(words: Sequence[str], files: Sequence[Path]) -> Hosts:
+    if len(words) > len(files):
+        raise InputError("more hosts are named than files", hint="each --from-file is the state of one host")
+    hosts: list[Host] = []
+    targets: dict[str, Target] = {}
+    for index, path in enumerate(files):
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is not UTF-8 text", hint="export it with Export-VswitchState.ps1") from None
+        state = state_from_text(text, str(path))
+        name = words[index] if index < len(words) else state.computer
+        if name in targets:
+            raise InputError(f"two files are of the host {name}", hint="name the hosts, in the files' order")
+        hosts.append(Host(name, Connection(name=name, address=name)))
+        targets[name] = Target(name, None, Store(name), state)
+    return Hosts(tuple(hosts), (), targets)
+
+
+def work_on(
+    chosen: Hosts,
+    title: str,
+    work: Callable[[Target], R],
+    *,
+    limit: int,
+    go_on: bool,
+    only: Sequence[str] | None = None,
+) -> FleetResult[R]:
+    """Do `work` on each host side by side, showing how far it is."""
+    hosts = [host for host in chosen.hosts if only is None or host.name in only]
+    with progress(title) as say:
+
+        def show(now: Progress) -> None:
+            running = ", ".join(now.running[:4]) + (" ..." if len(now.running) > 4 else "")
+            failed = f", {now.failed} failed" if now.failed else ""
+            say(f"{now.done + now.failed} of {now.total}{failed} {running}")
+
+        def one(host: Host) -> Any:
+            return work(chosen.targets[host.name])
+
+        return run_fleet(
+            hosts,
+            one,
+            limit=limit,
+            canary=[name for name in chosen.canary if only is None or name in only],
+            on_failure="continue" if go_on else "stop",
+            progress=show,
+        )
