@@ -117,7 +117,8 @@ def test_modules_stay_small() -> None:
 
 def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    packages = set(listed["tool"]["setuptools"]["packages"])
+    setuptools = listed["tool"]["setuptools"]
+    packages = set(setuptools["packages"]) - set(setuptools.get("package-dir", ()))  # those hold data only
     there = {dotted(path) for path in modules() if path.name == "__init__.py"}
     with_code = {dotted(path.parent / "__init__.py") for path in modules()}
     assert packages == there, "pyproject.toml's packages and the folders with __init__.py differ"

@@ -24,7 +24,7 @@ hosts:
     switches: {vs: {type: External, network: lan, allow_management_os: false}}
     vms:
       web: {adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.1/24]}], services: [http]}
-      near: {adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.2/24]}]}
+      near: {adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.2/24], dhcp_guard: true}]}
       far: {adapters: [{switch: vs, vlan: {access: 20}, addresses: [10.0.0.3/24]}], services: [http]}
       six: {adapters: [{switch: vs, vlan: {access: 10}, addresses: ["2001:db8::1/64"]}]}
 policies: [policy.yaml]
@@ -35,7 +35,8 @@ extended_acls:
   - {name: web-only, adapters: web, direction: Inbound, action: Allow, protocol: TCP,
      local_port: [http, 81], weight: 9}
   - {name: no-more, adapters: web, direction: Inbound, action: Deny, weight: 1}
-  - {name: not-far, adapters: near, direction: Outbound, action: Deny, remote_ip_address: 10.0.0.3, weight: 1}
+  # Its denials prove nothing: without it, the DHCP guard drops the same packets.
+  - {name: no-dhcp, adapters: near, direction: Outbound, action: Deny, protocol: UDP, local_port: 67}
 """
 # Expectation -> what is wrong with it ("" if it is proven).
 EXPECTATIONS = {
@@ -52,7 +53,7 @@ EXPECTATIONS = {
     "{from: near, to: web, traffic: udp/53, verdict: Deny, by: web-only}": "decided by no-more, not by",
     "{from: near, to: web, traffic: tcp/81, verdict: Allow}": "expected Allow, observed refused",
     "{from: near, to: web, traffic: tcp/80, verdict: Allow, by: no-more}": "decided by web-only, not by",
-    "{from: near, to: far, traffic: http, verdict: Deny, by: not-far}": "no positive control: without",
+    "{from: near, to: web, traffic: 'udp/68:67', verdict: Deny}": "no positive control: without",
     "{from: six, to: near, traffic: icmp, verdict: Deny, by: no-more}": "nothing was dropped, so not",
 }
 

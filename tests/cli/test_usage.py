@@ -140,7 +140,7 @@ NEED_A_LAB = [
 @pytest.mark.parametrize("words", NEED_A_LAB, ids=lambda words: words[0])
 def test_no_lab_runs(run: Run, files: Path, labs: list[str], words: tuple[str, ...]) -> None:
     ran = run(*words)
-    assert ran.status == 1
+    assert ran.status == 2
     assert "no lab runs" in ran.err
     assert "vswitch up" in ran.err
 
@@ -156,7 +156,7 @@ def test_two_labs_run(run: Run, files: Path, labs: list[str], words: tuple[str, 
 @pytest.mark.parametrize("words", NEED_A_LAB, ids=lambda words: words[0])
 def test_a_lab_that_does_not_run(run: Run, files: Path, words: tuple[str, ...]) -> None:
     ran = run(words[0], "--lab", "surely-not-there", *words[1:])
-    assert ran.status == 1
+    assert ran.status == 2
     assert "no lab named 'surely-not-there' runs" in ran.err
 
 

@@ -321,9 +321,9 @@ class Module(ModuleReader):
             "plan": plan,
         }
         self.host.files.pop(progress_path(plan["planId"]), None)
-        self.save_backup(backup)
         progress = {"begun": 0, "done": 0}
         try:
+            self.save_backup(backup)
             return self.invoke_plan_step(backup, live, progress)
         except (CmdletError, OperationError) as error:
             problem, count = error_data(error), progress["begun"]
@@ -366,7 +366,7 @@ class Module(ModuleReader):
         self.enter_lock()
         backup = self.get_backup_document(plan_id)
         if backup["state"] not in ("applied", "confirmed"):
-            text = f"Plan {plan_id} cannot be confirmed: its state is {backup['status']}"
+            text = f"Plan {plan_id} cannot be confirmed: its state is {backup['state']}"
             raise stop("NotApplied", text)
         was_armed = bool(backup["armedUntil"])
         backup |= {"state": "confirmed", "armedUntil": None}

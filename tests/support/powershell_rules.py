@@ -105,9 +105,7 @@ class Checker:
 
     # -------------------------------------------------------------- commands
 
-    def _command(
-        self, script: Script, command: Command, known: Mapping[str, Function]
-    ) -> Iterator[Finding]:
+    def _command(self, script: Script, command: Command, known: Mapping[str, Function]) -> Iterator[Finding]:
         def at(rule: str, message: str, node: Node | None = None) -> Finding:
             return finding(script, node or command.node, rule, message)
 
@@ -191,6 +189,9 @@ def _given(command: Command, function: Function) -> tuple[dict[str, Argument], l
             problems.append(f"@{variable} is not a hashtable of this function")
             continue
         for name, value in table.items():
+            if name in given:
+                problems.append(f"-{name} is given twice, once in @{variable}")
+                continue
             given[name] = Argument(name, value or command.node, value, attached=True)
     return given, problems
 

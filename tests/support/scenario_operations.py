@@ -7,18 +7,24 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from typing import Any
 
 from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
 from vswitch.lab.operations import operation
+from vswitch.lab.probe import Outcome, ProbeRequest, WatchPoint, probe
+from vswitch.model import parse_traffic
 from vswitch.pipeline import LEARNED_COOKIE, Table
+from vswitch.semantics.endpoints import choose_addresses, endpoint, nics_of
 
 _ETH_P_ALL = 3
 _OUTGOING = 4  # linux/if_packet.h
 _SOL_PACKET, _AUXDATA = 263, 8
 _TAG_VALID = 0x10  # TP_STATUS_VLAN_VALID
 _LONGEST = 70_000
+_THREADS = 16
 
 _Ear = tuple[str, socket.socket]
 _ears: list[_Ear] = []
@@ -110,11 +116,51 @@ def start_over(lab: Lab) -> None:
 def forget_neighbours(lab: Lab) -> None:
     """Have all guests forget their neighbours; switches keep what they know."""
 
-    def flush() -> None:
-        subprocess.run(["ip", "neigh", "flush", "all"], check=True, capture_output=True)
+    def flush(netns: str) -> None:
+        command = ["ip", "neigh", "flush", "all"]
+        in_netns(netns, lambda: subprocess.run(command, check=True, capture_output=True))
 
-    for guest in lab.site.guests:
-        in_netns(lab.guest_netns(guest.name), flush)
+    guests = [lab.guest_netns(guest.name) for guest in lab.site.guests]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(flush, guests))
+        # A guest that still asked meanwhile has told others its MAC: now nobody asks any more.
+        list(pool.map(flush, guests))
+
+
+@operation
+def ask_together(lab: Lab, questions: list[dict[str, Any]], patience: float) -> list[list[str]]:
+    """Real packets for all questions at the same time: for each the outcome and a sentence."""
+
+    def one(question: dict[str, Any]) -> list[str]:
+        source, destination = (endpoint(lab.site, question[end]) for end in ("source", "destination"))
+        chosen = choose_addresses(source, destination, question["version"])
+        if chosen is None:
+            return [str(Outcome.UNREACHABLE), "no address of one IP version at both ends"]
+        traffic = parse_traffic(question["traffic"])
+        watch = tuple(
+            WatchPoint(f"{guest.name} ({nic.interface})", lab.guest_netns(guest.name), nic.interface, goal)
+            for guest, address, goal in (
+                (source.guest, chosen[1], False),
+                (destination.guest, chosen[2], True),
+            )
+            for nic in nics_of(guest)
+            if nic.owns(address)
+        )
+        request = ProbeRequest(
+            netns=lab.guest_netns(source.guest.name),
+            source=chosen[1],
+            destination=chosen[2],
+            protocol=traffic.protocol,
+            port=traffic.ports.first if traffic.ports else None,
+            source_port=traffic.source_port,
+            timeout=patience,
+            watch=watch,
+        )
+        result = probe(request)
+        return [str(result.outcome), result.detail]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(one, questions))
 
 
 @operation

@@ -7,11 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.winrm_endpoint import Output, WinrmEndpoint, answer, split_input
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials, Secret
-from vswitch.hyperv.transport import PywinrmTransport
+from vswitch.hyperv.problems import WinrmError
+from vswitch.hyperv.transport import PywinrmTransport, ScriptRequest
 
+EXPORT = ScriptRequest("export", {"of": "Büro Ω 'a'; Stop-VM *"})
+#: Each authentication, with TLS and without.
+METHODS = [
+    ("ntlm", False),
+    ("ntlm", True),
+    ("credssp", False),
+    ("credssp", True),
+    ("certificate", True),
+    ("basic", True),
+]
 PASSWORD = "S3cret-pass"
 MODULE = b"function Invoke-VswitchOperation { }\n"
 
@@ -65,3 +78,13 @@ def transport_to(
         module=module,
         retry_delay=0.01,
     )
+
+
+def refused(transport: PywinrmTransport, request: ScriptRequest = EXPORT) -> WinrmError:
+    """The error of a run that must fail, checked for what every error has."""
+    with pytest.raises(WinrmError) as caught:
+        transport.run(request)
+    assert str(caught.value).startswith("hv01: ")
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+    return caught.value

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import typer
+from typing import Any, TypeVar
 
 from vswitch.cli.output import progress
 from vswitch.errors import InputError
@@ -20,36 +18,9 @@ from vswitch.hyperv.tasks import Target
 from vswitch.hyperv.transport import PywinrmTransport
 from vswitch.model.site import Site
 
-__all__ = [
-    "Authenticate",
-    "FromFile",
-    "Hosts",
-    "InventoryOption",
-    "Limit",
-    "OnFailure",
-    "User",
-    "choose",
-    "work_on",
-]
+__all__ = ["Hosts", "choose", "work_on"]
 
 R = TypeVar("R")
-
-InventoryOption = Annotated[
-    str | None,
-    typer.Option("--inventory", "-i", envvar="VSWITCH_INVENTORY", help="File with hosts, groups and how they are reached."),
-]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="Hosts worked on at the same time.")]
-OnFailure = Annotated[
-    bool, typer.Option("--continue/--stop", help="After a failure: go on with the other hosts, or stop.")
-]
-User = Annotated[str | None, typer.Option("--user", "-u", help="User name, where the inventory has none.")]
-Authenticate = Annotated[
-    Authentication | None, typer.Option("--authentication", "-a", help="Without an inventory: how to log on.")
-]
-FromFile = Annotated[
-    list[Path] | None,
-    typer.Option("--from-file", help="Use a state exported with powershell/Export-VswitchState.ps1; repeatable."),
-]
 
 
 @dataclass(frozen=True)
@@ -85,7 +56,11 @@ def choose(
             known = {host.name.lower() for host in site.hosts}
             found = tuple(host for host in found if host.name.partition(".")[0].lower() in known)
         names = {host.name for host in found}
-        canary = tuple(host.name for host in loaded.select(loaded.canary) if host.name in names) if loaded.canary else ()
+        canary = (
+            tuple(host.name for host in loaded.select(loaded.canary) if host.name in names)
+            if loaded.canary
+            else ()
+        )
     else:
         named = list(words) or [host.name for host in site.hosts] if site is not None else list(words)
         found = tuple(_bare(word, user, authentication) for word in named)
@@ -120,7 +95,9 @@ def _from_files(words: Sequence[str], files: Sequence[Path]) -> Hosts:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{path} is not UTF-8 text", hint="export it with Export-VswitchState.ps1") from None
+            raise InputError(
+                f"{path} is not UTF-8 text", hint="export it with Export-VswitchState.ps1"
+            ) from None
         state = state_from_text(text, str(path))
         name = words[index] if index < len(words) else state.computer
         if name in targets:

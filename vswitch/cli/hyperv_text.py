@@ -15,14 +15,21 @@ from vswitch.hyperv.traffic import Traffic
 
 __all__ = ["applied", "plan", "short"]
 
-_COLOURS = {Change.ALLOWED: "green", Change.DENIED: "red", Change.STATEFUL: "green", Change.STATELESS: "yellow"}
+_COLOURS = {
+    Change.ALLOWED: "green",
+    Change.DENIED: "red",
+    Change.STATEFUL: "green",
+    Change.STATELESS: "yellow",
+}
 _SHOWN = 10
 
 
 def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
     """A plan as a diff by adapter, with what it does to traffic."""
     writes = sum(len(adapter.order.steps) for adapter in found.adapters)
-    what = f"{writes} writes" if writes else "record of our entries only" if found.changes else "nothing to do"
+    what = (
+        f"{writes} writes" if writes else "record of our entries only" if found.changes else "nothing to do"
+    )
     console.print(f"[bold]{escape(found.host)}[/]: {what}")
     for warning in found.warnings:
         console.print(f"  [yellow]warning:[/] {escape(warning)}")
@@ -35,7 +42,9 @@ def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
 
 def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
     kept, foreign = len(adapter.kept), len(adapter.foreign)
-    console.print(f"  [bold]{escape(adapter.adapter.label)}[/]  ({kept} of ours stay, {foreign} of others left alone)")
+    console.print(
+        f"  [bold]{escape(adapter.adapter.label)}[/]  ({kept} of ours stay, {foreign} of others left alone)"
+    )
     for before, after in adapter.changed:
         console.print(f"    [red]- {escape(describe(before))}[/]")
         console.print(f"    [green]+ {escape(describe(after))}[/]{_rule(adapter, after)}")
@@ -52,10 +61,19 @@ def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
             console.print(f"    [dim]~ {escape(describe(entry))}  not ours[/]")
     for diff in adapter.effects:
         for change, regions in diff.changes.items():
-            _regions(console, f"{diff.direction} {change}", _COLOURS[change], regions, diff.more.get(change, 0), everything)
+            _regions(
+                console,
+                f"{diff.direction} {change}",
+                _COLOURS[change],
+                regions,
+                diff.more.get(change, 0),
+                everything,
+            )
     for each in adapter.conflicts:
         how = "decides in place of" if each.wholly else "decides for some traffic in place of"
-        console.print(f"    [yellow]shadow:[/] {escape(describe(each.winner))} {how} {escape(describe(each.loser))}")
+        console.print(
+            f"    [yellow]shadow:[/] {escape(describe(each.winner))} {how} {escape(describe(each.loser))}"
+        )
 
 
 def _rule(adapter: AdapterPlan, entry: Entry) -> str:

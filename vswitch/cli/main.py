@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from vswitch.cli import asking, inspecting, labs, policies, testing
+from vswitch.cli import asking, hyperv, inspecting, labs, policies, testing
 from vswitch.cli.output import print_error
 from vswitch.errors import InputError, VswitchError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for module in (policies, labs, asking, inspecting, testing):
     module.register(app)
+app.add_typer(hyperv.app)
 
 # Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
 _UsageError: Any = typer.BadParameter.__mro__[1]

@@ -165,9 +165,13 @@ class SwitchClient:
 
         After it, no packet meets a verdict of flows changed before, and counters and learned entries
         are exact. Packets under way are not lost: the next of each flow looks the tables up again.
-        (Waiting for a round of revalidation would take up to half a second.)
+        In userspace one thread takes both packets and changes of the tables, so nothing that was being
+        looked up before can be remembered after; the kernel's lookups are waited for, which takes up to
+        half a second.
         """
         self.appctl("revalidator/purge")
+        if self.datapath == "system":
+            self.appctl("revalidator/wait")
 
     def trace(self, bridge: str, flow: str, ct_next: Sequence[str] = ()) -> Trace:
         """Follow a frame, written as an ovs-ofctl flow, through `bridge` without sending it.

@@ -1,0 +1,20 @@
+@{
+    RootModule           = 'Vswitch.psm1'
+    ModuleVersion        = '1.0.0'
+    GUID                 = '6f0c2f0e-9d3e-4a51-8a0e-2f6a3c9d7b14'
+    Author               = 'The vswitch project'
+    Description          = 'Reads and changes the port ACLs of a Hyper-V host: export, apply a plan, undo, confirm.'
+    PowerShellVersion    = '5.1'
+    CompatiblePSEditions = @('Desktop', 'Core')
+    FunctionsToExport    = @(
+        'Confirm-VswitchPlan',
+        'Export-VswitchState',
+        'Get-VswitchBackup',
+        'Invoke-VswitchOperation',
+        'Invoke-VswitchPlan',
+        'Undo-VswitchPlan'
+    )
+    CmdletsToExport      = @()
+    VariablesToExport    = @()
+    AliasesToExport      = @()
+}

@@ -1,0 +1,323 @@
+"""Apply over the modelled host, interrupted at every step: old, new, or a state that is named."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
+from tests.support.hyperv_host import Fault, HypervHost
+from tests.support.hyperv_states import basic, extended, sample_state
+from vswitch.errors import HostError, InputErrors, Origin
+from vswitch.hyperv.apply import ApplyError, Standing, apply_plan, call
+from vswitch.hyperv.desired import Rule
+from vswitch.hyperv.entries import (
+    BasicEntry,
+    Entry,
+    ExtendedEntry,
+    basic_from_host,
+    extended_from_host,
+    to_host,
+)
+from vswitch.hyperv.state import record_of
+from vswitch.model.types import Action, BasicAction, Direction, Side
+
+RULE = Rule("rule", Origin("policy.yaml", 3, 5))
+FOREIGN_EXTENDED = [
+    extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="3389"),
+    extended("Allow", "Outbound", 40001),
+]
+FOREIGN_BASIC = [basic("Deny", "Outbound", "Remote", 2, "10.9.0.0/16")]
+
+Wanted = dict[str, dict[Entry, Rule | None]]
+
+
+def no_wait(_seconds: float) -> None:
+    """The modelled host needs no time."""
+
+
+@st.composite
+def our_entries(draw: st.DrawFn) -> frozenset[Entry]:
+    """Entries that do not take the place of the foreign ones."""
+    found: dict[tuple[object, ...], Entry] = {}
+    for _ in range(draw(st.integers(0, 4))):
+        action = draw(st.sampled_from(list(Action)))
+        stateful = action is Action.ALLOW and draw(st.booleans())
+        entry: Entry = ExtendedEntry(
+            draw(st.sampled_from(list(Direction))),
+            draw(st.integers(1, 4)) * 100,
+            action,
+            draw(st.sampled_from(["TCP", "UDP"])) if stateful else draw(st.sampled_from(["ANY", "TCP", "1"])),
+            remote=draw(st.sampled_from(["ANY", "10.0.0.0/8", "2001:db8::5"])),
+            stateful=stateful,
+            timeout=300 if stateful else 0,
+        )
+        found.setdefault(entry.key, entry)
+    for address in draw(
+        st.lists(st.sampled_from(["10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "::/0"]), max_size=2)
+    ):
+        entry = BasicEntry(
+            draw(st.sampled_from(list(Direction))),
+            draw(st.sampled_from([BasicAction.ALLOW, BasicAction.DENY])),
+            Side.REMOTE,
+            address,
+        )
+        found.setdefault(entry.key, entry)
+    return frozenset(found.values())
+
+
+def host_with(old: frozenset[Entry], *, any_as_two: bool = False) -> tuple[HypervHost, str]:
+    """A host whose first adapter has our old entries (recorded) and foreign ones."""
+    state = copy.deepcopy(sample_state())
+    adapter = state["adapters"][0]
+    adapter["extendedAcls"] = [
+        *FOREIGN_EXTENDED,
+        *(to_host(entry) for entry in old if isinstance(entry, ExtendedEntry)),
+    ]
+    adapter["acls"] = [
+        *FOREIGN_BASIC,
+        *(to_host(entry) | {"MeteredMegabytes": ""} for entry in old if isinstance(entry, BasicEntry)),
+    ]
+    state["records"] = [record_of(adapter["Id"], "policy.yaml", old)]
+    return HypervHost(state, any_as_two=any_as_two), adapter["Id"]
+
+
+def entries_on(host: HypervHost, adapter_id: str) -> frozenset[Entry]:
+    adapter = host.adapter(adapter_id)
+    plain: list[Entry] = [extended_from_host(raw) for raw in adapter["extendedAcls"]]
+    return frozenset(plain).union(*(basic_from_host(raw) for raw in adapter["acls"]))
+
+
+FOREIGN: frozenset[Entry] = frozenset(map(extended_from_host, FOREIGN_EXTENDED)).union(
+    *map(basic_from_host, FOREIGN_BASIC)
+)
+
+
+@given(
+    old=our_entries(),
+    new=our_entries(),
+    step=st.integers(1, 60),
+    kind=st.sampled_from(["error", "die", "hang"]),
+    when=st.sampled_from(["before", "after"]),
+    stays_dead=st.booleans(),
+    any_as_two=st.booleans(),
+)
+def test_interrupted_anywhere(
+    old: frozenset[Entry],
+    new: frozenset[Entry],
+    step: int,
+    kind: str,
+    when: str,
+    stays_dead: bool,
+    any_as_two: bool,
+) -> None:
+    host, adapter_id = host_with(old, any_as_two=any_as_two)
+    transport = DirectTransport(host, stays_dead=stays_dead)
+    before = entries_on(host, adapter_id)
+    others = {raw["Id"]: entries_on(host, raw["Id"]) for raw in host.state()["adapters"][1:]}
+    wanted: Wanted = {adapter_id: dict.fromkeys(new, RULE)}
+
+    def foreign_is_there(_name: str) -> None:
+        assert entries_on(host, adapter_id) >= FOREIGN
+
+    host.cmdlets.on_step = foreign_is_there
+    with tempfile.TemporaryDirectory() as folder:
+        store = store_in(Path(folder))
+        plan = fresh_plan(transport, store, wanted)
+        host.faults.append(Fault(step, kind, when, operation="apply"))
+        failure: HostError | None = None
+        try:
+            apply_plan(plan, transport, store, wait=no_wait)
+        except HostError as error:
+            failure = error
+        there = entries_on(host, adapter_id)
+        if failure is None:
+            assert there == new | FOREIGN
+        elif not isinstance(failure, ApplyError) or failure.standing is Standing.OLD:
+            assert there == before
+        elif failure.standing is Standing.UNKNOWN:
+            assert plan.plan_id in failure.message
+        else:
+            said = {line for each in failure.adapters for line in each.details}
+            assert len(said) == len(there ^ before)
+        for other, entries in others.items():
+            assert entries_on(host, other) == entries
+
+        # A repeat completes, from whatever state; the record of the host may be lost in between.
+        host.faults.clear()
+        transport.dead = False
+        again = fresh_plan(transport, store, wanted, plan_id="plan-2")
+        apply_plan(again, transport, store, wait=no_wait)
+        assert entries_on(host, adapter_id) == new | FOREIGN
+
+        # And once more changes nothing.
+        assert not fresh_plan(transport, store, wanted, plan_id="plan-3").changes
+
+
+@pytest.mark.parametrize("kind", ["error", "die", "hang"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_every_single_step_of_one_plan(kind: str, when: str, tmp_path: Path) -> None:
+    old: frozenset[Entry] = frozenset(
+        {
+            ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="80"),
+            ExtendedEntry(Direction.INBOUND, 1, Action.DENY),
+            BasicEntry(Direction.INBOUND, BasicAction.ALLOW, Side.REMOTE, "10.0.0.0/8"),
+        }
+    )
+    new: frozenset[Entry] = frozenset(
+        {
+            ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="80-90"),
+            ExtendedEntry(Direction.INBOUND, 400, Action.ALLOW, "1"),
+            ExtendedEntry(Direction.INBOUND, 1, Action.DENY),
+            BasicEntry(Direction.INBOUND, BasicAction.DENY, Side.REMOTE, "10.0.0.0/8"),
+        }
+    )
+    host, adapter_id = host_with(old)
+    wanted: Wanted = {adapter_id: dict.fromkeys(new, RULE)}
+    probe = DirectTransport(host)
+    plan = fresh_plan(probe, store_in(tmp_path / "probe"), wanted)
+    total = len(host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}))
+    seen = set()
+    for step in range(1, total + 1):
+        host, adapter_id = host_with(old)
+        transport = DirectTransport(host)
+        store = store_in(tmp_path / f"{step}")
+        before = entries_on(host, adapter_id)
+        plan = fresh_plan(transport, store, wanted)
+        host.faults.append(Fault(step, kind, when, operation="apply"))
+        try:
+            apply_plan(plan, transport, store, wait=no_wait)
+            seen.add("new")
+            assert entries_on(host, adapter_id) == new | FOREIGN
+        except HostError:
+            seen.add("old")
+            assert entries_on(host, adapter_id) == before
+    assert seen <= {"old", "new"}
+    assert "old" in seen
+
+
+def _one(**changes: Any) -> Wanted:
+    _host, adapter_id = host_with(frozenset())
+    return {adapter_id: {ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", **changes): RULE}}
+
+
+def test_two_round_trips_and_repeating_changes_nothing(tmp_path: Path) -> None:
+    host, _adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, _one())
+    done = apply_plan(plan, transport, store)
+    assert transport.trips == 2
+    assert [each.standing for each in done.adapters] == [Standing.NEW]
+    again = fresh_plan(transport, store, _one(), plan_id="plan-2")
+    assert not again.changes
+    assert apply_plan(again, transport, store).steps == 0
+
+
+def test_a_host_that_changed_since_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, _one())
+    host.add_entry(adapter_id, "extended", extended("Deny", "Inbound", 7))
+    before = entries_on(host, adapter_id)
+    with pytest.raises(ApplyError, match=r"changed since the plan was made.*nothing was written"):
+        apply_plan(plan, transport, store)
+    assert entries_on(host, adapter_id) == before
+    assert store.records() == {}
+
+
+def test_an_unconfirmed_plan_is_undone_by_the_host(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    before = entries_on(host, adapter_id)
+    done = apply_plan(fresh_plan(transport, store, _one()), transport, store, confirm_within=60)
+    assert done.armed_until
+    host.advance(120)
+    assert entries_on(host, adapter_id) == before
+
+
+def test_a_confirmed_plan_stays(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    done = apply_plan(fresh_plan(transport, store, _one()), transport, store, confirm_within=60)
+    call(transport, "HV01", "confirm", {"planId": done.plan_id})
+    host.advance(120)
+    assert len(entries_on(host, adapter_id)) == len(FOREIGN) + 1
+
+
+def test_the_local_record_serves_where_the_hosts_is_lost(tmp_path: Path) -> None:
+    host, _adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    apply_plan(fresh_plan(transport, store, _one()), transport, store)
+    host.lose_record()
+    plan = fresh_plan(transport, store, _one(local_port="443"), plan_id="plan-2")
+    assert any("no record" in warning for warning in plan.warnings)
+    assert [(a.weight, b.local_port) for a, b in plan.adapters[0].changed] == [(500, "443")]  # type: ignore[union-attr]
+    apply_plan(plan, transport, store)
+    assert host.state()["records"]
+
+
+def test_without_any_record_equal_entries_are_adopted_only_when_asked(tmp_path: Path) -> None:
+    host, _adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    apply_plan(fresh_plan(transport, store, _one()), transport, store)
+    host.lose_record()
+    nobody = store_in(tmp_path / "another machine")
+    plan = fresh_plan(transport, nobody, _one(), plan_id="plan-2")
+    assert not plan.changes
+    assert len(plan.adapters[0].present) == 1
+    adopted = fresh_plan(transport, nobody, _one(), plan_id="plan-3", adopt=True)
+    assert adopted.changes
+    assert not adopted.adapters[0].writes
+    apply_plan(adopted, transport, nobody)
+    gone = fresh_plan(transport, nobody, {}, plan_id="plan-4")
+    assert len(gone.adapters[0].removed) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW, "1", stateful=True, timeout=60), "TCP or UDP"),
+        (ExtendedEntry(Direction.INBOUND, 5, Action.DENY, "TCP", stateful=True, timeout=60), "only Allow"),
+        (ExtendedEntry(Direction.INBOUND, 70000, Action.DENY), "65535"),
+        (ExtendedEntry(Direction.INBOUND, 5, Action.DENY, local_port="80"), "ports need"),
+        (ExtendedEntry(Direction.INBOUND, 5, Action.DENY, local="10.0.0.1", remote="::1"), "IP versions"),
+        (ExtendedEntry(Direction.INBOUND, 40000, Action.ALLOW), "somebody else"),
+        (BasicEntry(Direction.OUTBOUND, BasicAction.ALLOW, Side.REMOTE, "10.9.0.0/16"), "somebody else"),
+    ],
+)
+def test_what_hyperv_would_refuse_late_is_refused_now(entry: Entry, words: str, tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport = DirectTransport(host)
+    with pytest.raises(InputErrors, match=words) as refused:
+        fresh_plan(transport, store_in(tmp_path), {adapter_id: {entry: RULE}})
+    assert refused.value.where == RULE.origin
+    assert transport.trips == 1
+
+
+def test_foreign_entries_that_shadow_ours_are_named(tmp_path: Path) -> None:
+    host, _adapter_id = host_with(frozenset())
+    plan = fresh_plan(DirectTransport(host), store_in(tmp_path), _one(local_port="3389"))
+    (conflict,) = plan.adapters[0].conflicts
+    assert conflict.wholly
+    assert conflict.winner in FOREIGN
+
+
+def test_losing_winrm_is_asked_about(tmp_path: Path) -> None:
+    host, _ = host_with(frozenset())
+    management = next(raw["Id"] for raw in host.state()["adapters"] if raw["IsManagementOs"])
+    wanted: Wanted = {management: {ExtendedEntry(Direction.INBOUND, 1, Action.DENY): RULE}}
+    plan = fresh_plan(DirectTransport(host), store_in(tmp_path), wanted)
+    assert any("cuts WinRM" in question for question in plan.questions)
+    ok: Wanted = {
+        management: {
+            ExtendedEntry(Direction.INBOUND, 1, Action.DENY): RULE,
+            ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW, "TCP", local_port="5985-5986"): RULE,
+        }
+    }
+    assert fresh_plan(DirectTransport(host), store_in(tmp_path), ok).questions == []

@@ -1,0 +1,227 @@
+"""A host is imported, its policy changed, planned, applied over WinRM and verified; verdicts agree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hyperv_host import HypervHost, blank_state
+from tests.support.hyperv_site import site_of
+from tests.support.hyperv_states import EXTERNAL, adapter, basic, extended, switch, vm
+from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm_runs import transport_to
+from vswitch.hyperv.importing import import_hosts
+from vswitch.hyperv.module import module_text
+from vswitch.hyperv.plan import HostPlan
+from vswitch.hyperv.state import read_state
+from vswitch.hyperv.store import Store
+from vswitch.hyperv.tasks import Target, plan_policy, plan_rollback
+from vswitch.model import load_site
+from vswitch.model.site import Site
+from vswitch.semantics import Frame, process
+from vswitch.semantics.frame import icmp_echo, tcp, udp
+
+VLAN = {
+    "OperationMode": 1,
+    "AccessVlanId": 10,
+    "NativeVlanId": 0,
+    "AllowedVlanIdList": [],
+    "PrivateVlanMode": 0,
+    "PrimaryVlanId": 0,
+    "SecondaryVlanId": 0,
+    "SecondaryVlanIdList": [],
+}
+PRIVATE = VLAN | {"OperationMode": 3, "PrivateVlanMode": 1, "PrimaryVlanId": 200, "SecondaryVlanId": 201}
+COMMUNITY = PRIVATE | {"PrivateVlanMode": 2, "SecondaryVlanId": 202}
+
+
+def a_host() -> dict[str, Any]:
+    """Two switches, guests in all VLAN modes, two VMs of one name, rules of every kind."""
+    state = blank_state("HV01")
+    state["switches"] = [switch("vs-ext", EXTERNAL), switch("Störnetz 試験/2")]
+    state["vms"] = [vm("web01"), vm("a'; Stop-VM *"), vm("db01"), vm("pv1"), vm("pv2"), vm("off", 3)]
+    deny = extended("Deny", "Inbound", 1)
+    allow_https = extended(
+        "Allow", "Inbound", 500, Protocol="TCP", LocalPort="443", Stateful=True, IdleSessionTimeout=300
+    )
+    state["adapters"] = [
+        adapter("web01", "vs-ext", 1, "10.0.0.11", "fe80::1", rules=[deny, allow_https], vlan=VLAN),
+        adapter(
+            "a'; Stop-VM *",
+            "vs-ext",
+            2,
+            "10.0.0.12",
+            "2001:db8::12",
+            name="[ab]* $(Get-VM)",
+            acls=[
+                basic("Allow", "Inbound", "Remote", 6, "ANY"),
+                basic("Deny", "Inbound", "Remote", 2, "10.0.0.11"),
+            ],
+            vlan=VLAN,
+            MacAddressSpoofing=0,
+        ),
+        adapter(
+            "db01",
+            "vs-ext",
+            3,
+            "10.0.0.13",
+            vlan=VLAN,
+            rules=[extended("Deny", "Outbound", 7, Protocol="UDP")],
+        ),
+        adapter("db01", "Störnetz 試験/2", 4, "10.0.0.13", name="Network Adapter"),
+        adapter("pv1", "vs-ext", 5, "10.2.0.1", vlan=PRIVATE),
+        adapter("pv2", "vs-ext", 6, "10.2.0.2", vlan=COMMUNITY, DhcpGuard=0),
+        adapter("off", None, 7, rules=[deny]),
+        adapter(None, "vs-ext", 8, "192.168.1.5", name="vs-ext", rules=[extended("Allow", "Inbound", 9)]),
+    ]
+    return state
+
+
+def frames(site: Site) -> Iterator[tuple[str, Frame]]:
+    """(sender's MAC, frame) between all adapters that share a switch and an IP version."""
+    for one, other in product(site.adapters, repeat=2):
+        if one is other or one.switch != other.switch:
+            continue
+        for a, b in product(one.addresses, other.addresses):
+            if a.version != b.version:
+                continue
+            ends = (one.mac, other.mac, ip_address(str(a.ip)), ip_address(str(b.ip)))
+            for port in (80, 443, 444, 1433):
+                yield one.mac, tcp(*ends, 50000, port)
+                yield one.mac, tcp(*ends, port, 50000)
+            yield one.mac, udp(*ends, 67, 68)
+            yield one.mac, udp(*ends, 50000, 53)
+            yield one.mac, icmp_echo(*ends)
+
+
+def verdict(site: Site, mac: str, frame: Frame) -> tuple[frozenset[str], frozenset[str]]:
+    """Which adapters get the frame (by MAC), and why others do not; numbers and names may differ."""
+    sender = next(adapter for adapter in site.adapters if adapter.mac == mac)
+    home = site.switch[f"{sender.host}/{sender.switch}"]
+    macs = {adapter.number: adapter.mac for adapter in site.adapters_of(home)}
+    result = process(site, home, sender.number, frame)
+    return (
+        frozenset(macs.get(number, "uplink") for number in result.outputs),
+        frozenset(str(drop.reason) for drop in result.drops),
+    )
+
+
+def assert_same_verdicts(one: Site, other: Site) -> None:
+    asked = list(frames(one))
+    assert len(asked) > 100
+    for mac, frame in asked:
+        assert verdict(one, mac, frame) == verdict(other, mac, frame), f"{frame}"
+
+
+def load(layout: str, policy: str) -> Site:
+    return load_site("layout.yaml", read=lambda path: {"layout.yaml": layout, "policy.yaml": policy}[path])
+
+
+def write_round_trips(endpoint: WinrmEndpoint) -> int:
+    return endpoint.count("Create")
+
+
+def test_the_full_circle(tmp_path: Path) -> None:
+    host = HypervHost(a_host())
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        transport = transport_to(endpoint, module=module_text(), name="hv01")
+        target = Target("hv01", transport, Store("hv01", tmp_path))
+
+        # Import: one round trip; what comes out is the host, for every frame.
+        state = target.read()
+        assert endpoint.count("Create") == 1
+        imported = import_hosts([("hv01", state)], layout_file="layout.yaml", policy_file="policy.yaml")
+        site = load(imported.layout, imported.policy)
+        assert_same_verdicts(site, site_of(host.state()))
+
+        # Nothing to do; taking over what was imported writes no entry.
+        plan = plan_policy(target, site)
+        assert not plan.changes
+        adopted = plan_policy(target, site, adopt=True)
+        assert not any(each.writes for each in adopted.adapters)
+        before = {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+        target.apply(adopted)
+        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == before
+
+        # Change the policy: plan, apply (two round trips), verify.
+        changed = imported.policy.replace("local_port: 443", "local_port: 443-444").replace(
+            "extended_acls:",
+            'extended_acls:\n  - {name: mssql, adapters: [db01, "a\'; Stop-VM [*]"], direction: Inbound,'
+            " action: Deny, weight: 77, protocol: TCP, local_port: 1433}",
+        )
+        new_site = load(imported.layout, changed)
+        trips = endpoint.count("Create")
+        plan = plan_policy(target, new_site)
+        assert plan.changes
+        assert plan.questions == []
+        done = target.apply(plan)
+        assert endpoint.count("Create") - trips == 2
+        assert done.steps > 0
+        assert not plan_policy(target, new_site).changes
+        assert_same_verdicts(new_site, site_of(host.state()))
+
+        # And back.
+        back = plan_rollback(target)
+        target.apply(back)
+        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == before
+        assert_same_verdicts(site, site_of(host.state()))
+
+
+def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
+    host = HypervHost(a_host())
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        transport = transport_to(endpoint, module=module_text(), name="hv01")
+        target = Target("hv01", transport, Store("hv01", tmp_path))
+        imported = import_hosts(
+            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
+        )
+        nothing = {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+        ids: list[str] = []
+        rule = "\n  - {{name: rule-{0}, adapters: db01, direction: Inbound, action: Deny, weight: {0}}}"
+        policy = imported.policy
+        for weight in (100, 200, 300):
+            policy = policy.replace("extended_acls:", "extended_acls:" + rule.format(weight), 1)
+            plan: HostPlan = plan_policy(target, load(imported.layout, policy))
+            ids.append(target.apply(plan).plan_id)
+        target.apply(plan_rollback(target, ids[1]))
+        weights = [
+            raw["Weight"]
+            for each in host.state()["adapters"]
+            for raw in each["extendedAcls"]
+            if raw["Weight"] >= 100
+        ]
+        assert sorted(set(weights)) == [100, 500]
+        target.apply(plan_rollback(target, ids[0]))
+        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == nothing
+
+
+def test_importing_again_gives_the_same_names() -> None:
+    state = read_state(a_host())
+    shuffled = copy.deepcopy(a_host())
+    for each in shuffled["adapters"]:
+        each["extendedAcls"].reverse()
+        each["acls"].reverse()
+    texts = [
+        import_hosts([("hv01", each)], layout_file="layout.yaml", policy_file="policy.yaml")
+        for each in (state, read_state(shuffled))
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    "missing", ["vlan", "isolation", "acls", "extendedAcls", "IPAddresses", "MacAddress"]
+)
+def test_missing_columns_do_not_matter(missing: str) -> None:
+    state = a_host()
+    for each in state["adapters"]:
+        del each[missing]
+    imported = import_hosts(
+        [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
+    )
+    load(imported.layout, imported.policy)

@@ -1,0 +1,202 @@
+"""Whatever a host holds, what is imported loads; what cannot be written is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.hyperv_host import blank_state
+from tests.support.hyperv_states import EXTERNAL, INTERNAL, PRIVATE, adapter, basic, extended, switch, vm
+from vswitch.errors import InputError
+from vswitch.hyperv.desired import desired, host_of
+from vswitch.hyperv.importing import Imported, import_hosts
+from vswitch.hyperv.state import read_state, state_from_text
+from vswitch.model import load_site
+from vswitch.model.site import Site
+
+names = st.one_of(
+    st.text(min_size=0, max_size=12),
+    st.sampled_from(
+        [
+            "web01",
+            "null",
+            "On",
+            "10.0.0.1",
+            "host:x",
+            "a/b",
+            "- x",
+            "{a}",
+            "#1",
+            "a: b",
+            "'",
+            '"',
+            "*",
+            "[a]",
+            "é 試",
+        ]
+    ),
+)
+addresses = st.sampled_from(
+    [
+        "10.0.0.0",
+        "10.0.0.255",
+        "10.0.0.7",
+        "fe80::1",
+        "2001:db8::5",
+        "2001:db8::",
+        "169.254.1.1",
+        "::1",
+        "junk",
+        "0.0.0.0",
+    ]
+)
+rules = st.builds(
+    extended,
+    st.sampled_from(["Allow", "Deny"]),
+    st.sampled_from(["Inbound", "Outbound"]),
+    st.integers(0, 3),
+    Protocol=st.sampled_from(["TCP", "UDP", "ANY", "1", "58", "17"]),
+    LocalPort=st.sampled_from(["ANY", "80", "80-90", "80,443"]),
+    RemoteIPAddress=st.sampled_from(["ANY", "10.0.0.0/8", "2001:db8::/32", "10.0.0.1/32"]),
+    LocalIPAddress=st.sampled_from(["ANY", "10.0.0.0/8", "2001:db8::1"]),
+    Stateful=st.booleans(),
+    IdleSessionTimeout=st.sampled_from([0, 255, 70000]),
+    IsolationID=st.sampled_from([0, 10]),
+)
+plain = st.builds(
+    lambda action, direction, side, kind: basic(action, direction, side, *kind),
+    st.sampled_from(["Allow", "Deny", "Meter"]),
+    st.sampled_from(["Inbound", "Outbound"]),
+    st.sampled_from(["Local", "Remote"]),
+    st.sampled_from(
+        [
+            (1, "00-15-5D-00-00-01"),
+            (2, "10.0.0.1"),
+            (3, "2001:db8::/32"),
+            (4, ""),
+            (5, ""),
+            (6, "ANY"),
+            (7, ""),
+            (0, ""),
+        ]
+    ),
+)
+vlans = st.fixed_dictionaries(
+    {
+        "OperationMode": st.integers(0, 3),
+        "AccessVlanId": st.sampled_from([0, 10, 4095]),
+        "NativeVlanId": st.sampled_from([0, 5]),
+        "AllowedVlanIdList": st.sampled_from([[], [1, 2, 3, 10], 7]),
+        "PrivateVlanMode": st.integers(1, 3),
+        "PrimaryVlanId": st.sampled_from([0, 200]),
+        "SecondaryVlanId": st.sampled_from([0, 201]),
+        "SecondaryVlanIdList": st.sampled_from([[], [201, 202]]),
+    }
+)
+
+
+@st.composite
+def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
+    state = blank_state(computer)
+    kinds = draw(st.lists(st.tuples(names, st.sampled_from([PRIVATE, INTERNAL, EXTERNAL])), max_size=3))
+    state["switches"] = [switch(name, kind, Id=f"switch-{i}") for i, (name, kind) in enumerate(kinds)]
+    state["vms"] = [vm(name) | {"Id": f"vm-{i}"} for i, name in enumerate(draw(st.lists(names, max_size=3)))]
+    owners = [*state["vms"], None]
+    for number in range(draw(st.integers(0, 4))):
+        owner = draw(st.sampled_from(owners))
+        on = draw(st.sampled_from([*state["switches"], None]))
+        state["adapters"].append(
+            adapter(
+                owner["Name"] if owner else None,
+                on["Name"] if on else None,
+                draw(st.integers(0, 2)),
+                *draw(st.lists(addresses, max_size=2)),
+                name=draw(names),
+                rules=draw(st.lists(rules, max_size=3)),
+                acls=draw(st.lists(plain, max_size=3)),
+                vlan=draw(vlans),
+                Id=f"adapter-{number}",
+                VMId=owner["Id"] if owner else None,
+                SwitchId=on["Id"] if on else None,
+                IsManagementOs=owner is None,
+                MacAddress=draw(
+                    st.sampled_from(["000000000000", "00155D000001", "00155D000002", "FFFFFFFFFFFF"])
+                ),
+            )
+        )
+    return state
+
+
+def load(imported: Imported) -> Site:
+    texts = {"layout.yaml": imported.layout, "policy.yaml": imported.policy}
+    return load_site("layout.yaml", read=lambda path: texts[path])
+
+
+@given(hosts(), hosts("HV02"))
+def test_what_is_imported_loads(one: dict[str, Any], other: dict[str, Any]) -> None:
+    states = [("hv01", read_state(one)), ("hv02", read_state(other))]
+    site = load(import_hosts(states, layout_file="layout.yaml", policy_file="policy.yaml"))
+    assert {host.name for host in site.hosts} >= {"hv01"}
+
+
+@given(hosts())
+def test_no_entry_is_lost_silently(document: dict[str, Any]) -> None:
+    """Every entry of a connected adapter that is in the layout is in the policy or named as left out."""
+    state = read_state(document)
+    imported = import_hosts([("hv01", state)], layout_file="layout.yaml", policy_file="policy.yaml")
+    site = load(imported)
+    try:
+        wanted = desired(site, host_of(site, state, "hv01"), state)
+    except InputError:
+        return  # names and MAC addresses that cannot be told apart
+    for each in wanted.adapters:
+        missing = set(each.adapter.entries) - set(each.entries)
+        assert set(each.entries) <= set(each.adapter.entries)
+        left_out = [note for note in imported.notes if note.startswith("left out of the policy")]
+        assert len(missing) <= len(left_out)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not the state"),
+        ('{"computer": "x", "adapters": [], "schema": 2}', "schema 2"),
+        ('{"computer": "x", "schema": 1, "adapters": [{"MacAddress": "junk"}]}', "cannot be understood"),
+    ],
+)
+def test_what_is_no_state_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as refused:
+        state_from_text(text, "hv01.json")
+    assert refused.value.where is not None
+    assert refused.value.where.file == "hv01.json"
+
+
+def test_single_objects_and_names_in_place_of_lists_and_numbers() -> None:
+    document = {
+        "schema": 1,
+        "computer": "HV01",
+        "switches": switch("vs", EXTERNAL, SwitchType="External"),
+        "vms": vm("web01") | {"State": "Running"},
+        "adapters": adapter(
+            "web01",
+            "vs",
+            1,
+            MacAddressSpoofing="On",
+            DhcpGuard="Off",
+            extendedAcls=extended("Allow", "Inbound", 5) | {"Direction": "Outbound", "Action": "Deny"},
+            vlan={"OperationMode": "Access", "AccessVlanId": 10},
+            IPAddresses="10.0.0.1",
+        ),
+    }
+    state = read_state(document)
+    (found,) = state.adapters
+    assert found.spoofing
+    assert not found.dhcp_guard
+    assert [entry.direction for entry in found.entries] == ["Outbound"]
+    assert found.vlan.access == 10
+    assert found.addresses == ("10.0.0.1",)
+    assert state.switches[0].type == "External"

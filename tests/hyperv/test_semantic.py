@@ -1,0 +1,292 @@
+"""The semantic diff against brute force over the reference: every corner, on small rule sets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vswitch.errors import Origin
+from vswitch.hyperv.entries import (
+    BasicEntry,
+    Entry,
+    ExtendedEntry,
+    basic_from_model,
+    extended_from_model,
+)
+from vswitch.hyperv.semantic import Acls, Change, hidden, semantic_diff, transient
+from vswitch.hyperv.traffic import Traffic
+from vswitch.model.site import BasicAcl, ExtendedAcl
+from vswitch.model.types import (
+    ICMPV4,
+    TCP,
+    UDP,
+    Action,
+    AnyAddress,
+    BasicAction,
+    Direction,
+    PortRange,
+    Side,
+)
+from vswitch.semantics.acl import evaluate_basic, evaluate_extended
+from vswitch.semantics.frame import Frame, ip, tcp, udp
+
+ORIGIN = Origin("policy.yaml", 1, 1)
+LOCAL_MAC, REMOTE_MAC, OTHER_MAC = "00-15-5D-00-00-01", "00-15-5D-00-00-02", "00-15-5D-00-00-03"
+ADDRESSES = [
+    None,
+    *map(
+        ip_network,
+        [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.0/24",
+            "10.1.2.3",
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8::5",
+        ],
+    ),
+]
+PORTS = [None, PortRange(80, 80), PortRange(80, 90), PortRange(85, 1000), PortRange(0, 65535)]
+
+
+@st.composite
+def extended_acls(draw: st.DrawFn) -> ExtendedAcl:
+    protocol = draw(st.sampled_from([None, TCP, UDP, ICMPV4]))
+    has_ports = protocol in (TCP, UDP)
+    action = draw(st.sampled_from(list(Action)))
+    local, remote = draw(st.sampled_from(ADDRESSES)), draw(st.sampled_from(ADDRESSES))
+    if local is not None and remote is not None and local.version != remote.version:
+        local = None
+    stateful = has_ports and action is Action.ALLOW and draw(st.booleans())
+    return ExtendedAcl(
+        "rule",
+        ORIGIN,
+        action,
+        draw(st.sampled_from(list(Direction))),
+        1,
+        local,
+        remote,
+        draw(st.sampled_from(PORTS)) if has_ports else None,
+        draw(st.sampled_from(PORTS)) if has_ports else None,
+        protocol,
+        stateful,
+        60 if stateful else 0,
+        draw(st.sampled_from([0, 0, 0, 10])),
+    )
+
+
+@st.composite
+def basic_acls(draw: st.DrawFn) -> BasicAcl:
+    addresses = [
+        AnyAddress.IP,
+        AnyAddress.MAC,
+        LOCAL_MAC,
+        REMOTE_MAC,
+        *(a for a in ADDRESSES if a is not None),
+    ]
+    address = draw(st.sampled_from(addresses))
+    is_mac = address is AnyAddress.MAC or (isinstance(address, str) and address is not AnyAddress.IP)
+    actions = [BasicAction.ALLOW, BasicAction.DENY] + ([] if is_mac else [BasicAction.METER])
+    return BasicAcl(
+        "rule",
+        ORIGIN,
+        draw(st.sampled_from(actions)),
+        draw(st.sampled_from(list(Direction))),
+        draw(st.sampled_from(list(Side))),
+        address,
+    )
+
+
+Policy = tuple[tuple[ExtendedAcl, ...], tuple[BasicAcl, ...]]
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    rules = draw(st.lists(extended_acls(), max_size=6))
+    weights = draw(st.permutations(range(1, len(rules) + 1)))
+    return (
+        tuple(replace(rule, weight=weight) for rule, weight in zip(rules, weights, strict=True)),
+        tuple(draw(st.lists(basic_acls(), max_size=4))),
+    )
+
+
+def acls_of(policy: Policy) -> Acls:
+    return Acls(
+        frozenset(map(extended_from_model, policy[0])),
+        frozenset(entry for acl in policy[1] for entry in basic_from_model(acl)),
+    )
+
+
+def packets() -> list[tuple[int, ...]]:
+    """A packet in every elementary corner that the strategies above can make: (version, *FIELDS)."""
+    macs = [int(mac.replace("-", ""), 16) for mac in (LOCAL_MAC, REMOTE_MAC, OTHER_MAC)]
+    addresses = {
+        4: ["0.0.0.0", "9.9.9.9", "10.0.0.1", "10.1.0.1", "10.1.2.1", "10.1.2.3", "11.0.0.0"],
+        6: ["::", "2001:db8::", "2001:db8::5", "2001:db9::"],
+    }
+    found: list[tuple[int, ...]] = []
+    for version in (4, 6):
+        numbers = [int(ip_address(text)) for text in addresses[version]]
+        sampler = random.Random(version)
+        for protocol, isolation, local, remote in product((TCP, UDP, ICMPV4, 50), (0, 10), numbers, numbers):
+            ports = (
+                product((79, 80, 85, 91, 1001), (79, 80, 85, 91, 1001))
+                if protocol in (TCP, UDP)
+                else [(0, 0)]
+            )
+            for local_port, remote_port in ports:
+                mac = sampler.choice(macs), sampler.choice(macs)
+                found.append((version, protocol, isolation, local_port, remote_port, local, remote, *mac))
+    found += [(0, 0, 0, 0, 0, 0, 0, *pair) for pair in product(macs, macs)]
+    return found
+
+
+PACKETS = packets()
+
+
+def frame_of(packet: tuple[int, ...], direction: Direction) -> tuple[Frame, int]:
+    version, protocol, isolation, local_port, remote_port, local, remote, local_mac, remote_mac = packet
+    inbound = direction is Direction.INBOUND
+    macs = tuple(
+        "-".join(f"{number:012X}"[i : i + 2] for i in range(0, 12, 2)) for number in (local_mac, remote_mac)
+    )
+    src_mac, dst_mac = macs[::-1] if inbound else macs
+    if version == 0:
+        return Frame(src_mac=src_mac, dst_mac=dst_mac, ethertype=0x88CC), isolation
+
+    def family(number: int) -> IPv4Address | IPv6Address:
+        return ip_address(number.to_bytes(4 if version == 4 else 16, "big"))
+
+    ends = (family(remote), family(local)) if inbound else (family(local), family(remote))
+    ports = (remote_port, local_port) if inbound else (local_port, remote_port)
+    if protocol == TCP:
+        return tcp(src_mac, dst_mac, ends[0], ends[1], *ports), isolation
+    if protocol == UDP:
+        return udp(src_mac, dst_mac, ends[0], ends[1], *ports), isolation
+    return ip(src_mac, dst_mac, ends[0], ends[1], protocol), isolation
+
+
+def reference(policy: Policy, packet: tuple[int, ...], direction: Direction) -> tuple[bool, bool]:
+    """(passes, stateful) by the project's reference."""
+    frame, vlan = frame_of(packet, direction)
+    if evaluate_basic(policy[1], direction, frame).denies:
+        return False, False
+    if packet[0] == 0:
+        return True, False
+    verdict = evaluate_extended(policy[0], direction, frame, vlan)
+    return not verdict.denies, verdict.rule is not None and verdict.rule.stateful
+
+
+def in_any(regions: tuple[Traffic, ...], packet: tuple[int, ...]) -> int:
+    return sum(packet in region for region in regions)
+
+
+@given(policies(), policies(), st.sampled_from(list(Direction)), st.integers(0, 2**32))
+def test_diff_equals_brute_force(old: Policy, new: Policy, direction: Direction, seed: int) -> None:
+    diff = semantic_diff(acls_of(old), acls_of(new), direction)
+    assert not diff.more
+    for packet in random.Random(seed).sample(PACKETS, 250):
+        was, becomes = (reference(policy, packet, direction) for policy in (old, new))
+        expected = None
+        if was[0] != becomes[0]:
+            expected = Change.ALLOWED if becomes[0] else Change.DENIED
+        elif was[1] != becomes[1]:
+            expected = Change.STATEFUL if becomes[1] else Change.STATELESS
+        for change in Change:
+            count = in_any(diff.changes.get(change, ()), packet)
+            assert count == (change is expected), f"{packet}: {was} -> {becomes}, {change} {count} times"
+
+
+@given(policies(), policies(), policies(), st.sampled_from(list(Direction)), st.integers(0, 2**32))
+def test_transient_equals_brute_force(
+    old: Policy, between: Policy, new: Policy, direction: Direction, seed: int
+) -> None:
+    found = transient(acls_of(old), acls_of(between), acls_of(new), direction, limit=10**6)
+    other = Direction.OUTBOUND if direction is Direction.INBOUND else Direction.INBOUND
+
+    def passes(policy: Policy, packet: tuple[int, ...]) -> bool:
+        frame, vlan = frame_of(packet, direction)
+        if evaluate_basic(policy[1], direction, frame).denies:
+            return False
+        if packet[0] == 0 or not evaluate_extended(policy[0], direction, frame, vlan).denies:
+            return True
+        answer, _ = frame_of(packet, other)
+        rule = evaluate_extended(policy[0], other, answer, vlan).rule
+        return rule is not None and rule.stateful
+
+    for packet in random.Random(seed).sample(PACKETS, 150):
+        was, amid, becomes = (passes(policy, packet) for policy in (old, between, new))
+        wrong = was == becomes != amid
+        assert in_any(found.leaks, packet) == (wrong and amid)
+        assert in_any(found.cuts, packet) == (wrong and was)
+
+
+@given(policies())
+def test_a_policy_does_not_differ_from_itself(policy: Policy) -> None:
+    acls = acls_of(policy)
+    assert not any(semantic_diff(acls, acls, direction) for direction in Direction)
+
+
+def _deny(weight: int = 1) -> ExtendedEntry:
+    return ExtendedEntry(Direction.INBOUND, weight, Action.DENY)
+
+
+def _allow(weight: int, port: str = "80", remote: str = "ANY") -> ExtendedEntry:
+    return ExtendedEntry(Direction.INBOUND, weight, Action.ALLOW, "TCP", remote=remote, local_port=port)
+
+
+def test_regions_read_well() -> None:
+    old = Acls.of([_deny(), _allow(500)])
+    new = Acls.of([_deny(), _allow(500, "443", "10.0.0.0/8")])
+    diff = semantic_diff(old, new, Direction.INBOUND)
+    assert [str(region) for region in diff.changes[Change.ALLOWED]] == [
+        "IPv4, TCP, local port 443, remote 10.0.0.0/8"
+    ]
+    assert [str(region) for region in diff.changes[Change.DENIED]] == ["IP, TCP, local port 80"]
+    assert diff.as_dict()["changes"]["newly denied"] == [
+        {"version": "IP", "protocol": "TCP", "local_port": "80"}
+    ]
+
+
+def test_more_counts_what_is_not_listed() -> None:
+    new = Acls.of(_allow(weight, str(2 * weight), f"10.0.{weight}.0/24") for weight in range(2, 12))
+    old = Acls.of([_deny()])
+    diff = semantic_diff(old, Acls(new.extended | old.extended), Direction.INBOUND, limit=3)
+    assert len(diff.changes[Change.ALLOWED]) == 3
+    assert diff.more == {Change.ALLOWED: 7}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (_allow(500), _deny(900), ("theirs", True)),
+        (_allow(500), _deny(100), ("ours", False)),
+        (_allow(500), _allow(900), None),
+        (_allow(500), _deny(900)._replace(direction=Direction.OUTBOUND), None),
+        (_allow(500), _deny(900)._replace(remote="10.0.0.0/8"), ("theirs", False)),
+        (
+            BasicEntry(Direction.INBOUND, BasicAction.ALLOW, Side.REMOTE, "10.1.0.0/16"),
+            BasicEntry(Direction.INBOUND, BasicAction.DENY, Side.REMOTE, "10.0.0.0/8"),
+            ("ours", False),
+        ),
+        (
+            BasicEntry(Direction.INBOUND, BasicAction.ALLOW, Side.REMOTE, "0.0.0.0/0"),
+            BasicEntry(Direction.INBOUND, BasicAction.DENY, Side.REMOTE, "0.0.0.0/0"),
+            ("theirs", True),
+        ),
+    ],
+)
+def test_entries_that_hide_others(ours: Entry, theirs: Entry, expected: tuple[str, bool] | None) -> None:
+    found = hidden(Acls.of([ours]), Acls.of([theirs]))
+    if expected is None:
+        assert found == []
+    else:
+        assert [("ours" if each.winner == ours else "theirs", each.wholly) for each in found] == [expected]

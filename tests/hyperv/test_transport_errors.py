@@ -1,0 +1,142 @@
+"""What goes wrong between here and the host becomes one sentence with a cause and a remedy."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.winrm_endpoint import Fault, WinrmEndpoint
+from tests.support.winrm_runs import EXPORT, MODULE, Recorder, refused, transport_to
+from vswitch.errors import InputError
+from vswitch.hyperv.connection import Authentication, Connection
+from vswitch.hyperv.problems import Cause
+from vswitch.hyperv.transport import PywinrmTransport
+
+
+def test_a_missing_right() -> None:
+    with WinrmEndpoint(Recorder(), without_right=["admin"]) as endpoint:
+        error = refused(transport_to(endpoint))
+    assert error.cause is Cause.RIGHT
+    assert "Remote Management Users" in error.hint
+    assert "Hyper-V Administrators" in error.hint
+
+
+def test_tls_untrusted(tmp_path: Path, server: tuple[Path, Path]) -> None:
+    other = Authority(tmp_path, "another authority")
+    with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
+        error = refused(transport_to(endpoint, method="basic", authority=other.file))
+        assert endpoint.raw == []
+    assert error.cause is Cause.TLS
+    assert "ca_file" in error.hint
+
+
+def test_tls_untrusted_by_default(server: tuple[Path, Path]) -> None:
+    with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
+        assert refused(transport_to(endpoint, method="basic")).cause is Cause.TLS
+
+
+def test_tls_unverified_when_the_user_says_so(server: tuple[Path, Path]) -> None:
+    with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
+        assert transport_to(endpoint, method="basic", verify_tls=False).run(EXPORT)["ok"]
+
+
+def test_tls_wrong_name(authority: Authority) -> None:
+    certificate = authority.issue("hv02.corp.example")
+    with WinrmEndpoint(Recorder(), methods=["basic"], certificate=certificate) as endpoint:
+        error = refused(transport_to(endpoint, method="basic", authority=authority.file))
+    assert error.cause is Cause.TLS
+    assert "not made out for 127.0.0.1" in error.message
+
+
+def test_tls_expired(authority: Authority) -> None:
+    certificate = authority.issue("127.0.0.1", days=-2)
+    with WinrmEndpoint(Recorder(), methods=["basic"], certificate=certificate) as endpoint:
+        error = refused(transport_to(endpoint, method="basic", authority=authority.file))
+    assert error.cause is Cause.TLS
+    assert "expired" in error.message
+
+
+def test_tls_to_a_port_without(authority: Authority) -> None:
+    with WinrmEndpoint(Recorder()) as endpoint:
+        error = refused(transport_to(endpoint, method="basic", https=True, authority=authority.file))
+    assert error.cause in (Cause.TLS, Cause.BROKEN)
+
+
+def test_an_encrypted_client_key(authority: Authority, server: tuple[Path, Path]) -> None:
+    locked = authority.issue("locked", password=b"x")
+    with WinrmEndpoint(
+        Recorder(), methods=["certificate"], certificate=server, client_authority=authority.file
+    ) as endpoint:
+        error = refused(transport_to(endpoint, method="certificate", client=locked, authority=authority.file))
+    assert "encrypted" in error.message
+
+
+@pytest.mark.parametrize("option", ["certificate", "certificate_key", "ca_file"])
+def test_missing_files_are_named(option: str, server: tuple[Path, Path], tmp_path: Path) -> None:
+    files = {"certificate": str(server[0]), "certificate_key": str(server[1]), "ca_file": str(server[0])}
+    connection = Connection(
+        name="hv01",
+        address="127.0.0.1",
+        authentication=Authentication.CERTIFICATE,
+        **files | {option: str(tmp_path / "gone.pem")},  # type: ignore[arg-type]
+    )
+    with pytest.raises(InputError, match=rf"hv01: the file .*gone\.pem, named as `{option}`"):
+        PywinrmTransport(connection, module=MODULE).run(EXPORT)
+
+
+def test_nothing_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with WinrmEndpoint(Recorder()) as endpoint:
+        error = refused(transport_to(endpoint, port=port))
+    assert error.cause is Cause.REFUSED
+    assert f"127.0.0.1:{port}" in error.message
+
+
+def test_an_unknown_name() -> None:
+    with WinrmEndpoint(Recorder()) as endpoint:
+        error = refused(transport_to(endpoint, address="no-such-host.invalid"))
+    assert error.cause is Cause.NAME
+
+
+def test_a_host_that_accepts_and_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, WinrmEndpoint(Recorder()) as endpoint:
+        error = refused(transport_to(endpoint, port=silent.getsockname()[1], timeout=0.5))
+    assert error.cause is Cause.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault("Create", "status", code=404), Cause.LISTENER),
+        (Fault("Create", "status", code=413), Cause.SIZE),
+        (Fault("Create", "status", code=503), Cause.LISTENER),
+        (Fault("Create", "status", code=418), Cause.ANSWER),
+        (Fault("Create", "fault", code=5), Cause.RIGHT),
+        (Fault("Create", "fault", code=2150859180), Cause.LISTENER),
+        (Fault("Command", "fault", code=2150859174), Cause.QUOTA),
+        (Fault("Create", "fault", code=2150858793), Cause.TIMEOUT),
+        (Fault("Send", "fault", code=1, text="something\nelse"), Cause.ANSWER),
+    ],
+)
+def test_answers_of_winrm(fault: Fault, cause: Cause) -> None:
+    with WinrmEndpoint(Recorder(), faults=[fault]) as endpoint:
+        error = refused(transport_to(endpoint))
+        assert not endpoint.shells
+    assert error.cause is cause
+    assert error.as_dict()["host"] == "hv01"
+
+
+def test_kerberos_says_what_is_missing() -> None:
+    pytest.importorskip("winrm")
+    from winrm.transport import HAVE_KERBEROS
+
+    if HAVE_KERBEROS:
+        pytest.skip("the Kerberos package is installed")
+    with WinrmEndpoint(Recorder()) as endpoint:
+        error = refused(transport_to(endpoint, method="kerberos"))
+    assert error.cause is Cause.PACKAGE
+    assert "vswitch[kerberos]" in error.hint

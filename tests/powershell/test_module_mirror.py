@@ -1,0 +1,106 @@
+"""The Python model of the module and the module itself call the same things in the same order."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hyperv_cmdlets import Cmdlets
+from tests.support.hyperv_module import Module
+from tests.support.powershell_tree import Script, walk
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_bytes())
+
+# Functions without an effect on the host, or with one that the model has in another form (files,
+# folders, rights); hyperv_values.py and the model's files stand for them.
+NOT_MIRRORED = set(
+    """Assert-VswitchPlan ConvertFrom-VswitchJson ConvertTo-VswitchAddress ConvertTo-VswitchBackup
+    ConvertTo-VswitchBasicEntry ConvertTo-VswitchError ConvertTo-VswitchExtendedEntry ConvertTo-VswitchJson
+    ConvertTo-VswitchMac ConvertTo-VswitchPort ConvertTo-VswitchProtocol Get-VswitchArmedPath
+    Get-VswitchBackupPath Get-VswitchBasicKey Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag
+    Get-VswitchGuid Get-VswitchKey Get-VswitchKeyText Get-VswitchList Get-VswitchModuleText
+    Get-VswitchNumber Get-VswitchPath Get-VswitchPlannedText Get-VswitchProgressPath Get-VswitchStepKind
+    Get-VswitchText Get-VswitchTime Get-VswitchTimeText Get-VswitchValue Invoke-VswitchPlan New-VswitchError
+    Stop-VswitchOperation Test-VswitchAddition Test-VswitchFolder""".split()  # noqa: SIM905
+)
+
+
+def methods(owner: type, mark: str) -> dict[str, Any]:
+    found = {}
+    for name in dir(owner):
+        method = getattr(owner, name)
+        if hasattr(method, mark):
+            found[name] = method
+    return found
+
+
+CMDLETS = {name: method.cmdlet for name, method in methods(Cmdlets, "cmdlet").items()}
+MIRRORS = {name: method.mirrors for name, method in methods(Module, "mirrors").items()}
+
+
+def in_order(node: ast.AST) -> Iterator[ast.AST]:
+    """As `ast.walk`, but in the order of execution: what a comprehension iterates over comes first."""
+    yield node
+    children = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.ListComp | ast.DictComp | ast.SetComp | ast.GeneratorExp):
+        rest = [child for child in children if not isinstance(child, ast.comprehension)]
+        children = [*node.generators, *rest]
+    for child in children:
+        yield from in_order(child)
+
+
+def python_calls(method: Any) -> list[str]:
+    """PowerShell's names for what a method of the model calls; private helpers are looked into."""
+    found = []
+    for node in in_order(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "host":
+            found += [CMDLETS[node.attr]] if node.attr in CMDLETS else []
+        elif isinstance(node.value, ast.Name) and node.value.id == "self":
+            if node.attr in MIRRORS:
+                found.append(MIRRORS[node.attr])
+            elif node.attr.startswith("_"):
+                found += python_calls(getattr(Module, node.attr))
+    return found
+
+
+def powershell_calls(name: str) -> list[str]:
+    names = {*CMDLETS.values(), *MIRRORS.values()}
+    return [command.name for command in MODULE.functions[name].commands if command.name in names]
+
+
+@pytest.mark.parametrize("method", sorted(MIRRORS))
+def test_calls_are_the_same(method: str) -> None:
+    assert python_calls(getattr(Module, method)) == powershell_calls(MIRRORS[method])
+
+
+def test_every_function_is_mirrored_or_named_as_not() -> None:
+    assert set(MODULE.functions) == {*MIRRORS.values(), *NOT_MIRRORED}
+    assert not NOT_MIRRORED & set(MIRRORS.values())
+
+
+def test_functions_that_are_not_mirrored_touch_no_host() -> None:
+    for name in NOT_MIRRORED - {"Invoke-VswitchPlan"}:
+        assert powershell_calls(name) == [], name
+
+
+def test_every_host_cmdlet_of_the_module_is_modelled() -> None:
+    prefixes = ("Add-VM", "Remove-VM", "Get-VM", "Get-Net", "New-Scheduled", "Register-", "Unregister-")
+    used = {command.name for function in MODULE.functions.values() for command in function.commands}
+    on_host = {name for name in used if name.startswith(prefixes) and "Vswitch" not in name}
+    assert on_host <= set(CMDLETS.values())
+
+
+def test_nothing_runs_when_the_module_is_loaded() -> None:
+    outside = [node for node in walk(MODULE.root) if node.type == "command"]
+    top = [node for node in outside if MODULE.functions_of(node) is MODULE.top]
+    names = [child.text for node in top for child in node.children if child.type == "command_name"]
+    assert names == [b"Set-StrictMode", b"Export-ModuleMember"]

@@ -1,0 +1,273 @@
+"""What the commands of `vswitch hyperv` share: planning, showing, asking, carrying out, reporting."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from vswitch.cli import hyperv_text as text
+from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
+from vswitch.cli.output import Output, emit, escape, print_error
+from vswitch.errors import InputError, Origin
+from vswitch.hyperv.apply import Applied
+from vswitch.hyperv.fleet import FleetResult, Status
+from vswitch.hyperv.importing import import_hosts
+from vswitch.hyperv.plan import HostPlan
+from vswitch.hyperv.store import read_plan_file, write_file
+from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
+from vswitch.model import load_site
+from vswitch.model.site import Site
+
+__all__ = [
+    "apply_saved",
+    "backups",
+    "carry_out",
+    "choose",
+    "import_to",
+    "leave",
+    "plan_rollback",
+    "plans",
+    "report",
+    "saved_form",
+    "show_backups",
+    "show_drift",
+    "show_plans",
+    "stop_on_failure",
+    "work_on",
+    "write_file",
+]
+
+
+def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[HostPlan]:
+    """A plan for each host."""
+    return work_on(
+        chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit, go_on=True
+    )
+
+
+def saved_form(result: FleetResult[HostPlan]) -> dict[str, Any]:
+    """The plans as `plan --save` keeps them."""
+    plans = [each.value for each in result.outcomes if each.value is not None]
+    return {
+        "schema": 1,
+        "kind": "vswitch-plan",
+        "plans": [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans],
+    }
+
+
+def show_plans(result: FleetResult[HostPlan], everything: bool, output: Output) -> None:
+    """Print plans, a summary where there are several, and errors."""
+
+    def show(console: Console) -> None:
+        for each in result.outcomes:
+            if each.value is not None:
+                text.plan(console, each.value, everything=everything)
+        if len(result.outcomes) > 1 or not result.ok:
+            console.print(escape(result.summary(text.short)))
+
+    emit(
+        {"hosts": [_outcome(each, each.value.as_dict() if each.value else None) for each in result.outcomes]},
+        show,
+        output,
+    )
+    _print_errors(result, output)
+
+
+def _outcome(each: Any, value: Any) -> dict[str, Any]:
+    found = {"host": each.host.name, "status": str(each.status), "seconds": round(each.seconds, 3)}
+    if each.error is not None:
+        found["error"] = each.error.as_dict()
+    return found | ({"result": value} if value is not None else {})
+
+
+def _print_errors(result: FleetResult[Any], output: Output) -> None:
+    for each in result.with_status(Status.FAILED):
+        if each.error is not None and output is Output.TEXT:
+            print_error(each.error, as_json=False)
+
+
+def leave(result: FleetResult[HostPlan]) -> None:
+    """Exit status 2 on errors, 1 with changes, else 0."""
+    if not result.ok:
+        raise typer.Exit(2)
+    if any(each.value is not None and each.value.changes for each in result.outcomes):
+        raise typer.Exit(1)
+
+
+def stop_on_failure(result: FleetResult[Any], output: Output) -> None:
+    """Print errors; exit status 2 if there are any."""
+    failed = result.with_status(Status.FAILED)
+    if len(result.outcomes) == 1 and failed and failed[0].error is not None:
+        raise failed[0].error
+    _print_errors(result, output)
+    if failed:
+        raise typer.Exit(2)
+
+
+def report(result: FleetResult[Any], line: Any, data: Any, output: Output, *, leave: bool = True) -> None:
+    """One line for each kind of outcome, and the errors."""
+    hosts = [_outcome(each, data(each.value) if each.value is not None else None) for each in result.outcomes]
+    emit({"hosts": hosts}, lambda console: console.print(escape(result.summary(line))), output)
+    _print_errors(result, output)
+    if leave and not result.ok:
+        raise typer.Exit(2)
+
+
+def carry_out(
+    chosen: Hosts,
+    planned: FleetResult[HostPlan],
+    confirm_within: int,
+    yes: bool,
+    accept: bool,
+    everything: bool,
+    limit: int,
+    go_on: bool,
+    output: Output,
+) -> None:
+    """Show plans, ask, and carry them out."""
+    plans = {each.host.name: each.value for each in planned.outcomes if each.value is not None}
+    if output is Output.TEXT:
+        show_plans(planned, everything, output)
+    if not planned.ok and not go_on:
+        if output is Output.JSON:
+            show_plans(planned, everything, output)
+        raise typer.Exit(2)
+    todo = {name: each for name, each in plans.items() if each.changes}
+    _ask([question for each in todo.values() for question in each.questions], bool(todo), yes, accept)
+    result: FleetResult[Applied] = work_on(
+        chosen,
+        "applying",
+        lambda target: target.apply(todo[target.name], confirm_within=confirm_within),
+        limit=limit,
+        go_on=go_on,
+        only=list(todo),
+    )
+    report(result, text.applied, lambda value: value.as_dict(), output)
+    if not planned.ok:
+        raise typer.Exit(2)
+
+
+def _ask(questions: list[str], anything: bool, yes: bool, accept: bool) -> None:
+    """Ask the person at the terminal; without one, everything must have been agreed to beforehand."""
+    if not anything:
+        return
+    terminal = sys.stdin.isatty()
+    if questions and not accept:
+        if not terminal:
+            raise InputError(f"this has to be agreed to: {questions[0]}", hint="--accept agrees")
+        typer.confirm("Agree to what the plan asks, and apply?", abort=True, err=True)
+    elif not yes:
+        if not terminal:
+            raise InputError(
+                "nobody is there to be asked whether to apply", hint="--yes applies without asking"
+            )
+        typer.confirm("Apply?", abort=True, err=True)
+
+
+def apply_saved(
+    path: str,
+    words: list[str],
+    confirm_within: int,
+    yes: bool,
+    accept: bool,
+    inventory: str | None,
+    user: str | None,
+    authentication: Any,
+    limit: int,
+    go_on: bool,
+    output: Output,
+) -> None:
+    """Carry out plans from a file."""
+    saved = {str(each["name"]): each for each in read_plan_file(path)["plans"]}
+    unknown = [word for word in words if word not in saved]
+    if unknown:
+        raise InputError(
+            f"the saved plan is not for {unknown[0]}",
+            where=Origin(path),
+            hint=f"it is for: {', '.join(saved)}",
+        )
+    todo = {
+        name: each
+        for name, each in saved.items()
+        if (not words or name in words) and each["plan"]["adapters"]
+    }
+    questions = [question for each in todo.values() for question in each["review"]["questions"]]
+    _ask(questions, bool(todo), yes, accept)
+    if not todo:
+        emit({"hosts": []}, lambda console: console.print("nothing to do"), output)
+        return
+    chosen = choose(list(todo), inventory, user=user, authentication=authentication)
+    result: FleetResult[Applied] = work_on(
+        chosen,
+        "applying",
+        lambda target: target.apply(todo[target.name]["plan"], confirm_within=confirm_within),
+        limit=limit,
+        go_on=go_on,
+    )
+    report(result, text.applied, lambda value: value.as_dict(), output)
+
+
+def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
+    """One line for each kind of difference."""
+    report(
+        result,
+        text.short,
+        lambda value: {"changes": value.changes, "summary": text.short(value)},
+        output,
+        leave=False,
+    )
+
+
+def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -> None:
+    """Read hosts and write the layout and the policy."""
+    result = work_on(chosen, "reading", lambda target: target.read(), limit=limit, go_on=False)
+    stop_on_failure(result, output)
+    states = [(each.host.name, each.value) for each in result.outcomes if each.value is not None]
+    imported = import_hosts(states, layout_file=out[0], policy_file=out[1])
+    for path, content in zip(out, (imported.layout, imported.policy), strict=True):
+        try:
+            Path(path).write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror or error}", where=Origin(path)) from None
+    site = load_site(out[0])
+    entries = sum(len(adapter.acls) + len(adapter.extended_acls) for adapter in site.adapters)
+    data = {
+        "layout": out[0],
+        "policy": out[1],
+        "hosts": [name for name, _ in states],
+        "adapters": len(site.adapters),
+        "entries": entries,
+        "notes": list(imported.notes),
+    }
+
+    def show(console: Console) -> None:
+        console.print(
+            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {len(states)} hosts,"
+            f" {len(site.adapters)} adapters, {entries} ACL entries"
+        )
+        for note in imported.notes:
+            console.print(f"  [yellow]note:[/] {escape(note)}")
+        console.print(f"  Run it: vswitch up {escape(out[0])}")
+
+    emit(data, show, output)
+
+
+def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> None:
+    """The plans applied to hosts."""
+
+    def show(console: Console) -> None:
+        for each in result.outcomes:
+            for backup in each.value or ():
+                until = (
+                    f", undone at {backup['armedUntil']} unless confirmed" if backup.get("armedUntil") else ""
+                )
+                words = f"{backup['state']}, {backup['steps']} writes{until}"
+                line = f"{backup['planId']}  {backup['createdAt']}  {words}"
+                console.print(f"[bold]{escape(each.host.name)}[/] {escape(line)}")
+
+    emit({each.host.name: each.value for each in result.outcomes}, show, output)
+    stop_on_failure(result, output)

@@ -1,0 +1,1 @@
+"""The bridge to real Hyper-V hosts: read their state, plan changes, write them over WinRM, verify."""

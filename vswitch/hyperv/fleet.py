@@ -1,0 +1,222 @@
+"""Work on many hosts side by side: a limit, canaries first, stop or go on after a failure, a summary.
+
+The work itself is any function of one host; what it returns or raises becomes that host's outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from enum import StrEnum
+from queue import Empty, SimpleQueue
+from typing import Generic, Literal, TypeVar
+
+from vswitch.errors import HostError, InputError, VswitchError
+from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
+from vswitch.model.problems import listing
+
+__all__ = [
+    "FleetResult",
+    "Host",
+    "Inventory",
+    "Outcome",
+    "Progress",
+    "Status",
+    "host_from_word",
+    "load_inventory",
+    "run_fleet",
+]
+
+R = TypeVar("R")
+
+DEFAULT_LIMIT = 16
+_TICK = 0.2
+_SUMMARY_LINES = 20
+_SUMMARY_WIDTH = 110
+
+
+class Status(StrEnum):
+    """What became of one host."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_STARTED = "not started"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R]):
+    """One host's outcome: `value` if done, `error` if failed; `seconds` is what it took."""
+
+    host: Host
+    status: Status
+    value: R | None = None
+    error: VswitchError | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a run: the names of the hosts at work, and the counts of the others."""
+
+    running: tuple[str, ...]
+    done: int
+    failed: int
+    waiting: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetResult(Generic[R]):
+    """All outcomes, in the order in which the hosts were given."""
+
+    outcomes: tuple[Outcome[R], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every host is done."""
+        return all(outcome.status is Status.DONE for outcome in self.outcomes)
+
+    def with_status(self, status: Status) -> tuple[Outcome[R], ...]:
+        """The outcomes of one kind."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status is status)
+
+    def summary(self, describe: Callable[[R], str] = lambda _: "") -> str:
+        """At most 20 lines: the counts, then the failures, then what `describe` says of the rest.
+
+        Hosts about which the same is to be said share a line.
+        """
+        counts = {status: len(self.with_status(status)) for status in Status}
+        head = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        total = len(self.outcomes)
+        lines = [f"{total} host{'' if total == 1 else 's'}: {head or 'nothing to do'}"]
+        told: dict[str, list[str]] = {}
+        for outcome in self.with_status(Status.FAILED):
+            told.setdefault(_words_of(outcome), []).append(outcome.host.name)
+        for outcome in self.with_status(Status.DONE):
+            if outcome.value is not None and (words := describe(outcome.value)):
+                told.setdefault(words, []).append(outcome.host.name)
+        if stopped := self.with_status(Status.NOT_STARTED):
+            told["not started"] = [outcome.host.name for outcome in stopped]
+        lines += [_line(names, words) for words, names in told.items()]
+        if len(lines) > _SUMMARY_LINES:
+            left = len(lines) - _SUMMARY_LINES + 1
+            lines = [*lines[: _SUMMARY_LINES - 1], f"... and {left} more lines; --output json has all"]
+        return "\n".join(lines)
+
+
+def _words_of(outcome: Outcome[R]) -> str:
+    error = outcome.error
+    message = error.message if error else "failed"
+    return message.removeprefix(f"{outcome.host.name}: ")
+
+
+def _line(names: Sequence[str], words: str) -> str:
+    line = f"  {listing(names, 4)}: {' '.join(words.split())}"
+    return line if len(line) <= _SUMMARY_WIDTH else f"{line[: _SUMMARY_WIDTH - 3]}..."
+
+
+def run_fleet(
+    hosts: Sequence[Host],
+    work: Callable[[Host], R],
+    *,
+    limit: int = DEFAULT_LIMIT,
+    canary: Iterable[str] = (),
+    on_failure: Literal["stop", "continue"] = "stop",
+    progress: Callable[[Progress], None] | None = None,
+) -> FleetResult[R]:
+    """Do `work` on every host, at most `limit` at a time.
+
+    Hosts named in `canary` (names, as many as there are) go first, one after the other, in that
+    order; if one of them fails the rest are not started, whatever `on_failure` says. "stop" starts
+    no further host after a failure; those at work finish. `work` fails by raising a VswitchError;
+    any other exception is a defect and becomes a HostError that names it. `progress` is called in
+    the caller's thread. An interrupt (KeyboardInterrupt) waits for the hosts at work, then goes on
+    its way. Raises InputError for a canary that is not among the hosts.
+    """
+    return _Fleet(hosts, work, max(1, limit), on_failure == "stop", progress).run(tuple(canary))
+
+
+class _Fleet(Generic[R]):
+    """One run."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        work: Callable[[Host], R],
+        limit: int,
+        stop: bool,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.hosts = hosts
+        self.work = work
+        self.limit = limit
+        self.stop = stop
+        self.progress = progress
+        self.outcomes: dict[str, Outcome[R]] = {}
+        self.running: list[str] = []
+        self.started: SimpleQueue[str] = SimpleQueue()
+
+    def run(self, canary: tuple[str, ...]) -> FleetResult[R]:
+        by_name = {host.name: host for host in self.hosts}
+        if unknown := [name for name in canary if name not in by_name]:
+            raise InputError(
+                f"the canary {unknown[0]!r} is not among the hosts", hint=f"hosts: {listing(by_name)}"
+            )
+        first = [by_name[name] for name in dict.fromkeys(canary)]
+        rest = [host for host in self.hosts if host.name not in canary]
+        go_on = all(self._batch([host], 1, stop=True) for host in first)
+        if go_on:
+            self._batch(rest, self.limit, stop=self.stop)
+        return FleetResult(
+            tuple(self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts)
+        )
+
+    def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
+        """Work on `hosts`; False if one failed and `stop` was asked."""
+        waiting = list(reversed(hosts))
+        pending: set[Future[Outcome[R]]] = set()
+        failed = False
+        with ThreadPoolExecutor(max_workers=min(limit, len(hosts)) or 1) as pool:
+            while pending or (waiting and not (failed and stop)):
+                while waiting and len(pending) < limit and not (failed and stop):
+                    pending.add(pool.submit(self._one, waiting.pop()))
+                finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    outcome = future.result()
+                    self.outcomes[outcome.host.name] = outcome
+                    failed = failed or outcome.status is Status.FAILED
+                self._tell()
+        return not (failed and stop)
+
+    def _one(self, host: Host) -> Outcome[R]:
+        self.started.put(host.name)
+        begun = time.monotonic()
+        try:
+            value = self.work(host)
+        except VswitchError as error:
+            return Outcome(host, Status.FAILED, error=error, seconds=time.monotonic() - begun)
+        except Exception as error:
+            defect = HostError(
+                f"unexpected {type(error).__name__}: {error}",
+                host=host.name,
+                hint="this is a defect of vswitch; please report it",
+            )
+            defect.__cause__ = error
+            return Outcome(host, Status.FAILED, error=defect, seconds=time.monotonic() - begun)
+        return Outcome(host, Status.DONE, value=value, seconds=time.monotonic() - begun)
+
+    def _tell(self) -> None:
+        while True:
+            try:
+                self.running.append(self.started.get_nowait())
+            except Empty:
+                break
+        self.running = [name for name in self.running if name not in self.outcomes]
+        if self.progress is None:
+            return
+        failed = sum(outcome.status is Status.FAILED for outcome in self.outcomes.values())
+        done = len(self.outcomes) - failed
+        waiting = len(self.hosts) - len(self.outcomes) - len(self.running)
+        self.progress(Progress(tuple(self.running), done, failed, waiting, len(self.hosts)))

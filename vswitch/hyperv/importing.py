@@ -1,0 +1,476 @@
+"""Host states written as a layout and a policy that load, and run as a lab, at once.
+
+What cannot be seen from outside is a comment: what listens in guests, their firewalls, prefix lengths
+and gateways, which physical networks are one. What the files cannot hold is a comment too, so that
+nothing is lost silently.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, ip_address, ip_interface
+
+from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, Entry, ExtendedEntry, describe, sort_key
+from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
+from vswitch.model.types import BasicAction, Interface, SwitchType, Vlan, VlanMode
+
+__all__ = ["Imported", "import_hosts"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_])?")
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "any", "untagged"}
+_LONGEST_NAME = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Texts of the two files, and what an administrator should know about them."""
+
+    layout: str
+    policy: str
+    notes: tuple[str, ...]
+
+
+def import_hosts(states: Sequence[tuple[str, HostState]], *, layout_file: str, policy_file: str) -> Imported:
+    """A layout and a policy for hosts, each with the name users call it by."""
+    return _Importer(states, os.path.relpath(policy_file, os.path.dirname(layout_file) or ".")).run()
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar that reads back as `text`."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _comment(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _name(text: str, default: str) -> str:
+    """A name the files can hold, as close to `text` as can be."""
+    cleaned = "".join("-" if c == "/" else c if c.isprintable() else "?" for c in text).strip()
+    if cleaned.lower().startswith("host:"):
+        cleaned = cleaned.replace(":", "-", 1)
+    return cleaned[:_LONGEST_NAME].strip() or default
+
+
+class _Names:
+    """Hands out names, each once."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def take(self, text: str, default: str = "unnamed") -> str:
+        base = name = _name(text, default)
+        number = 2
+        while name in self.taken:
+            name, number = f"{base} {number}", number + 1
+        self.taken.add(name)
+        return name
+
+
+@dataclass(slots=True)
+class _Target:
+    """An adapter in the layout: how a policy names it, and its entries."""
+
+    pattern: str
+    label: str
+    adapter: HostAdapter
+
+
+# --- the layout ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Importer:
+    states: Sequence[tuple[str, HostState]]
+    policy_path: str
+    lines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    targets: list[_Target] = field(default_factory=list)
+    names: _Names = field(default_factory=_Names)
+    macs: set[str] = field(default_factory=set)
+    segments: set[tuple[str, int, str]] = field(default_factory=set)
+
+    def run(self) -> Imported:
+        hosts = [(self.names.take(name or state.computer, "host"), state) for name, state in self.states]
+        body: list[str] = []
+        networks: dict[str, set[int]] = {}
+        for host, state in hosts:
+            self.lines = []
+            self.host(host, state, networks)
+            body += self.lines
+        times = ", ".join(f"{host} at {state.time or 'an unknown time'}" for host, state in hosts)
+        head = [
+            f"# Imported from {_comment(times)}.",
+            "# What listens in a guest, and what its firewall does, cannot be seen: write `services:`.",
+            "# Prefix lengths are guesses; gateways are not known: write `gateways: {VLAN: ADDRESS/LENGTH}`.",
+            f"name: {_lab_name(hosts)}",
+        ]
+        if networks:
+            head.append("networks:  # external switches of one name are taken to be on one physical network")
+            for network, vlans in networks.items():
+                listed = ", ".join(map(str, sorted(vlans - {0})))
+                head.append(f"  {_scalar(network)}: {{vlans: [{listed}]}}")
+        layout = "\n".join([*head, "hosts:", *body, f"policies: [{_scalar(self.policy_path)}]"]) + "\n"
+        return Imported(layout, self.policy(times), tuple(dict.fromkeys(self.notes)))
+
+    def say(self, indent: int, text: str) -> None:
+        """Something the layout has no word for."""
+        self.lines.append(f"{' ' * indent}# {_comment(text)}")
+
+    def host(self, host: str, state: HostState, networks: dict[str, set[int]]) -> None:
+        self.lines.append(f"  {_scalar(host)}:")
+        self.say(4, f"{state.computer}, {state.system}")
+        for what, each in (("team", state.teams), ("NAT", state.nats)):
+            for text in each:
+                self.say(4, f"{what} {text}")
+        for text in state.unread:
+            self.say(4, f"not read: {text}")
+            self.notes.append(f"{host}: not read: {text}")
+        switches = self.switches(host, state, networks)
+        management = [adapter for adapter in state.adapters if adapter.is_management_os]
+        connected = [
+            adapter
+            for adapter in management
+            if adapter.switch_id in switches and switches[adapter.switch_id][2].type is not SwitchType.PRIVATE
+        ]
+        if connected:
+            self.lines.append("    management_os:")
+            self.lines.append("      # services: [winrm, rdp]")
+            self.adapters(host, host, connected, switches, networks, 6)
+        for adapter in management:
+            if adapter not in connected:
+                self.unconnected(4, adapter)
+        by_vm: dict[str, list[HostAdapter]] = {vm: [] for vm, _ in state.vms}
+        labels = dict(state.vms)
+        for adapter in state.adapters:
+            if not adapter.is_management_os:
+                by_vm.setdefault(adapter.vm_id, []).append(adapter)
+                labels.setdefault(adapter.vm_id, adapter.vm_name)
+        if by_vm:
+            self.lines.append("    vms:")
+        for vm, adapters in by_vm.items():
+            name = self.names.take(labels[vm], "vm")
+            self.lines.append(f"      {_scalar(name)}:")
+            if name != labels[vm]:
+                self.say(8, f"on the host: {labels[vm]} ({vm})")
+                self.notes.append(f"{host}: the VM {labels[vm]!r} is called {name!r} in the layout")
+            self.lines.append("        # services: []")
+            plugged = [adapter for adapter in adapters if adapter.switch_id in switches]
+            for adapter in adapters:
+                if adapter not in plugged:
+                    self.unconnected(8, adapter)
+            self.adapters(host, name, plugged, switches, networks, 8)
+
+    def unconnected(self, indent: int, adapter: HostAdapter) -> None:
+        count = len(adapter.entries)
+        text = f"not connected, left out: adapter {adapter.name} with {count} ACL entries"
+        self.say(indent, text)
+        if count:
+            self.notes.append(f"{adapter.label}: {text}")
+
+    def switches(
+        self, host: str, state: HostState, networks: dict[str, set[int]]
+    ) -> dict[str, tuple[str, str, HostSwitch]]:
+        """Write a host's switches; their names in the layout and broadcast domains by id."""
+        names = _Names()
+        found: dict[str, tuple[str, str, HostSwitch]] = {}
+        self.lines.append("    switches:" if state.switches else "    switches: {}")
+        for switch in state.switches:
+            name = names.take(switch.name, "switch")
+            domain = f"{host}/{name}"
+            parts = [f"type: {switch.type}"]
+            if switch.type is SwitchType.EXTERNAL:
+                domain = _name(switch.name, "network")
+                networks.setdefault(domain, set())
+                shared = any(
+                    adapter.is_management_os and adapter.switch_id == switch.id for adapter in state.adapters
+                )
+                parts += [
+                    f"network: {_scalar(domain)}",
+                    f"allow_management_os: {'true' if shared else 'false'}",
+                ]
+            self.lines.append(f"      {_scalar(name)}: {{{', '.join(parts)}}}")
+            about = [*switch.nics, *(["Switch Embedded Teaming"] if switch.teaming else [])]
+            if about:
+                self.say(8, f"on {', '.join(about)}")
+            found[switch.id] = (name, domain, switch)
+        return found
+
+    # --- adapters
+
+    def adapters(
+        self,
+        host: str,
+        guest: str,
+        adapters: Sequence[HostAdapter],
+        switches: dict[str, tuple[str, str, HostSwitch]],
+        networks: dict[str, set[int]],
+        indent: int,
+    ) -> None:
+        space = " " * indent
+        if not adapters:
+            self.lines.append(f"{space}adapters: []")
+            return
+        self.lines.append(f"{space}adapters:")
+        names = _Names()
+        for adapter in adapters:
+            name = names.take(adapter.name, "Network Adapter")
+            switch, domain, _ = switches[adapter.switch_id]
+            vlan = _vlan_of(adapter)
+            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter)]
+            if vlan != Vlan():
+                parts.append(f"vlan: {_vlan_text(vlan)}")
+            if domain in networks:
+                networks[domain] |= {vlan.access, vlan.primary, vlan.secondary, *vlan.secondaries}
+            addresses = [str(each) for each in self.addresses(adapter, domain, vlan, indent)]
+            if addresses:
+                parts.append(f"addresses: [{', '.join(map(_scalar, addresses))}]")
+            for key, value in (
+                ("mac_address_spoofing", adapter.spoofing),
+                ("dhcp_guard", adapter.dhcp_guard),
+                ("router_guard", adapter.router_guard),
+                ("allow_teaming", adapter.allow_teaming),
+            ):
+                if value:
+                    parts.append(f"{key}: On")
+            self.lines.append(f"{space}  - {{{', '.join(parts)}}}")
+            if name != adapter.name:
+                self.say(indent + 4, f"on the host: {adapter.name}")
+            for text in _untold(adapter):
+                self.say(indent + 4, text)
+                self.notes.append(f"{guest}/{name}: {text}")
+            prefix = "host:" if adapter.is_management_os else ""
+            pattern = f"{prefix}{_pattern(guest)}"
+            if len(adapters) > 1 or adapter.is_management_os:
+                pattern += f"/{glob.escape(name)}"
+            self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
+
+    def mac(self, adapter: HostAdapter) -> list[str]:
+        """The `mac:` of an adapter, if it can be written."""
+        mac = adapter.mac
+        if not mac or int(mac[:2], 16) & 1 or mac in self.macs:
+            if mac:
+                self.notes.append(f"{adapter.label}: its MAC {mac} is taken or no unicast one, and left out")
+            return []
+        self.macs.add(mac)
+        return [f"mac: {mac}"]
+
+    def addresses(self, adapter: HostAdapter, domain: str, vlan: Vlan, indent: int) -> Iterable[Interface]:
+        """The guest's addresses that mean something outside of it, with a guessed prefix length."""
+        segment = vlan.primary if vlan.is_private else vlan.send
+        for text in adapter.addresses:
+            try:
+                address = ip_address(text.partition("%")[0])
+            except ValueError:
+                continue
+            useless = address.is_link_local or address.is_loopback or address.is_unspecified
+            if useless or address.is_multicast:
+                continue
+            key = (domain, segment, str(address))
+            if key in self.segments:
+                self.say(indent + 2, f"{address} of {adapter.label} is taken on this network")
+                self.notes.append(
+                    f"{adapter.label}: its address {address} is taken on this network, and left out"
+                )
+                continue
+            interface = _guess(str(address))
+            if interface is not None:
+                self.segments.add(key)
+                yield interface
+
+    # --- the policy
+
+    def policy(self, times: str) -> str:
+        """The policy file: each distinct entry once, with all adapters that have it."""
+        holders: dict[Entry, list[_Target]] = {}
+        untold: list[str] = []
+        for target in self.targets:
+            keys: set[tuple[object, ...]] = set()
+            for entry in _with_any(sorted(target.adapter.entries, key=sort_key)):
+                why = _cannot_be_written(entry)
+                if entry.key in keys:
+                    why = "another entry has its weight or prefix"
+                if why:
+                    untold.append(f"{target.label}: {describe(entry)}: {why}")
+                    continue
+                keys.add(entry.key)
+                holders.setdefault(entry, []).append(target)
+            untold += [f"{target.label}: {text}" for text in target.adapter.unreadable]
+        self.notes += [f"left out of the policy: {text}" for text in untold]
+        names = _Names()
+        lines = [f"# The port ACLs of {_comment(times)}."]
+        lines += [f"# left out: {_comment(text)}" for text in untold]
+        for key, kind in (("extended_acls", ExtendedEntry), ("acls", BasicEntry)):
+            chosen = sorted((entry for entry in holders if isinstance(entry, kind)), key=sort_key)
+            lines.append(f"{key}:" if chosen else f"{key}: []")
+            for entry in chosen:
+                name = names.take(_rule_name(entry))
+                parts = [f"name: {_scalar(name)}", f"adapters: {_list(t.pattern for t in holders[entry])}"]
+                lines.append(f"  - {{{', '.join([*parts, *_rule_parts(entry)])}}}")
+        return "\n".join(lines) + "\n"
+
+
+def _lab_name(hosts: Sequence[tuple[str, HostState]]) -> str:
+    text = re.sub(r"[^a-z0-9]+", "-", "-".join(name.lower() for name, _ in hosts[:3])).strip("-")
+    return text[:40].strip("-") or "imported"
+
+
+def _pattern(guest: str) -> str:
+    """A glob that means exactly this guest; never taken for an address."""
+    escaped = glob.escape(guest)
+    return (
+        f"[{escaped[0]}]{escaped[1:]}"
+        if escaped[0].isalnum() and re.fullmatch(r"[0-9a-fA-F.:]+", guest)
+        else escaped
+    )
+
+
+def _list(texts: Iterable[str]) -> str:
+    found = [_scalar(text) for text in texts]
+    return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
+
+
+def _vlan_of(adapter: HostAdapter) -> Vlan:
+    """The VLAN setting, whichever of the two families of cmdlets set it (§2.2)."""
+    if adapter.vlan == Vlan() and adapter.isolation_mode == "Vlan" and 0 < adapter.isolation_id < 4095:
+        return Vlan(VlanMode.ACCESS, access=adapter.isolation_id)
+    vlan = adapter.vlan
+    if vlan.is_private and not (vlan.primary and (vlan.secondary or vlan.secondaries)):
+        return Vlan()
+    if vlan.mode is VlanMode.TRUNK and not vlan.allowed and not vlan.native:
+        return Vlan()
+    return vlan
+
+
+def _vlan_text(vlan: Vlan) -> str:
+    match vlan.mode:
+        case VlanMode.ACCESS:
+            return f"{{access: {vlan.access}}}"
+        case VlanMode.TRUNK:
+            allowed = vlan.allowed or (vlan.native,)
+            return f"{{trunk: {{allowed: {_ranges(allowed)}, native: {vlan.native}}}}}"
+        case VlanMode.PROMISCUOUS:
+            return f"{{promiscuous: {{primary: {vlan.primary}, secondaries: {_ranges(vlan.secondaries)}}}}}"
+        case _:
+            return f"{{{vlan.mode.lower()}: {{primary: {vlan.primary}, secondary: {vlan.secondary}}}}}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`[1-100, 200]`"""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return f"[{', '.join(str(a) if a == b else f'{a}-{b}' for a, b in spans)}]"
+
+
+def _untold(adapter: HostAdapter) -> Iterable[str]:
+    """Settings that matter and that the layout cannot express."""
+    if adapter.virtual_function:
+        yield "SR-IOV is on: frames on the virtual function pass neither switch nor ACLs"
+    if adapter.isolation_mode not in ("None", "Vlan"):
+        yield f"isolation mode {adapter.isolation_mode} is not emulated"
+    if adapter.isolation_mode == "Vlan" and adapter.vlan != Vlan():
+        yield f"VLAN isolation id {adapter.isolation_id} is set as well as a VLAN mode; the mode is taken"
+    if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
+        yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
+    yield from adapter.others
+
+
+def _guess(text: str) -> Interface | None:
+    """An address with the usual prefix length, or a shorter one where it would be no interface's."""
+    for length in (64,) if ":" in text else range(24, 7, -1):
+        interface = ip_interface(f"{text}/{length}")
+        network = interface.network
+        broadcast = isinstance(interface, IPv4Interface) and interface.ip == network.broadcast_address
+        if interface.ip != network.network_address and not broadcast:
+            return interface
+    return None
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def _with_any(entries: Iterable[Entry]) -> Iterable[Entry]:
+    """The pair of basic entries that stands for ANY as one again."""
+    found = list(entries)
+    pairs = {"0.0.0.0/0": "::/0", "::/0": "0.0.0.0/0"}
+    present = set(found)
+    for entry in found:
+        half = pairs.get(entry.address) if isinstance(entry, BasicEntry) else None
+        if half is None or not isinstance(entry, BasicEntry) or entry._replace(address=half) not in present:
+            yield entry
+        elif half == "::/0":
+            yield entry._replace(address=ANY)
+
+
+def _cannot_be_written(entry: Entry) -> str:
+    """Why a policy cannot hold an entry that a host has; "" if it can."""
+    if isinstance(entry, BasicEntry):
+        return "a Meter entry for a MAC address" if entry.is_mac and entry.action is BasicAction.METER else ""
+    if not 1 <= entry.weight <= 65535:
+        return "the weight is not from 1 to 65535"
+    has_ports = entry.local_port != ANY or entry.remote_port != ANY
+    if has_ports and entry.protocol not in ("TCP", "UDP"):
+        return "it names ports without TCP or UDP (U15)"
+    if entry.stateful and (entry.protocol not in ("TCP", "UDP") or entry.action != "Allow"):
+        return "it is stateful without Allow and TCP or UDP; Hyper-V would not start the VM"
+    if entry.stateful and not 0 < entry.timeout <= 65535:
+        return f"its idle timeout is {entry.timeout}"
+    if ANY not in (entry.local, entry.remote) and (":" in entry.local) != (":" in entry.remote):
+        return "its addresses are of different IP versions"
+    return ""
+
+
+def _rule_name(entry: Entry) -> str:
+    """A name made from nothing but the entry, so that importing again gives the same."""
+    side = "in" if entry.direction == "Inbound" else "out"
+    if isinstance(entry, BasicEntry):
+        parts = [side, str(entry.action), str(entry.side), entry.address]
+    else:
+        parts = [side, str(entry.weight), str(entry.action)]
+        if entry.protocol != ANY:
+            parts.append({"1": "icmp", "58": "icmpv6"}.get(entry.protocol, entry.protocol))
+        parts += [text for text in (entry.local_port, entry.remote_port) if text != ANY]
+        parts += [text for text in (entry.local, entry.remote) if text != ANY]
+    name = re.sub(r"[^a-z0-9.-]+", "-", "-".join(parts).lower()).strip("-.")
+    if isinstance(entry, ExtendedEntry):
+        name += f"-{hashlib.sha256(describe(entry).encode()).hexdigest()[:4]}"
+    return name[:_LONGEST_NAME]
+
+
+def _rule_parts(entry: Entry) -> Iterable[str]:
+    yield f"direction: {entry.direction}"
+    yield f"action: {entry.action}"
+    if isinstance(entry, BasicEntry):
+        kind = "mac" if entry.is_mac else "ip"
+        address = ANY if entry.address == ANY_MAC else entry.address
+        yield f"{entry.side.lower()}_{kind}_address: {json.dumps(address) if ':' in address else address}"
+        return
+    yield f"weight: {entry.weight}"
+    for key, text in (
+        ("protocol", entry.protocol),
+        ("local_port", entry.local_port),
+        ("remote_port", entry.remote_port),
+        ("local_ip_address", entry.local),
+        ("remote_ip_address", entry.remote),
+    ):
+        if text != ANY:
+            yield f"{key}: {json.dumps(text) if ':' in text else text}"
+    if entry.stateful:
+        yield f"stateful: true, idle_session_timeout: {entry.timeout}"
+    if entry.isolation:
+        yield f"isolation_id: {entry.isolation}"

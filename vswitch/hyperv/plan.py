@@ -1,0 +1,428 @@
+"""What has to be written on one host, and what that does: computed from its state and a policy.
+
+Ownership (docs/decisions/0008-ownership-of-hyperv-rules.md): an entry is ours if a record says that we wrote
+it and it is on the host exactly so. Everything else is foreign: it is never removed, and nothing of
+ours takes its place. All reasons against a plan are found here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vswitch.errors import InputError, InputErrors, Origin
+from vswitch.hyperv.desired import Desired, Rule, Wanted
+from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key, to_host
+from vswitch.hyperv.ordering import Exposure, Order, order_of
+from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff, transient
+from vswitch.hyperv.state import HostAdapter, HostState, record_of
+from vswitch.hyperv.traffic import FIELDS, Traffic
+from vswitch.model.types import TCP, Direction
+
+__all__ = ["AdapterPlan", "HostPlan", "plan_host"]
+
+#: Seconds that one write takes, measured by others at about 190 ms for four to five (§4.7).
+SECONDS_PER_STEP = 0.05
+#: WinRM, by which the host is managed.
+MANAGEMENT_PORTS = (5985, 5986)
+_LONGEST_ADDRESS = 40  # characters the host's own database has room for (§4.1)
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """One adapter: what is there, what is ours, and what becomes of it.
+
+    `added` and `removed` are without the pairs in `changed` (same weight or prefix, old and new).
+    `kept` are our entries that stay, `foreign` those of others, `adopted` foreign ones that the
+    policy asks for and that become ours without a write, `present` the same where they stay foreign.
+    """
+
+    adapter: HostAdapter
+    added: tuple[Entry, ...]
+    removed: tuple[Entry, ...]
+    changed: tuple[tuple[Entry, Entry], ...]
+    kept: tuple[Entry, ...]
+    foreign: tuple[Entry, ...]
+    adopted: tuple[Entry, ...]
+    present: tuple[Entry, ...]
+    owned_before: frozenset[Entry]
+    recorded: bool  # the host's own record says the same as owned_before
+    rules: Mapping[Entry, Rule | None]
+
+    @property
+    def old(self) -> Acls:
+        """All entries as they are."""
+        return self.adapter.acls
+
+    @property
+    def new(self) -> Acls:
+        """All entries as they will be."""
+        gone = {*self.removed, *(before for before, _ in self.changed)}
+        come = [*self.added, *(after for _, after in self.changed)]
+        return Acls.of([*(entry for entry in self.adapter.entries if entry not in gone), *come])
+
+    @property
+    def owned_after(self) -> frozenset[Entry]:
+        """Our entries once the plan is applied."""
+        return frozenset([*self.kept, *self.adopted, *self.added, *(after for _, after in self.changed)])
+
+    @property
+    def writes(self) -> bool:
+        """Whether entries change."""
+        return bool(self.added or self.removed or self.changed)
+
+    @property
+    def order(self) -> Order:
+        """The writes in order."""
+        return order_of(self.old, self.new) if self.writes else Order(())
+
+    @property
+    def effects(self) -> tuple[SemanticDiff, ...]:
+        """Which traffic is treated differently afterwards, for each direction where some is."""
+        found = (semantic_diff(self.old, self.new, direction) for direction in Direction)
+        return tuple(diff for diff in found if diff)
+
+    @property
+    def conflicts(self) -> tuple[Hidden, ...]:
+        """Foreign entries that shadow ours, or ours that shadow foreign ones."""
+        foreign = Acls.of(self.foreign)
+        return tuple(hidden(Acls.of(self.owned_after), foreign)) if self.foreign else ()
+
+    def rule_text(self, entry: Entry) -> str:
+        """`allow-http (web.yaml:4:5)`, or "" if no policy rule is known for the entry."""
+        rule = self.rules.get(entry)
+        return f"{rule.name} ({rule.origin})" if rule else ""
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """Everything for one host. `host` is what the user calls it."""
+
+    host: str
+    computer: str
+    plan_id: str
+    created_at: str
+    policies: tuple[str, ...]
+    adapters: tuple[AdapterPlan, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be written: entries, or the record of what is ours."""
+        return any(adapter.writes or _record_changes(adapter) for adapter in self.adapters)
+
+    @property
+    def exposures(self) -> list[tuple[AdapterPlan, Exposure]]:
+        """Traffic that is treated as neither the old nor the new entries do, for a moment."""
+        return [(adapter, each) for adapter in self.adapters for each in adapter.order.exposures]
+
+    @property
+    def questions(self) -> list[str]:
+        """What the administrator has to agree to before this is applied; empty if nothing."""
+        found: list[str] = []
+        for adapter, exposure in self.exposures:
+            seconds = (exposure.last - exposure.first + 1) * SECONDS_PER_STEP
+            for what, regions in (("let through", exposure.traffic.leaks), ("cut", exposure.traffic.cuts)):
+                if regions:
+                    found.append(
+                        f"{adapter.adapter.label} {exposure.traffic.direction}: Hyper-V leaves no order of"
+                        " writes that treats all traffic as before or as after: for about"
+                        f" {seconds:.2f} s this is {what}: {_some(regions)}"
+                    )
+        for adapter in self.adapters:
+            if adapter.adapter.is_management_os and adapter.writes:
+                lost = _management_lost(adapter)
+                if lost:
+                    found.append(f"{adapter.adapter.label}: this cuts WinRM to the host: {_some(lost)}")
+        return found
+
+    def digest(self) -> str:
+        """A digest of what the policy wants, whatever the host has."""
+        wanted = [[adapter.adapter.id, sorted(map(describe, adapter.rules))] for adapter in self.adapters]
+        return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+
+    def wire(self, *, confirm_within: int = 0) -> dict[str, Any]:
+        """The plan as the PowerShell module takes it."""
+        touched = [adapter for adapter in self.adapters if adapter.writes or _record_changes(adapter)]
+        touched.sort(key=lambda adapter: adapter.adapter.is_management_os)
+        name = ", ".join(self.policies)
+        steps: list[dict[str, Any]] = []
+        during: list[dict[str, Any]] = []
+        for each in touched:
+            steps += _steps(each)
+            temporary = [step.entry for step in each.order.steps if step.add]
+            during.append(record_of(each.adapter.id, name, {*each.owned_before, *temporary}))
+        return {
+            "schema": 1,
+            "planId": self.plan_id,
+            "host": self.computer,
+            "createdAt": self.created_at,
+            "policyDigest": self.digest(),
+            "adapters": [
+                {
+                    "id": each.adapter.id,
+                    "name": each.adapter.name,
+                    "vmName": each.adapter.vm_name or None,
+                    "isManagementOs": each.adapter.is_management_os,
+                    "expectedAcls": list(each.adapter.raw_acls),
+                    "expectedExtendedAcls": list(each.adapter.raw_extended_acls),
+                }
+                for each in touched
+            ],
+            "steps": steps,
+            "records": [
+                record_of(each.adapter.id, name, each.owned_after) for each in touched if each.owned_after
+            ],
+            "recordsDuring": during,
+            "confirmWithin": confirm_within,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data for people's programs: `--output json`."""
+        return {
+            "host": self.host,
+            "computer": self.computer,
+            "plan_id": self.plan_id,
+            "created_at": self.created_at,
+            "policies": list(self.policies),
+            "changes": self.changes,
+            "adapters": [_adapter_dict(adapter) for adapter in self.adapters],
+            "questions": self.questions,
+            "warnings": list(self.warnings),
+        }
+
+
+def _record_changes(adapter: AdapterPlan) -> bool:
+    return adapter.owned_after != adapter.owned_before or not adapter.recorded
+
+
+def _some(regions: Sequence[Traffic], limit: int = 5) -> str:
+    texts = [str(region) for region in regions[:limit]]
+    more = len(regions) - limit
+    return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _steps(adapter: AdapterPlan) -> list[dict[str, Any]]:
+    """The writes as the module takes them. An ANY that the host shows as one goes in one step."""
+    found: list[dict[str, Any]] = []
+    gone: set[int] = set()
+    for step in adapter.order.steps:
+        raw = None if step.add else adapter.adapter.entries.get(step.entry)
+        if raw is not None:
+            if id(raw) in gone:
+                continue
+            gone.add(id(raw))
+        kind = "Extended" if isinstance(step.entry, ExtendedEntry) else "Basic"
+        found.append(
+            {
+                "op": f"{'add' if step.add else 'remove'}{kind}",
+                "adapter": adapter.adapter.id,
+                "entry": dict(raw) if raw is not None else to_host(step.entry),
+            }
+        )
+    return found
+
+
+def _management_lost(adapter: AdapterPlan) -> list[Traffic]:
+    """WinRM traffic that passes now and will not."""
+    found: list[Traffic] = []
+    for direction in Direction:
+        # On its way from the old to the old entries the new ones stand in between: what they cut.
+        for region in transient(adapter.old, adapter.new, adapter.old, direction).cuts:
+            protocols, ports = region.fields[0], region.fields[FIELDS.index("local_port")]
+            if any(low <= TCP <= high for low, high in protocols) and any(
+                low <= port <= high for low, high in ports for port in MANAGEMENT_PORTS
+            ):
+                found.append(region)
+    return found
+
+
+def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
+    def one(entry: Entry) -> dict[str, Any]:
+        rule = adapter.rules.get(entry)
+        return {
+            "kind": "extended" if isinstance(entry, ExtendedEntry) else "basic",
+            "text": describe(entry),
+            "rule": rule.name if rule else None,
+            "where": str(rule.origin) if rule else None,
+            "entry": to_host(entry),
+        }
+
+    return {
+        "id": adapter.adapter.id,
+        "adapter": adapter.adapter.label,
+        "added": [one(entry) for entry in adapter.added],
+        "removed": [one(entry) for entry in adapter.removed],
+        "changed": [{"from": one(before), "to": one(after)} for before, after in adapter.changed],
+        "kept": len(adapter.kept),
+        "foreign": [one(entry) for entry in adapter.foreign],
+        "adopted": [one(entry) for entry in adapter.adopted],
+        "present_but_foreign": [one(entry) for entry in adapter.present],
+        "effects": [diff.as_dict() for diff in adapter.effects],
+        "shadowing": [
+            {"winner": one(each.winner), "loser": one(each.loser), "wholly": each.wholly}
+            for each in adapter.conflicts
+        ],
+        "writes": len(adapter.order.steps),
+        "exposures": [exposure.as_dict() for exposure in adapter.order.exposures],
+    }
+
+
+# --- making one ----------------------------------------------------------------------------------
+
+
+def plan_host(
+    wanted: Desired,
+    state: HostState,
+    *,
+    host: str = "",
+    plan_id: str,
+    created_at: str,
+    local_records: Mapping[str, frozenset[Entry]] | None = None,
+    adopt: bool = False,
+) -> HostPlan:
+    """How to get a host from `state` to what is wanted.
+
+    `local_records` is this side's copy of what is ours by adapter id, used where the host has lost
+    its own. With `adopt`, foreign entries that equal wanted ones become ours. Raises InputErrors
+    with every reason why the plan could not be carried out.
+    """
+    errors: list[InputError] = []
+    warnings: list[str] = [*wanted.warnings]
+    lost = not state.records and bool(local_records)
+    if lost:
+        warnings.append(
+            "the host has no record of our entries; this side's copy is used, and written there again"
+        )
+    records = local_records if lost and local_records is not None else state.records
+    of_adapter = {each.adapter.id: each for each in wanted.adapters}
+    adapters: list[AdapterPlan] = []
+    checked: dict[int, list[tuple[str, Rule | None]]] = {}
+    for adapter in state.adapters:
+        want = of_adapter.get(adapter.id) or Wanted(adapter, {})
+        if not want.entries and adapter.id not in records:
+            continue
+        plan = _adapter_plan(want, records.get(adapter.id, frozenset()), state, adopt)
+        adapters.append(plan)
+        refusals = checked.get(id(want.entries))
+        if refusals is None:
+            refusals = checked[id(want.entries)] = list(_refusals(want.entries))
+        errors += [_refused(adapter, text, rule) for text, rule in refusals]
+        errors += _collisions(plan)
+        warnings += _warnings(plan, state)
+    if errors:
+        raise InputErrors(errors)
+    return HostPlan(
+        host or state.computer,
+        state.computer,
+        plan_id,
+        created_at,
+        wanted.policies,
+        tuple(adapters),
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, adopt: bool) -> AdapterPlan:
+    adapter = want.adapter
+    there = adapter.entries.keys()
+    owned = frozenset(recorded & there)
+    equal = [entry for entry in want.entries if entry in there and entry not in owned]
+    missing = [entry for entry in want.entries if entry not in there]
+    surplus = {entry.key: entry for entry in owned if entry not in want.entries}
+    changed = [(surplus.pop(entry.key), entry) for entry in missing if entry.key in surplus]
+    after = {entry for _, entry in changed}
+    return AdapterPlan(
+        adapter=adapter,
+        added=_sorted(entry for entry in missing if entry not in after),
+        removed=_sorted(surplus.values()),
+        changed=tuple(sorted(changed, key=lambda pair: sort_key(pair[1]))),
+        kept=_sorted(entry for entry in owned if entry in want.entries),
+        foreign=_sorted(
+            entry for entry in there if entry not in owned and not (adopt and entry in want.entries)
+        ),
+        adopted=_sorted(equal) if adopt else (),
+        present=() if adopt else _sorted(equal),
+        owned_before=owned,
+        recorded=state.records.get(adapter.id, frozenset()) == owned,
+        rules=want.entries,
+    )
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=sort_key))
+
+
+def _refused(adapter: HostAdapter, text: str, rule: Rule | None) -> InputError:
+    name = f"rule {rule.name!r} cannot be written to" if rule else "an entry cannot be written to"
+    return InputError(f"{name} {adapter.label}: {text}", where=rule.origin if rule else None)
+
+
+def _refusals(entries: Mapping[Entry, Rule | None]) -> Iterable[tuple[str, Rule | None]]:
+    """What Hyper-V would refuse, some of it only when the VM starts (§4.4)."""
+    keys: dict[tuple[object, ...], Entry] = {}
+    for entry, rule in entries.items():
+        first = keys.setdefault(entry.key, entry)
+        if first is not entry:
+            yield f"it has the same weight or prefix as {describe(first)} (0x800700B7)", rule
+        if isinstance(entry, BasicEntry):
+            if entry.is_mac and str(entry.action) == "Meter":
+                yield "a Meter entry needs an IP address", rule
+            continue
+        if not 1 <= entry.weight <= 65535:
+            yield f"weight {entry.weight} is not from 1 to 65535", rule
+        if entry.stateful and (entry.protocol not in ("TCP", "UDP") or str(entry.action) != "Allow"):
+            yield (
+                "only Allow with TCP or UDP can be stateful; Hyper-V would take it while the VM is off and"
+                " then not start the VM (0x80070057)",
+                rule,
+            )
+        if entry.protocol not in ("TCP", "UDP") and (entry.local_port != "ANY" or entry.remote_port != "ANY"):
+            yield "ports need TCP or UDP", rule
+        if entry.local != "ANY" and entry.remote != "ANY" and (":" in entry.local) != (":" in entry.remote):
+            yield "local and remote address are of different IP versions", rule
+        for text in (entry.local, entry.remote):
+            if len(text) > _LONGEST_ADDRESS:
+                yield f"{text} is longer than the {_LONGEST_ADDRESS} characters Hyper-V has room for", rule
+
+
+def _collisions(plan: AdapterPlan) -> Iterable[InputError]:
+    """New entries that need the weight or prefix of a foreign one: those are never removed."""
+    theirs = {entry.key: entry for entry in plan.foreign}
+    for entry in (*plan.added, *(after for _, after in plan.changed)):
+        other = theirs.get(entry.key)
+        if other is None:
+            continue
+        rule = plan.rules.get(entry)
+        what = "weight" if isinstance(entry, ExtendedEntry) else "prefix"
+        yield InputError(
+            f"{f'rule {rule.name!r}' if rule else 'an entry'} needs a {what} on {plan.adapter.label} that an"
+            f" entry of somebody else has: {describe(other)}",
+            where=rule.origin if rule else Origin(plan.adapter.label),
+            hint="choose another weight"
+            if what == "weight"
+            else "remove one of the two by hand, or adopt it",
+        )
+
+
+def _warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
+    adapter = plan.adapter
+    for text in adapter.unreadable:
+        yield f"{adapter.label}: left alone and left out of the comparison: {text}"
+    if adapter.virtual_function and plan.owned_after:
+        yield f"{adapter.label}: SR-IOV is on (IovWeight); frames on the virtual function pass no ACL"
+    if adapter.vm_id and adapter.vm_id not in state.running:
+        for entry in plan.foreign:
+            if isinstance(entry, ExtendedEntry) and entry.stateful and entry.protocol not in ("TCP", "UDP"):
+                yield (
+                    f"{adapter.label}: the VM will not start (0x80070057) because of a foreign entry:"
+                    f" {describe(entry)}"
+                )
+    if plan.present:
+        yield (
+            f"{adapter.label}: {len(plan.present)} entries of the policy are there already, but not ours:"
+            " they stay when the policy drops them; --adopt takes them over"
+        )

@@ -1,0 +1,425 @@
+"""Errors of WinRM, TLS and authentication as one sentence with the host and what to do.
+
+`winrm_problem` reads what pywinrm and the libraries below it raise; `hyperv_problem` (refusals.py)
+reads the `error` of a document that the PowerShell module returned. Fault codes are those of
+wsmerror.h (hyperv-semantics §7).
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from winrm.exceptions import (
+    InvalidCredentialsError,
+    WinRMOperationTimeoutError,
+    WinRMTransportError,
+    WSManFaultError,
+)
+
+from vswitch.errors import HostError
+from vswitch.hyperv.credentials import Credentials
+from vswitch.hyperv.refusals import hyperv_problem
+from vswitch.model.problems import listing, shorten
+
+__all__ = [
+    "Cause",
+    "OutcomeUnknown",
+    "WinrmError",
+    "hyperv_problem",
+    "is_broken",
+    "is_shell_gone",
+    "script_problem",
+    "timeout_problem",
+    "winrm_problem",
+]
+
+
+class Cause(StrEnum):
+    """Why a host could not be worked with, for programs."""
+
+    NAME = "name"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    TLS = "tls"
+    LISTENER = "listener"
+    CREDENTIALS = "credentials"
+    METHOD = "method"
+    PACKAGE = "package"
+    RIGHT = "right"
+    QUOTA = "quota"
+    SIZE = "size"
+    SCRIPT = "script"
+    ANSWER = "answer"
+
+
+class WinrmError(HostError):
+    """A host could not be worked with; the operation cannot have changed anything there."""
+
+    def __init__(self, message: str, *, host: str, cause: Cause, hint: str = "") -> None:
+        super().__init__(message, host=host, hint=hint)
+        self.cause = cause
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as plain data, for `--output json`."""
+        return super().as_dict() | {"cause": str(self.cause)}
+
+
+class OutcomeUnknown(WinrmError):
+    """Contact was lost after the operation was handed over: what the host holds must be read again.
+
+    `may_still_run` is False if the script is known to have ended.
+    """
+
+    def __init__(self, message: str, *, host: str, cause: Cause, may_still_run: bool, hint: str = "") -> None:
+        super().__init__(message, host=host, cause=cause, hint=hint)
+        self.may_still_run = may_still_run
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as plain data, for `--output json`."""
+        return super().as_dict() | {"may_still_run": self.may_still_run}
+
+
+# --- WinRM ---------------------------------------------------------------------------------------
+
+_UNEXPECTED_SELECTORS = 2150858843
+_ACCESS_DENIED = frozenset({5, 2147942405})
+_REMOTE_SHELLS_OFF = 2150859180
+_QUOTAS = {
+    2150859173: ("shells", "MaxShellsPerUser"),
+    2150859236: ("shells", "MaxShellsPerUser"),
+    2150859238: ("shells", "MaxShellsPerUser"),
+    2150859179: ("users with shells", "MaxConcurrentUsers"),
+    2150859237: ("users with shells", "MaxConcurrentUsers"),
+    2150859174: ("operations", "MaxConcurrentOperationsPerUser"),
+    2150859240: ("operations", "MaxConcurrentOperationsPerUser"),
+    2150859239: ("operations", "MaxConcurrentOperationsPerUser"),
+    2150859241: ("processes in one shell", "MaxProcessesPerShell"),
+    2150859175: ("resources of this user", "MaxConcurrentOperationsPerUser"),
+    2150859176: ("resources of the service", "MaxConcurrentOperations"),
+}
+_RIGHTS = (
+    "make the user a member of the host's local groups Remote Management Users and Hyper-V Administrators; "
+    "local accounts other than Administrator may also need LocalAccountTokenFilterPolicy = 1"
+)
+_BROKEN = (
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    http.client.RemoteDisconnected,
+    http.client.IncompleteRead,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+# ssl.SSLCertVerificationError.verify_code (X509_V_ERR_...)
+_UNTRUSTED = frozenset({2, 18, 19, 20, 21, 27})
+_EXPIRED, _NOT_YET = 10, 9
+_WRONG_NAME = frozenset({62, 64})
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything it was made from."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        found = waiting.pop(0)
+        if any(found is other for other in seen):
+            continue
+        seen.append(found)
+        yield found
+        inner = [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
+        waiting += [item for item in inner if isinstance(item, BaseException)]
+
+
+def _first(error: BaseException, *kinds: type[BaseException]) -> Any:
+    return next((item for item in _chain(error) if isinstance(item, kinds)), None)
+
+
+def is_broken(error: BaseException, *, established: bool) -> bool:
+    """Whether a connection that had been made broke down, so that a new one may help.
+
+    `established` says that the host had accepted the credentials before. Then a 400 or 401 also
+    counts: what a new connection gets that carries a message encrypted for the old one.
+    """
+    if isinstance(error, WSManFaultError | WinRMOperationTimeoutError):
+        return False
+    if isinstance(error, WinRMTransportError):
+        return established and error.code in (400, 401)
+    if isinstance(error, InvalidCredentialsError):
+        return established
+    if _first(error, ssl.SSLCertVerificationError):
+        return False
+    if established:
+        return isinstance(error, OSError | urllib3.exceptions.HTTPError) or _is_authentication(error)
+    return _first(error, *_BROKEN) is not None
+
+
+def is_shell_gone(error: BaseException) -> bool:
+    """Whether the host says that it has no such shell (any more)."""
+    return isinstance(error, WSManFaultError) and error.wsman_fault_code == _UNEXPECTED_SELECTORS
+
+
+def _is_authentication(error: BaseException) -> bool:
+    module = type(error).__module__.partition(".")[0]
+    return (
+        module in ("requests_credssp", "spnego", "requests_kerberos") or "kerberos" in type(error).__module__
+    )
+
+
+def winrm_problem(
+    error: BaseException,
+    *,
+    host: str,
+    address: str,
+    port: int,
+    https: bool,
+    method: str,
+    credentials: Credentials,
+    offered: tuple[str, ...] | None = None,
+) -> WinrmError:
+    """What an error of pywinrm (or below) means.
+
+    `method` is the authentication asked for, `offered` what the host named when asked without
+    credentials (None: not known). No password gets into the result.
+    """
+    place = f"{address}:{port}"
+    user = credentials.username or "the current user"
+
+    def problem(cause: Cause, message: str, hint: str) -> WinrmError:
+        return WinrmError(message, host=host, cause=cause, hint=hint)
+
+    def quoted(words: object) -> str:
+        # Only others' words are searched for the password: in our own, a mask would give it away.
+        return shorten(credentials.hide_in(" ".join(str(words).split())), 200)[1:-1]
+
+    if isinstance(error, WSManFaultError):
+        return problem(*_fault(error, user, quoted(error.reason)))
+    if isinstance(error, WinRMTransportError):
+        return problem(*_status(error.code))
+    if isinstance(error, WinRMOperationTimeoutError):
+        return problem(
+            Cause.TIMEOUT, "WinRM did not finish a request in time", "the host may be overloaded; try again"
+        )
+    if (certificate := _first(error, ssl.SSLCertVerificationError)) is not None:
+        return problem(Cause.TLS, *_certificate(certificate, address))
+    text = " ".join(str(item) for item in _chain(error))
+    if "not installed" in text and "requested auth method" in text.replace("requests auth", "requested auth"):
+        return problem(
+            Cause.PACKAGE,
+            f"{method} authentication needs a package that is not installed here",
+            f"install it: pip install 'vswitch[{method}]'",
+        )
+    if isinstance(error, PermissionError | InvalidCredentialsError) or _is_authentication(error):
+        return problem(*_rejected(user, method, offered, quoted(text)))
+    if (tls := _first(error, ssl.SSLError)) is not None or isinstance(error, requests.exceptions.SSLError):
+        return problem(Cause.TLS, *_handshake(quoted(tls or error), place))
+    if _first(error, socket.gaierror) is not None:
+        return problem(
+            Cause.NAME,
+            f"the name {address} is not known",
+            "check the spelling, or write the host's `address` into the inventory",
+        )
+    if _first(error, ConnectionRefusedError) is not None:
+        other = "HTTP on 5985" if https else "HTTPS on 5986"
+        return problem(
+            Cause.REFUSED,
+            f"nothing listens for WinRM at {place}",
+            f"run `Enable-PSRemoting` on the host, or use its other listener ({other}: `https`, `port`)",
+        )
+    if _first(error, requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError) is not None:
+        return problem(
+            Cause.UNREACHABLE,
+            f"{place} does not answer",
+            "check that the host is up and that a firewall lets WinRM through from here",
+        )
+    if _first(error, requests.exceptions.Timeout, TimeoutError) is not None:
+        return problem(
+            Cause.TIMEOUT,
+            f"{place} accepted the connection and then did not answer in time",
+            "the host may be overloaded; try again, or raise `operation_timeout`",
+        )
+    if _first(error, *_BROKEN) is not None:
+        hint = "check that this port speaks HTTPS" if https else "check that this port speaks HTTP, not HTTPS"
+        return problem(Cause.BROKEN, f"{place} broke off the connection", f"try again; {hint}")
+    if isinstance(error, OSError | urllib3.exceptions.HTTPError):
+        said = next(
+            (item.strerror for item in _chain(error) if isinstance(item, OSError) and item.strerror), error
+        )
+        return problem(
+            Cause.UNREACHABLE, f"{place} cannot be reached: {quoted(said)}", "check the address and the route"
+        )
+    return problem(
+        Cause.ANSWER,
+        f"{place} answered with something that is not WinRM ({type(error).__name__})",
+        "check the port, and that no other web server or proxy answers there",
+    )
+
+
+def _fault(error: WSManFaultError, user: str, reason: str) -> tuple[Cause, str, str]:
+    code = error.wsman_fault_code
+    if code in _ACCESS_DENIED:
+        return Cause.RIGHT, f"{user} is known but has no right to use WinRM there", _RIGHTS
+    if code in _QUOTAS:
+        what, setting = _QUOTAS[code]
+        return (
+            Cause.QUOTA,
+            f"WinRM's quota of {what} is used up",
+            f"close what {user} has open there, wait until idle shells end, or raise {setting}",
+        )
+    if code == _REMOTE_SHELLS_OFF:
+        return (
+            Cause.LISTENER,
+            "remote shells are turned off",
+            'run `winrm set winrm/config/winrs @{AllowRemoteShellAccess="true"}` on the host',
+        )
+    number = f" (fault {code})" if code is not None else ""
+    return (
+        Cause.ANSWER,
+        f"WinRM refused a request{number}: {reason}",
+        "see the event log Microsoft-Windows-WinRM/Operational on the host",
+    )
+
+
+def _status(code: int) -> tuple[Cause, str, str]:
+    match code:
+        case 404 | 405:
+            return (
+                Cause.LISTENER,
+                "a web server answers there, but not WinRM",
+                "check `port`; WinRM's path is /wsman",
+            )
+        case 413:
+            return (
+                Cause.SIZE,
+                "a message is larger than WinRM accepts there",
+                "set MaxEnvelopeSizekb to 150 or more on the host",
+            )
+        case 400:
+            return (
+                Cause.BROKEN,
+                "the host could not make sense of an encrypted message (HTTP 400)",
+                "something between here and the host may cut idle connections; try again, or use HTTPS",
+            )
+        case 502 | 503 | 504:
+            return (
+                Cause.LISTENER,
+                f"the WinRM service is not available (HTTP {code})",
+                "check that the service WinRM runs on the host, and that no proxy stands in between",
+            )
+    return Cause.ANSWER, f"the host answered with HTTP status {code}", "check that `port` is a WinRM listener"
+
+
+def _rejected(user: str, method: str, offered: tuple[str, ...] | None, text: str) -> tuple[Cause, str, str]:
+    wanted = {"basic": ("basic",), "ntlm": ("ntlm", "negotiate"), "credssp": ("credssp",)}.get(method)
+    if method == "kerberos":
+        wanted = ("kerberos", "negotiate")
+    if offered is not None and wanted and not {name.lower() for name in offered} & set(wanted):
+        return (
+            Cause.METHOD,
+            f"the host does not offer {method} authentication, only {listing(offered)}",
+            "turn it on there (WSMan:\\localhost\\Service\\Auth), or choose another `authentication`",
+        )
+    if method == "kerberos":
+        return (
+            Cause.CREDENTIALS,
+            f"Kerberos authentication as {user} failed: {text}",
+            "get a ticket with `kinit`, and use the host's full DNS name (not an IP address)",
+        )
+    if method == "certificate":
+        return (
+            Cause.CREDENTIALS,
+            "the host does not accept the client certificate",
+            "check WSMan:\\localhost\\ClientCertificate: subject, issuer and the mapped local account",
+        )
+    local = "; Basic knows local accounts only" if method == "basic" else ""
+    return (
+        Cause.CREDENTIALS,
+        f"the user name or password of {user} is wrong, or the account may not log on",
+        f"check both, and whether the account is locked or expired{local}; if they are right: {_RIGHTS}",
+    )
+
+
+def _certificate(error: ssl.SSLCertVerificationError, address: str) -> tuple[str, str]:
+    code = error.verify_code
+    if code in _WRONG_NAME:
+        return (
+            f"the host's certificate is not made out for {address}",
+            "write the name that is in the certificate as `address`",
+        )
+    if code == _EXPIRED:
+        return "the host's certificate has expired", "renew it on the host"
+    if code == _NOT_YET:
+        return "the host's certificate is not valid yet", "check the clocks of both machines"
+    if code in _UNTRUSTED:
+        return (
+            "the host's certificate is not issued by an authority that is trusted here",
+            "name the authority's certificate as `ca_file`, or add it to this machine's trusted ones",
+        )
+    return f"the host's certificate is not accepted: {error.verify_message}", "see `ca_file`"
+
+
+def _handshake(text: str, place: str) -> tuple[str, str]:
+    lower = text.lower()
+    if "wrong_version_number" in lower or "record layer" in lower or "http_request" in lower:
+        return f"{place} does not speak TLS", "use its HTTPS listener (5986), or `https: Off` with encryption"
+    if "private key is encrypted" in lower:
+        return (
+            "the key of the client certificate is encrypted",
+            "store it without passphrase, readable by you only",
+        )
+    if "certificate required" in lower or "handshake failure" in lower or "unknown ca" in lower:
+        return (
+            f"{place} refused the TLS connection: {text}",
+            "check the client certificate",
+        )
+    return f"TLS with {place} failed: {text}", "check `port`, `https` and `ca_file`"
+
+
+def timeout_problem(host: str, seconds: float) -> WinrmError:
+    """The whole run took longer than the caller allows."""
+    return WinrmError(
+        f"no answer within {seconds:g} seconds",
+        host=host,
+        cause=Cause.TIMEOUT,
+        hint="the host may be overloaded; try again, or raise `timeout`",
+    )
+
+
+def script_problem(host: str, exit_code: int, stderr: bytes) -> WinrmError:
+    """PowerShell ended without an answer."""
+    said = stderr.decode("utf-8", "replace").strip()
+    lower = said.lower()
+    first = shorten(next((line.strip() for line in said.splitlines() if line.strip()), ""), 200)[1:-1]
+    if "language mode" in lower or "languagemode" in lower:
+        return WinrmError(
+            "PowerShell runs in constrained language mode there",
+            host=host,
+            cause=Cause.SCRIPT,
+            hint="allow the module in the application control policy, or use the export script by hand",
+        )
+    if "not recognized as an internal or external command" in lower:
+        return WinrmError(
+            "powershell.exe is not found there", host=host, cause=Cause.SCRIPT, hint="check PATH on the host"
+        )
+    if "command line is too long" in lower:
+        return WinrmError(
+            "the host takes shorter command lines than Windows documents",
+            host=host,
+            cause=Cause.SIZE,
+            hint="look for a command processor other than cmd.exe (ComSpec) on the host",
+        )
+    told = f": {first}" if first else ""
+    return WinrmError(
+        f"PowerShell ended with status {exit_code} and without an answer{told}",
+        host=host,
+        cause=Cause.SCRIPT,
+        hint="run `powershell.exe -NoProfile -Command $PSVersionTable` on the host to see whether it works",
+    )

@@ -1,0 +1,373 @@
+"""A host's state as the PowerShell module exports it, read into typed data.
+
+The reader is tolerant where hosts and PowerShell versions differ (§5.4): enumerations as numbers or
+names, single objects in place of lists, missing columns, GUIDs as text or objects. An ACL entry it
+cannot understand is kept as it is and named; it never becomes another entry.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vswitch.errors import InputError, Origin
+from vswitch.hyperv.entries import (
+    Entry,
+    basic_from_host,
+    enum_value,
+    extended_from_host,
+    to_host,
+)
+from vswitch.hyperv.semantic import Acls
+from vswitch.model.types import SwitchType, Vlan, VlanMode, normalise_mac
+
+__all__ = [
+    "HostAdapter",
+    "HostState",
+    "HostSwitch",
+    "entries_of",
+    "read_state",
+    "record_of",
+    "state_from_text",
+]
+
+_NO_MAC = "00-00-00-00-00-00"
+_NO_SWITCH = "00000000-0000-0000-0000-000000000000"
+_TYPES = ("Private", "Internal", "External")
+_VLAN_MODES = ("Untagged", "Access", "Trunk", "Private")
+_PRIVATE_MODES = ("", "Isolated", "Community", "Promiscuous")
+_ISOLATION_MODES = ("None", "NativeVirtualSubnet", "ExternalVirtualSubnet", "Vlan")
+_VM_STATES = {"Running": 2, "Off": 3, "Saved": 6, "Paused": 9}
+
+
+@dataclass(frozen=True, slots=True)
+class HostSwitch:
+    """A virtual switch. `nics` are the descriptions of the physical adapters behind it."""
+
+    id: str
+    name: str
+    type: SwitchType
+    allow_management_os: bool
+    teaming: bool
+    nics: tuple[str, ...] = ()
+    notes: str = ""
+    extensions: tuple[str, ...] = ()  # those switched on
+
+
+@dataclass(frozen=True, slots=True)
+class HostAdapter:
+    """A VMNetworkAdapter with everything of it that matters here.
+
+    `vm_name` is "" for the management OS. `mac` is "" if none has been given out yet. `entries` has
+    every ACL entry with the object it was read from.
+    """
+
+    id: str
+    name: str
+    vm_id: str = ""
+    vm_name: str = ""
+    is_management_os: bool = False
+    switch_id: str = ""
+    switch_name: str = ""
+    mac: str = ""
+    dynamic_mac: bool = False
+    addresses: tuple[str, ...] = ()
+    spoofing: bool = False
+    dhcp_guard: bool = False
+    router_guard: bool = False
+    allow_teaming: bool = False
+    vlan: Vlan = field(default_factory=Vlan)
+    isolation_mode: str = "None"
+    isolation_id: int = 0
+    virtual_function: bool = False  # frames may go past the switch (SR-IOV)
+    others: tuple[str, ...] = ()  # further settings that differ from their default, for people
+    entries: Mapping[Entry, Mapping[str, Any]] = field(default_factory=dict)
+    raw_acls: tuple[Mapping[str, Any], ...] = ()
+    raw_extended_acls: tuple[Mapping[str, Any], ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """`web01/Network Adapter` or `ManagementOS/vs-lan`, for people."""
+        return f"{'ManagementOS' if self.is_management_os else self.vm_name}/{self.name}"
+
+    @property
+    def acls(self) -> Acls:
+        """All entries."""
+        return Acls.of(self.entries)
+
+
+@dataclass(frozen=True)
+class HostState:
+    """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
+
+    `running` holds the ids of VMs that are not off. `unread` says what the account may not read.
+    """
+
+    computer: str
+    system: str = ""
+    time: str = ""
+    switches: tuple[HostSwitch, ...] = ()
+    adapters: tuple[HostAdapter, ...] = ()
+    vms: tuple[tuple[str, str], ...] = ()  # id, name
+    running: frozenset[str] = frozenset()
+    teams: tuple[str, ...] = ()
+    nats: tuple[str, ...] = ()
+    records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+    def adapter(self, adapter_id: str) -> HostAdapter | None:
+        """The adapter of that id."""
+        return next((adapter for adapter in self.adapters if adapter.id == adapter_id), None)
+
+
+# --- tolerant access -----------------------------------------------------------------------------
+
+
+def _list(value: Any) -> list[Any]:
+    """A list, whatever PowerShell made of it."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "Count"}:
+        return _list(value["value"])
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _maps(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, Mapping)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):  # a Guid of Windows PowerShell 5.1
+        value = value.get("Guid") or value.get("value")
+    return "" if value is None else str(value)
+
+
+def _id(value: Any) -> str:
+    return _text(value).strip().strip("{}").lower()
+
+
+def _flag(value: Any) -> bool:
+    return value is True or _text(value).strip().lower() in ("true", "1")
+
+
+def _on(value: Any) -> bool:
+    """An OnOffState: On is 0 (§5.1). Missing is Off."""
+    if value is None or isinstance(value, bool):
+        return value is True
+    return enum_value(value, ("On", "Off"), "On or Off") == 0
+
+
+def _number(value: Any) -> int:
+    text = _text(value).strip()
+    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def state_from_text(text: str, file: str) -> HostState:
+    """The state in an exported file. Raises InputError if it is not one."""
+    try:
+        document = json.loads(text.lstrip("\ufeff"))
+    except ValueError as error:
+        line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
+        raise InputError(
+            "this is not JSON",
+            where=Origin(file, line, column),
+            hint="export it with Export-VswitchState.ps1",
+        ) from None
+    return read_state(document, Origin(file))
+
+
+def read_state(document: Any, where: Origin | None = None) -> HostState:
+    """The exported `document` (JSON as Python data) as typed data.
+
+    Raises InputError at `where` for what is no host state at all, or of another schema.
+    """
+    hint = "export it again with the module that comes with this program"
+    if not isinstance(document, Mapping) or "adapters" not in document or "computer" not in document:
+        raise InputError("this is not the state of a Hyper-V host", where=where, hint=hint)
+    if document.get("schema") != 1:
+        raise InputError(f"the state has schema {document.get('schema')!r}, not 1", where=where, hint=hint)
+    try:
+        vms = [(_id(vm.get("Id")), _text(vm.get("Name"))) for vm in _maps(document.get("vms"))]
+        return HostState(
+            computer=_text(document.get("computer")),
+            system=_text(document.get("os")),
+            time=_text(document.get("time")),
+            switches=tuple(_switch(raw) for raw in _maps(document.get("switches"))),
+            adapters=tuple(_adapter(raw) for raw in _maps(document.get("adapters"))),
+            vms=tuple(vms),
+            running=frozenset(
+                _id(vm.get("Id"))
+                for vm in _maps(document.get("vms"))
+                if enum_value(vm.get("State", 2), _VM_STATES, "a VM's state") != _VM_STATES["Off"]
+            ),
+            teams=tuple(_named(raw) for raw in _maps(document.get("teams"))),
+            nats=tuple(_nat(raw) for raw in _maps(document.get("nats"))),
+            records=_records(_maps(document.get("records"))),
+            unread=tuple(
+                f"{_text(part.get('part'))}: {_text(part.get('message'))}"
+                for part in _maps(document.get("unread"))
+            ),
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
+
+
+def _switch(raw: Mapping[str, Any]) -> HostSwitch:
+    kind = enum_value(raw.get("SwitchType"), _TYPES, "a switch type")
+    if not 0 <= kind < len(_TYPES):
+        raise ValueError(f"{kind} is not a switch type")
+    return HostSwitch(
+        _id(raw.get("Id")),
+        _text(raw.get("Name")),
+        SwitchType(_TYPES[kind]),
+        _flag(raw.get("AllowManagementOS")),
+        _flag(raw.get("EmbeddedTeamingEnabled")),
+        tuple(_text(nic) for nic in _list(raw.get("NetAdapterInterfaceDescriptions"))),
+        _text(raw.get("Notes")),
+        tuple(_text(each.get("Name")) for each in _maps(raw.get("Extensions")) if _flag(each.get("Enabled"))),
+    )
+
+
+def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
+    switch_id = _id(raw.get("SwitchId"))
+    mac = _text(raw.get("MacAddress")).strip()
+    entries, unreadable = _entries(_maps(raw.get("extendedAcls")), _maps(raw.get("acls")))
+    isolation = raw.get("isolation") if isinstance(raw.get("isolation"), Mapping) else {}
+    assert isinstance(isolation, Mapping)
+    mode = enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode")
+    return HostAdapter(
+        id=_text(raw.get("Id")),
+        name=_text(raw.get("Name")),
+        vm_id=_id(raw.get("VMId")),
+        vm_name=_text(raw.get("VMName")),
+        is_management_os=_flag(raw.get("IsManagementOs")),
+        switch_id="" if switch_id == _NO_SWITCH else switch_id,
+        switch_name=_text(raw.get("SwitchName")),
+        mac="" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac),
+        dynamic_mac=_flag(raw.get("DynamicMacAddressEnabled")),
+        addresses=tuple(_text(address) for address in _list(raw.get("IPAddresses"))),
+        spoofing=_on(raw.get("MacAddressSpoofing")),
+        dhcp_guard=_on(raw.get("DhcpGuard")),
+        router_guard=_on(raw.get("RouterGuard")),
+        allow_teaming=_on(raw.get("AllowTeaming")),
+        vlan=_vlan(raw.get("vlan")),
+        isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
+        isolation_id=_number(isolation.get("DefaultIsolationID")),
+        virtual_function=_number(raw.get("IovWeight")) > 0 or _flag(raw.get("VFDataPathActive")),
+        others=tuple(_others(raw)),
+        entries=entries,
+        raw_acls=tuple(_maps(raw.get("acls"))),
+        raw_extended_acls=tuple(_maps(raw.get("extendedAcls"))),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _others(raw: Mapping[str, Any]) -> Iterable[str]:
+    """Settings the layout has no word for."""
+    mirroring = enum_value(raw.get("PortMirroringMode") or 0, ("None", "Destination", "Source"), "a mode")
+    if mirroring:
+        yield f"PortMirroring {('None', 'Destination', 'Source')[mirroring]}"
+    for name in ("StormLimit", "DynamicIPAddressLimit"):
+        if _number(raw.get(name)):
+            yield f"{name} {_number(raw.get(name))}"
+    if _on(raw.get("IeeePriorityTag")):
+        yield "IeeePriorityTag On"
+
+
+def _vlan(raw: Any) -> Vlan:
+    """Get-VMNetworkAdapterVlan as the model's setting (§2.1). Ids that cannot be are left out."""
+    if not isinstance(raw, Mapping):
+        return Vlan()
+    mode = enum_value(raw.get("OperationMode", 0), _VLAN_MODES, "a VLAN mode")
+
+    def number(name: str) -> int:
+        found = _number(raw.get(name))
+        return found if 0 < found < 4095 else 0
+
+    def numbers(name: str) -> tuple[int, ...]:
+        return tuple(sorted({int(each) for each in _list(raw.get(name)) if 0 < _number(each) < 4095}))
+
+    if mode == 1 and number("AccessVlanId"):
+        return Vlan(VlanMode.ACCESS, access=number("AccessVlanId"))
+    if mode == 2:
+        return Vlan(VlanMode.TRUNK, native=number("NativeVlanId"), allowed=numbers("AllowedVlanIdList"))
+    if mode == 3:
+        private = enum_value(raw.get("PrivateVlanMode"), _PRIVATE_MODES, "a private VLAN mode")
+        primary = number("PrimaryVlanId")
+        if private == 3:
+            return Vlan(VlanMode.PROMISCUOUS, primary=primary, secondaries=numbers("SecondaryVlanIdList"))
+        if private in (1, 2):
+            return Vlan(
+                VlanMode(_PRIVATE_MODES[private]), primary=primary, secondary=number("SecondaryVlanId")
+            )
+    return Vlan()
+
+
+def _entries(
+    extended: Sequence[Mapping[str, Any]], basic: Sequence[Mapping[str, Any]]
+) -> tuple[dict[Entry, Mapping[str, Any]], list[str]]:
+    entries: dict[Entry, Mapping[str, Any]] = {}
+    unreadable: list[str] = []
+    for raw in extended:
+        try:
+            entries[extended_from_host(raw)] = raw
+        except (ValueError, TypeError) as error:
+            unreadable.append(f"extended entry of weight {raw.get('Weight')}: {error}")
+    for raw in basic:
+        try:
+            entries.update(dict.fromkeys(basic_from_host(raw), raw))
+        except (ValueError, TypeError) as error:
+            address = _text(raw.get("RemoteAddress")) or _text(raw.get("LocalAddress"))
+            unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
+    return entries, unreadable
+
+
+def _named(raw: Mapping[str, Any]) -> str:
+    members = ", ".join(_text(each) for each in _list(raw.get("NetAdapterInterfaceDescription")))
+    return f"{_text(raw.get('Name'))} ({members})" if members else _text(raw.get("Name"))
+
+
+def _nat(raw: Mapping[str, Any]) -> str:
+    parts = [
+        f"{_text(raw.get('Name'))}: internal prefix {_text(raw.get('InternalIPInterfaceAddressPrefix'))}"
+    ]
+    for mapping in _maps(raw.get("mappings")):
+        outside = f"{_text(mapping.get('ExternalIPAddress'))}:{_text(mapping.get('ExternalPort'))}"
+        inside = f"{_text(mapping.get('InternalIPAddress'))}:{_text(mapping.get('InternalPort'))}"
+        parts.append(f"{_text(mapping.get('Protocol'))} {outside} to {inside}")
+    return ", ".join(parts)
+
+
+# --- the record of what is ours ------------------------------------------------------------------
+
+
+def _records(records: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[Entry]]:
+    found: dict[str, set[Entry]] = {}
+    for record in records:
+        found.setdefault(_text(record.get("adapter")), set()).update(entries_of(record))
+    return {adapter: frozenset(entries) for adapter, entries in found.items()}
+
+
+def entries_of(record: Mapping[str, Any]) -> list[Entry]:
+    """The entries of one ownership record; what cannot be understood owns nothing."""
+    extended = [raw for raw in _maps(record.get("entries")) if raw.get("kind") == "extended"]
+    basic = [raw for raw in _maps(record.get("entries")) if raw.get("kind") == "basic"]
+    return list(_entries(extended, basic)[0])
+
+
+def record_of(adapter: str, policy: str, entries: Iterable[Entry]) -> dict[str, Any]:
+    """An ownership record as hosts keep it."""
+    found = sorted(entries, key=lambda entry: (len(entry), entry))
+    kinds = [("basic" if len(entry) == 4 else "extended", entry) for entry in found]
+    return {
+        "adapter": adapter,
+        "policy": policy,
+        "entries": [{"kind": kind, **to_host(entry)} for kind, entry in kinds],
+    }

@@ -1,0 +1,128 @@
+"""What the commands do on one host, with everything they need in one place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from vswitch.errors import HostError
+from vswitch.hyperv.apply import Applied, apply_plan, call, read_host
+from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
+from vswitch.hyperv.entries import Entry
+from vswitch.hyperv.plan import HostPlan, plan_host
+from vswitch.hyperv.state import HostState, entries_of
+from vswitch.hyperv.store import Store
+from vswitch.hyperv.transport import Transport
+from vswitch.model.site import Site
+
+__all__ = ["Target", "backups", "new_plan_id", "plan_policy", "plan_rollback"]
+
+_IN_FORCE = ("applied", "confirmed", "applying", "failed")
+
+
+def new_plan_id(now: datetime) -> str:
+    """A name for a plan that no other plan has."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host to work on. `state` replaces reading it (a state exported to a file)."""
+
+    name: str
+    transport: Transport | None
+    store: Store
+    state: HostState | None = None
+    clock: Callable[[], datetime] = field(default=_now)
+
+    @property
+    def link(self) -> Transport:
+        """The transport. Raises HostError for a state from a file, which cannot be written to."""
+        if self.transport is None:
+            raise HostError("a state from a file can only be looked at", host=self.name)
+        return self.transport
+
+    def read(self) -> HostState:
+        """The host's state: one round trip, or none."""
+        return self.state if self.state is not None else read_host(self.link, self.name)
+
+    def apply(self, plan: HostPlan | dict[str, Any], *, confirm_within: int = 0) -> Applied:
+        """Carry out a plan: one round trip."""
+        return apply_plan(plan, self.link, self.store, host=self.name, confirm_within=confirm_within)
+
+    def confirm(self, plan_id: str) -> dict[str, Any]:
+        """Keep an applied plan; without an id, the one whose undo is armed."""
+        if not plan_id:
+            armed = [each for each in backups(self) if each.get("armedUntil")]
+            if not armed:
+                raise HostError("no plan waits to be confirmed", host=self.name)
+            plan_id = str(armed[0]["planId"])
+        return call(self.link, self.name, "confirm", {"planId": plan_id})
+
+
+def plan_policy(target: Target, site: Site, *, adopt: bool = False) -> HostPlan:
+    """How to bring the host to what the policies of `site` say."""
+    state = target.read()
+    wanted = desired(site, host_of(site, state, target.name), state)
+    return _plan(target, state, wanted, adopt=adopt)
+
+
+def _plan(target: Target, state: HostState, wanted: Desired, *, adopt: bool = False) -> HostPlan:
+    now = target.clock()
+    return plan_host(
+        wanted,
+        state,
+        host=target.name,
+        plan_id=new_plan_id(now),
+        created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        local_records=target.store.records(),
+        adopt=adopt,
+    )
+
+
+def backups(target: Target) -> list[dict[str, Any]]:
+    """The host's backups, newest first."""
+    return list(call(target.link, target.name, "backups", {}).get("backups") or ())
+
+
+def plan_rollback(target: Target, to: str = "") -> HostPlan:
+    """How to bring our entries back to what they were before a plan was applied.
+
+    `to` is that plan's id; without it, the latest plan that is in force. Plans applied after it are
+    taken back with it. Entries of others stay as they are now.
+    """
+    known = backups(target)
+    ids = [str(each["planId"]) for each in known]
+    if to and to not in ids:
+        raise HostError(
+            f"there is no backup of a plan {to}", host=target.name, hint="`vswitch hyperv backups` lists them"
+        )
+    in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
+    if not to and not in_force:
+        raise HostError("no plan is in force that could be taken back", host=target.name)
+    last = ids.index(to or in_force[0])
+    before: dict[str, frozenset[Entry]] = {}
+    for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == to]):
+        found = call(target.link, target.name, "backups", {"planId": plan_id}).get("backups") or [{}]
+        for adapter in found[0].get("adapters") or ():
+            records = [
+                record for record in found[0].get("records") or () if record.get("adapter") == adapter["id"]
+            ]
+            entries = frozenset(entry for record in records for entry in entries_of(record))
+            before.setdefault(str(adapter["id"]), entries)
+    state = target.read()
+    wanted: list[Wanted] = []
+    for adapter in state.adapters:
+        entries = before.get(adapter.id, state.records.get(adapter.id, frozenset()) & adapter.entries.keys())
+        rules: dict[Entry, Rule | None] = dict.fromkeys(entries)
+        wanted.append(Wanted(adapter, rules))
+    gone = [adapter for adapter in before if state.adapter(adapter) is None]
+    notes = tuple(f"the adapter {adapter} is no longer on the host" for adapter in gone)
+    return _plan(target, state, Desired(tuple(wanted), (f"rollback of {ids[last]}",), notes))
