@@ -13,7 +13,7 @@ from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
 from vswitch.cli.output import Output, emit, escape, print_error
 from vswitch.errors import InputError, Origin
-from vswitch.hyperv.apply import Applied
+from vswitch.hyperv.apply import Applied, ApplyError, Standing
 from vswitch.hyperv.fleet import FleetResult, Status
 from vswitch.hyperv.importing import import_hosts
 from vswitch.hyperv.plan import HostPlan
@@ -88,6 +88,11 @@ def _print_errors(result: FleetResult[Any], output: Output) -> None:
     for each in result.with_status(Status.FAILED):
         if each.error is not None and output is Output.TEXT:
             print_error(each.error, as_json=False)
+            if isinstance(each.error, ApplyError) and each.error.standing is Standing.OTHER:
+                for adapter in each.error.adapters:
+                    typer.echo(f"  {adapter.label}: {adapter.standing}", err=True)
+                    for line in adapter.details:
+                        typer.echo(f"    {line}", err=True)
 
 
 def leave(result: FleetResult[HostPlan]) -> None:

@@ -139,19 +139,32 @@ def exec_(
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="End the command after so many seconds.")
     ] = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
-    """Run a command inside a guest; its exit status is this command's."""
+    """Run a command inside a guest; its exit status is this command's.
+
+    With --output json what it prints is part of the result.
+    """
     if timeout is not None:
         check_seconds(timeout)
-    raise typer.Exit(client.exec_in_guest(choose_lab(lab), guest, command, timeout=timeout))
+    name = choose_lab(lab)
+    if output is Output.TEXT:
+        raise typer.Exit(client.exec_in_guest(name, guest, command, timeout=timeout))
+    status, printed, errors = client.capture_in_guest(name, guest, command, timeout=timeout)
+    data = {"guest": guest, "command": command, "exit_status": status, "stdout": printed, "stderr": errors}
+    emit(data, lambda _: None, output)
+    raise typer.Exit(status)
 
 
 def shell(
     guest: Annotated[str, typer.Argument(help="A VM, a host (its management OS), a client or a gateway.")],
     lab: LabOption = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
-    """Open a shell inside a guest."""
-    raise typer.Exit(client.exec_in_guest(choose_lab(lab), guest, ["bash", "--norc", "-i"]))
+    """Open a shell inside a guest. With --output json its exit status is printed at the end."""
+    status = client.exec_in_guest(choose_lab(lab), guest, ["bash", "--norc", "-i"])
+    emit({"guest": guest, "exit_status": status}, lambda _: None, output)
+    raise typer.Exit(status)
 
 
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:

@@ -22,7 +22,7 @@ from vswitch.errors import LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
 from vswitch.wire import NoAnswer, ask, ask_descriptors, peer_is_us
 
-__all__ = ["call", "down", "exec_in_guest", "guest_command", "running", "start"]
+__all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "running", "start"]
 
 _LISTENING = "00010000"
 _LONGEST_NAME = 100
@@ -259,15 +259,38 @@ def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float 
 
     Raises LabError if it runs longer than `timeout` seconds, and as `guest_command`.
     """
+    with _process_in_guest(name, guest, argv, timeout, {}) as process:
+        return _exit_status(_wait(process), guest, argv, timeout)
+
+
+def capture_in_guest(
+    name: str, guest: str, argv: Sequence[str], *, timeout: float | None = None
+) -> tuple[int, str, str]:
+    """As `exec_in_guest`, without the terminal: exit status, standard output, standard error."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with _process_in_guest(name, guest, argv, timeout, pipes) as process:
+        output, errors = process.communicate()
+        status = _exit_status(process.returncode, guest, argv, timeout)
+        return status, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _process_in_guest(
+    name: str, guest: str, argv: Sequence[str], timeout: float | None, pipes: Mapping[str, Any]
+) -> Iterator[subprocess.Popen[bytes]]:
     command, descriptors = guest_command(name, guest, argv, timeout=timeout)
     environment = {**os.environ, "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
     try:
-        status = _wait(subprocess.Popen(command, pass_fds=descriptors, env=environment))
+        process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
     except FileNotFoundError:
         raise LabError("nsenter is not installed", hint="It is in the package util-linux.") from None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+    yield process
+
+
+def _exit_status(status: int, guest: str, argv: Sequence[str], timeout: float | None) -> int:
     if timeout is not None and status == 124:
         raise LabError(f"{argv[0]} in {guest} did not end within {timeout:g} s")
     return status if status >= 0 else 128 - status
