@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import flow_install, lab, mininet_user, ovs_normal, reactive_first_ping, veth
+from benchmarks import flow_install, hyperv, lab, mininet_user, ovs_normal, reactive_first_ping, veth
 from benchmarks.harness import Benchmark
 
 BENCHMARKS = (
@@ -128,5 +128,16 @@ BENCHMARKS = (
         "s",
         "ofctl-bundle",
         {"ofctl-bundle": flow_install.bundle, "os-ken-serialise": flow_install.serialise},
+    ),
+    Benchmark(
+        "hyperv-plan",
+        "planning for a Hyper-V host without the network; comparing two policies",
+        "s",
+        "plan-100-adapters-10-rules",
+        {
+            "plan-100-adapters-10-rules": lambda _: hyperv.plan(100, 10),
+            "plan-100-adapters-1000-rules-each": lambda _: hyperv.plan(100, 1000),
+            "compare-1000-rules": lambda _: hyperv.compare(1000),
+        },
     ),
 )

@@ -12,9 +12,10 @@ from dataclasses import replace
 import pytest
 
 from tests.support.scenario import ENGINES, Question, Scenario, SentFrame, controls, load_all
-from tests.support.scenario_engines import AnswerSeen, FlowTrace, FrameSeen, Reference, TracedSwitches
+from tests.support.scenario_engines import AnswerSeen, FrameSeen, Reference
 from tests.support.scenario_lab import LabPool
 from tests.support.scenario_run import Disagreement, run
+from tests.support.scenario_trace import FlowTrace, TracedSwitches
 
 SCENARIOS = load_all()
 WITH_CONTROLS = [*SCENARIOS, *controls(SCENARIOS)]

@@ -15,10 +15,11 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.support import naive, scenario_engines
+from tests.support import naive, scenario_trace
 from tests.support.scenario import Scenario, load_all
-from tests.support.scenario_engines import FlowTrace, Reference, TracedSwitches
+from tests.support.scenario_engines import Reference
 from tests.support.scenario_run import Disagreement, run
+from tests.support.scenario_trace import FlowTrace, TracedSwitches
 from vswitch.model import loader, policies, rules
 from vswitch.model.types import BasicAction, Direction, Vlan
 from vswitch.semantics import acl, forwarding, state, switching
@@ -158,7 +159,7 @@ MUTATIONS: list[Mutation] = [
         8,
         "unknown unicast reaches everybody",
         naive.instead(forwarding, "_unknown", naive.unknown_to_all),
-        lambda: [patch.object(scenario_engines, "compile_site", naive.unknown_unicast_to_all)],
+        lambda: [patch.object(scenario_trace, "compile_site", naive.unknown_unicast_to_all)],
     ),
     *misread(8, "spoofing On for all", naive.adapters(lambda a: replace(a, mac_address_spoofing=True))),
     *misread(8, "spoofing Off for all", naive.adapters(lambda a: replace(a, mac_address_spoofing=False))),

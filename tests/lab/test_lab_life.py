@@ -183,7 +183,7 @@ def test_commands_in_guests(start, capfd):
     assert client.exec_in_guest(name, "web01", ["sh", "-c", "kill -TERM $$"]) == 128 + signal.SIGTERM
     with pytest.raises(LabError, match=r"sleep in web01 did not end within 0\.5 s"):
         client.exec_in_guest(name, "web01", ["sleep", "60"], timeout=0.5)
-    with pytest.raises(LabError, match="no guest 'web02'") as caught:
+    with pytest.raises(InputError, match="no guest 'web02'") as caught:
         client.exec_in_guest(name, "web02", ["true"])
     assert "web01" in caught.value.hint
     ours = Path("/proc/self/ns")
@@ -216,7 +216,7 @@ def test_unknown_requests_are_refused(start):
         client.call(name, "nonsense")
     with pytest.raises(NoSuchLab, match="no lab named 'another'"):
         client.call("another", "ping")
-    with pytest.raises(LabError, match="no switch 'hv09/x'"):
+    with pytest.raises(InputError, match="no switch 'hv09/x'"):
         client.call(name, "flows", switch="hv09/x")
 
 

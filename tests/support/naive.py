@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Any
 from unittest.mock import patch
 
-from tests.support import scenario_engines
+from tests.support import scenario_trace
 from tests.support.scenario import Scenario
 from tests.support.scenario_engines import Reference
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site, Switch
@@ -51,14 +51,14 @@ def flows(change: Callable[[Flow], Flow | list[Flow] | None]) -> Patches:
             for name, host in compile_site(site).items()
         }
 
-    return lambda: [patch.object(scenario_engines, "compile_site", compiled)]
+    return lambda: [patch.object(scenario_trace, "compile_site", compiled)]
 
 
 def hosts(change: Callable[[HostProgram], HostProgram]) -> Patches:
     """A compiler whose result for each host is changed."""
     return lambda: [
         patch.object(
-            scenario_engines,
+            scenario_trace,
             "compile_site",
             lambda site: {name: change(host) for name, host in compile_site(site).items()},
         )
@@ -67,7 +67,7 @@ def hosts(change: Callable[[HostProgram], HostProgram]) -> Patches:
 
 def compiled_from(change: Callable[[Site], Site]) -> Patches:
     """A compiler that misreads the site."""
-    return lambda: [patch.object(scenario_engines, "compile_site", lambda site: compile_site(change(site)))]
+    return lambda: [patch.object(scenario_trace, "compile_site", lambda site: compile_site(change(site)))]
 
 
 def adapters(change: Callable[[Adapter], Adapter]) -> Callable[[Site], Site]:

@@ -28,7 +28,7 @@ class Shape:
     Kinds: `udp: [67, 68]`, `tcp: [50000, 80]`, `icmp: 8`, `ip: 47`, `arp: request` or `reply`,
     `nd: solicitation` or `advertisement`, `ethertype: 0x88cc`. Further: `version` (4, or 6), `source_mac`
     and `destination_mac` (a MAC, or the guest that has it), `src` and `dst` (IP addresses), `tag` (VLAN),
-    `flags` (TCP's), `fragment: true` (a later one).
+    `flags` (TCP's), `fragment` (first or later).
     """
 
     KINDS = ("udp", "tcp", "icmp", "ip", "arp", "nd", "ethertype")
@@ -88,7 +88,13 @@ class Shape:
         made = self._made(value, source, target, src, dst)
         if "to" in data or "destination_mac" in data:
             made = replace(made, dst_mac=target)
-        return made.later_fragment() if data.get("fragment") else made
+        match data.get("fragment"):
+            case None:
+                return made
+            case "later":
+                return made.later_fragment()
+            case other:
+                return replace(made, fragment=f.Fragment(other))
 
     def _made(self, value: Any, source: str, target: str, src: Any, dst: Any) -> Frame:
         match self.kind, value:

@@ -46,14 +46,16 @@ def _payload(frame: Frame) -> Any:
             op=frame.arp_operation, hwsrc=colon_mac(frame.src_mac), psrc=str(frame.src), pdst=str(frame.dst)
         )
     body = _body(frame) or Raw(b"scenario")
+    more, offset = frame.fragment is Fragment.FIRST, 8 if frame.fragment is Fragment.LATER else 0
     if frame.ethertype == IPV4:
-        later = frame.fragment is Fragment.LATER
-        return IP(src=str(frame.src), dst=str(frame.dst), proto=frame.protocol, frag=8 if later else 0) / body
-    if frame.fragment is Fragment.LATER:
+        header = IP(src=str(frame.src), dst=str(frame.dst), proto=frame.protocol, frag=offset)
+        header.flags = "MF" if more else 0
+        return header / body
+    if frame.fragment is not Fragment.NONE:
         from scapy.layers.inet6 import IPv6ExtHdrFragment
 
-        header = IPv6ExtHdrFragment(nh=frame.protocol, offset=8, id=1)
-        return IPv6(src=str(frame.src), dst=str(frame.dst)) / header / body
+        part = IPv6ExtHdrFragment(nh=frame.protocol, offset=offset, m=int(more), id=1)
+        return IPv6(src=str(frame.src), dst=str(frame.dst)) / part / body
     return IPv6(src=str(frame.src), dst=str(frame.dst), nh=frame.protocol) / body
 
 

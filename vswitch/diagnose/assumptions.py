@@ -14,7 +14,7 @@ ASSUMPTIONS: dict[str, str] = {
     "U4": "a Weight is unique for each adapter and direction",
     "U5": (
         "later fragments carry no ports, so entries with ports do not match them; "
-        "a Stateful entry with ports matches no fragment at all"
+        "a Stateful entry with ports matches no fragment at all, and no fragment is part of a live flow"
     ),
     "U6": (
         "a Stateful flow ends only when idle or when its rule goes, "

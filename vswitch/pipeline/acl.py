@@ -79,7 +79,8 @@ def state_flows(adapter: Adapter, zones: Zones) -> Iterator[Flow]:
 
     A state lives in the zone of its rule's idle timeout, so an adapter whose rules have several
     timeouts has several zones, looked up one after the other. A live state is one with a mark: it
-    skips the extended entries and nothing else (open question U6).
+    skips the extended entries and nothing else (open question U6). Fragments are not looked up:
+    conntrack would keep each back until it has the whole packet (U5).
     """
     timeouts = idle_timeouts(adapter)
     if not timeouts:
@@ -93,7 +94,7 @@ def state_flows(adapter: Adapter, zones: Zones) -> Iterator[Flow]:
                 yield Flow(
                     tables.state,
                     10,
-                    join(family, port, f"reg3={index}"),
+                    join(family, port, f"reg3={index}", "ip_frag=no"),
                     f"ct(zone={zone},table={tables.established:d})",
                     adapter=adapter.id,
                     note="look up flow state",
@@ -137,6 +138,18 @@ def extended_flows(
             yield Flow(
                 tables.extended, priority, f"{port},{match}", actions, Purpose.RULE, first, adapter=adapter.id
             )
+            if first.stateful and not (first.local_port or first.remote_port):
+                # Fragments match it too, but open no flow.
+                fragments = match.replace("ip_frag=no", "ip_frag=yes")
+                yield Flow(
+                    tables.extended,
+                    priority,
+                    f"{port},{fragments}",
+                    f"goto_table:{tables.basic:d}",
+                    Purpose.RULE,
+                    first,
+                    adapter=adapter.id,
+                )
         if not matches.products:
             yield from _conjunction(adapter, first, tables.extended, priority, port, matches, actions)
 

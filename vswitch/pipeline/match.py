@@ -97,9 +97,9 @@ def match_sets(entries: tuple[ExtendedAcl, ...]) -> tuple[MatchSet, ...]:
         for field, ranges in ((local_field, local_ports), (remote_field, remote_ports))
     ]
     has_ports = any(e.local_port or e.remote_port for e in entries)
-    # Later fragments carry no ports. A first one cannot open a flow: conntrack would keep it back
-    # until it has seen the later ones, which do not come this way (U5).
-    fragments = "" if not has_ports else "ip_frag=no" if entry.stateful else "ip_frag=not_later"
+    # Later fragments carry no ports. None opens a flow: conntrack would keep it back until it has
+    # seen the others, which do not come this way (U5).
+    fragments = "ip_frag=no" if entry.stateful else "ip_frag=not_later" if has_ports else ""
     found = []
     for version in sorted(versions):
         address_sets = [

@@ -152,7 +152,7 @@ def evaluate_extended(
             continue
         if entry.remote_port is not None and remote_port not in entry.remote_port:
             continue
-        if portless and entry.rule.stateful:
+        if fragmented and entry.rule.stateful:
             assumptions.add("U5")
         return ExtendedVerdict(entry.rule, frozenset(assumptions))
     return ExtendedVerdict(None, frozenset(assumptions))

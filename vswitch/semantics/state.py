@@ -146,8 +146,8 @@ def entry_identity(rule: ExtendedAcl) -> tuple[object, ...]:
 
 
 def flow_key(frame: Frame) -> FlowKey | None:
-    """The flow a frame belongs to; None for all that is not TCP or UDP with ports (§4.4)."""
-    if frame.protocol not in (TCP, UDP) or frame.fragment is Fragment.LATER:
+    """The flow a frame belongs to; None for all that is not a whole TCP or UDP packet (§4.4, U5)."""
+    if frame.protocol not in (TCP, UDP) or frame.fragment is not Fragment.NONE:
         return None
     if frame.src is None or frame.dst is None or frame.src_port is None or frame.dst_port is None:
         return None

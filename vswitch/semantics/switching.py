@@ -19,7 +19,7 @@ from vswitch.semantics.acl import (
     evaluate_extended,
 )
 from vswitch.semantics.forwarding import destinations, learn, ports_of, source_mac_drops
-from vswitch.semantics.frame import Frame
+from vswitch.semantics.frame import Fragment, Frame
 from vswitch.semantics.guards import guard_drops
 from vswitch.semantics.state import FlowState, SwitchState, flow_key
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
@@ -205,6 +205,8 @@ class _Passage:
         """The live flow state that lets this packet skip the extended entries, renewed (§4.4)."""
         key = flow_key(self.frame)
         flow = self.state.flow(port, key, self.now)
+        if self.frame.fragment is not Fragment.NONE and any(kept == port for kept, _ in self.state.flows):
+            self._flag(port, "U5")
         if key is None or flow is None:
             self._step(port, Stage.STATE, "no live flow state", direction)
             return None
