@@ -231,6 +231,20 @@ def test_a_host_that_changed_since_is_refused_and_nothing_is_written(tmp_path: P
     assert store.records() == {}
 
 
+def test_an_error_of_hyperv_names_the_rule_and_its_line(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    before = entries_on(host, adapter_id)
+    plan = fresh_plan(transport, store, _one())
+    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
+    place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
+    host.faults.append(Fault(place, hresult=0x80070057, operation="apply"))
+    with pytest.raises(ApplyError, match=r"'rule'.*web01.*0x80070057.*everything was undone") as refused:
+        apply_plan(plan, transport, store)
+    assert refused.value.where == RULE.origin
+    assert entries_on(host, adapter_id) == before
+
+
 def test_an_unconfirmed_plan_is_undone_by_the_host(tmp_path: Path) -> None:
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)

@@ -107,7 +107,8 @@ def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
     owners = [*state["vms"], None]
     for number in range(draw(st.integers(0, 4))):
         owner = draw(st.sampled_from(owners))
-        on = draw(st.sampled_from([*state["switches"], None]))
+        reachable = [each for each in state["switches"] if owner or each["SwitchType"] != PRIVATE]
+        on = draw(st.sampled_from([*reachable, None]))
         state["adapters"].append(
             adapter(
                 owner["Name"] if owner else None,

@@ -8,7 +8,6 @@ nothing is lost silently.
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import re
@@ -16,9 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
-from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, Entry, ExtendedEntry, describe, sort_key
+from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
+from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
-from vswitch.model.types import BasicAction, Interface, SwitchType, Vlan, VlanMode
+from vswitch.model.macs import made_up_macs
+from vswitch.model.types import Interface, SwitchType, Vlan, VlanMode
 
 __all__ = ["Imported", "import_hosts"]
 
@@ -144,6 +145,19 @@ class _Importer:
             for adapter in management
             if adapter.switch_id in switches and switches[adapter.switch_id][2].type is not SwitchType.PRIVATE
         ]
+        used = {adapter.switch_id for adapter in connected}
+        # An Internal switch always reaches the host; its adapter must not pass for another one.
+        taken = {adapter.name for adapter in management}
+        connected += [
+            HostAdapter(
+                f"{host}/{name}",
+                f"{switch.name} (not listed)" if switch.name in taken else switch.name,
+                is_management_os=True,
+                switch_id=switch_id,
+            )
+            for switch_id, (name, _, switch) in switches.items()
+            if switch.type is SwitchType.INTERNAL and switch_id not in used
+        ]
         if connected:
             self.lines.append("    management_os:")
             self.lines.append("      # services: [winrm, rdp]")
@@ -257,12 +271,12 @@ class _Importer:
             self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
 
     def mac(self, adapter: HostAdapter) -> list[str]:
-        """The `mac:` of an adapter, if it can be written."""
+        """The `mac:` of an adapter; a made-up one where its own cannot be written."""
         mac = adapter.mac
         if not mac or int(mac[:2], 16) & 1 or mac in self.macs:
-            if mac:
-                self.notes.append(f"{adapter.label}: its MAC {mac} is taken or no unicast one, and left out")
-            return []
+            what = f"its MAC {mac} is taken or no unicast one" if mac else "no MAC address given out yet"
+            mac = next(each for each in made_up_macs(adapter.id) if each not in self.macs)
+            self.notes.append(f"{adapter.label}: {what}; {mac} is made up")
         self.macs.add(mac)
         return [f"mac: {mac}"]
 
@@ -297,8 +311,8 @@ class _Importer:
         untold: list[str] = []
         for target in self.targets:
             keys: set[tuple[object, ...]] = set()
-            for entry in _with_any(sorted(target.adapter.entries, key=sort_key)):
-                why = _cannot_be_written(entry)
+            for entry in with_any(sorted(target.adapter.entries, key=sort_key)):
+                why = cannot_be_written(entry)
                 if entry.key in keys:
                     why = "another entry has its weight or prefix"
                 if why:
@@ -315,9 +329,9 @@ class _Importer:
             chosen = sorted((entry for entry in holders if isinstance(entry, kind)), key=sort_key)
             lines.append(f"{key}:" if chosen else f"{key}: []")
             for entry in chosen:
-                name = names.take(_rule_name(entry))
+                name = names.take(rule_name(entry)[:_LONGEST_NAME])
                 parts = [f"name: {_scalar(name)}", f"adapters: {_list(t.pattern for t in holders[entry])}"]
-                lines.append(f"  - {{{', '.join([*parts, *_rule_parts(entry)])}}}")
+                lines.append(f"  - {{{', '.join([*parts, *rule_parts(entry)])}}}")
         return "\n".join(lines) + "\n"
 
 
@@ -399,78 +413,3 @@ def _guess(text: str) -> Interface | None:
         if interface.ip != network.network_address and not broadcast:
             return interface
     return None
-
-
-# --- rules ---------------------------------------------------------------------------------------
-
-
-def _with_any(entries: Iterable[Entry]) -> Iterable[Entry]:
-    """The pair of basic entries that stands for ANY as one again."""
-    found = list(entries)
-    pairs = {"0.0.0.0/0": "::/0", "::/0": "0.0.0.0/0"}
-    present = set(found)
-    for entry in found:
-        half = pairs.get(entry.address) if isinstance(entry, BasicEntry) else None
-        if half is None or not isinstance(entry, BasicEntry) or entry._replace(address=half) not in present:
-            yield entry
-        elif half == "::/0":
-            yield entry._replace(address=ANY)
-
-
-def _cannot_be_written(entry: Entry) -> str:
-    """Why a policy cannot hold an entry that a host has; "" if it can."""
-    if isinstance(entry, BasicEntry):
-        return "a Meter entry for a MAC address" if entry.is_mac and entry.action is BasicAction.METER else ""
-    if not 1 <= entry.weight <= 65535:
-        return "the weight is not from 1 to 65535"
-    has_ports = entry.local_port != ANY or entry.remote_port != ANY
-    if has_ports and entry.protocol not in ("TCP", "UDP"):
-        return "it names ports without TCP or UDP (U15)"
-    if entry.stateful and (entry.protocol not in ("TCP", "UDP") or entry.action != "Allow"):
-        return "it is stateful without Allow and TCP or UDP; Hyper-V would not start the VM"
-    if entry.stateful and not 0 < entry.timeout <= 65535:
-        return f"its idle timeout is {entry.timeout}"
-    if ANY not in (entry.local, entry.remote) and (":" in entry.local) != (":" in entry.remote):
-        return "its addresses are of different IP versions"
-    return ""
-
-
-def _rule_name(entry: Entry) -> str:
-    """A name made from nothing but the entry, so that importing again gives the same."""
-    side = "in" if entry.direction == "Inbound" else "out"
-    if isinstance(entry, BasicEntry):
-        parts = [side, str(entry.action), str(entry.side), entry.address]
-    else:
-        parts = [side, str(entry.weight), str(entry.action)]
-        if entry.protocol != ANY:
-            parts.append({"1": "icmp", "58": "icmpv6"}.get(entry.protocol, entry.protocol))
-        parts += [text for text in (entry.local_port, entry.remote_port) if text != ANY]
-        parts += [text for text in (entry.local, entry.remote) if text != ANY]
-    name = re.sub(r"[^a-z0-9.-]+", "-", "-".join(parts).lower()).strip("-.")
-    if isinstance(entry, ExtendedEntry):
-        name += f"-{hashlib.sha256(describe(entry).encode()).hexdigest()[:4]}"
-    return name[:_LONGEST_NAME]
-
-
-def _rule_parts(entry: Entry) -> Iterable[str]:
-    yield f"direction: {entry.direction}"
-    yield f"action: {entry.action}"
-    if isinstance(entry, BasicEntry):
-        kind = "mac" if entry.is_mac else "ip"
-        address = ANY if entry.address == ANY_MAC else entry.address
-        yield f"{entry.side.lower()}_{kind}_address: {json.dumps(address) if ':' in address else address}"
-        return
-    yield f"weight: {entry.weight}"
-    for key, text in (
-        ("protocol", entry.protocol),
-        ("local_port", entry.local_port),
-        ("remote_port", entry.remote_port),
-        ("local_ip_address", entry.local),
-        ("remote_ip_address", entry.remote),
-    ):
-        if text != ANY:
-            yield f"{key}: {json.dumps(text) if ':' in text else text}"
-    if entry.stateful:
-        yield f"stateful: true, idle_session_timeout: {entry.timeout}"
-    if entry.isolation:
-        yield f"isolation_id: {entry.isolation}"

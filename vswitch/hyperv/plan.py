@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vswitch.errors import InputError, InputErrors, Origin
+from vswitch.errors import InputError, InputErrors
+from vswitch.hyperv.checks import collisions, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
-from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key, to_host
+from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
 from vswitch.hyperv.ordering import Exposure, Order, order_of
 from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff, transient
 from vswitch.hyperv.state import HostAdapter, HostState, record_of
@@ -28,7 +29,6 @@ __all__ = ["AdapterPlan", "HostPlan", "plan_host"]
 SECONDS_PER_STEP = 0.05
 #: WinRM, by which the host is managed.
 MANAGEMENT_PORTS = (5985, 5986)
-_LONGEST_ADDRESS = 40  # characters the host's own database has room for (§4.1)
 
 
 @dataclass(frozen=True)
@@ -307,12 +307,12 @@ def plan_host(
             continue
         plan = _adapter_plan(want, records.get(adapter.id, frozenset()), state, adopt)
         adapters.append(plan)
-        refusals = checked.get(id(want.entries))
-        if refusals is None:
-            refusals = checked[id(want.entries)] = list(_refusals(want.entries))
-        errors += [_refused(adapter, text, rule) for text, rule in refusals]
-        errors += _collisions(plan)
-        warnings += _warnings(plan, state)
+        found = checked.get(id(want.entries))
+        if found is None:
+            found = checked[id(want.entries)] = list(refusals(want.entries))
+        errors += [refused(adapter, text, rule) for text, rule in found]
+        errors += collisions(plan)
+        warnings += plan_warnings(plan, state)
     if errors:
         raise InputErrors(errors)
     return HostPlan(
@@ -354,75 +354,3 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
 
 def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=sort_key))
-
-
-def _refused(adapter: HostAdapter, text: str, rule: Rule | None) -> InputError:
-    name = f"rule {rule.name!r} cannot be written to" if rule else "an entry cannot be written to"
-    return InputError(f"{name} {adapter.label}: {text}", where=rule.origin if rule else None)
-
-
-def _refusals(entries: Mapping[Entry, Rule | None]) -> Iterable[tuple[str, Rule | None]]:
-    """What Hyper-V would refuse, some of it only when the VM starts (§4.4)."""
-    keys: dict[tuple[object, ...], Entry] = {}
-    for entry, rule in entries.items():
-        first = keys.setdefault(entry.key, entry)
-        if first is not entry:
-            yield f"it has the same weight or prefix as {describe(first)} (0x800700B7)", rule
-        if isinstance(entry, BasicEntry):
-            if entry.is_mac and str(entry.action) == "Meter":
-                yield "a Meter entry needs an IP address", rule
-            continue
-        if not 1 <= entry.weight <= 65535:
-            yield f"weight {entry.weight} is not from 1 to 65535", rule
-        if entry.stateful and (entry.protocol not in ("TCP", "UDP") or str(entry.action) != "Allow"):
-            yield (
-                "only Allow with TCP or UDP can be stateful; Hyper-V would take it while the VM is off and"
-                " then not start the VM (0x80070057)",
-                rule,
-            )
-        if entry.protocol not in ("TCP", "UDP") and (entry.local_port != "ANY" or entry.remote_port != "ANY"):
-            yield "ports need TCP or UDP", rule
-        if entry.local != "ANY" and entry.remote != "ANY" and (":" in entry.local) != (":" in entry.remote):
-            yield "local and remote address are of different IP versions", rule
-        for text in (entry.local, entry.remote):
-            if len(text) > _LONGEST_ADDRESS:
-                yield f"{text} is longer than the {_LONGEST_ADDRESS} characters Hyper-V has room for", rule
-
-
-def _collisions(plan: AdapterPlan) -> Iterable[InputError]:
-    """New entries that need the weight or prefix of a foreign one: those are never removed."""
-    theirs = {entry.key: entry for entry in plan.foreign}
-    for entry in (*plan.added, *(after for _, after in plan.changed)):
-        other = theirs.get(entry.key)
-        if other is None:
-            continue
-        rule = plan.rules.get(entry)
-        what = "weight" if isinstance(entry, ExtendedEntry) else "prefix"
-        yield InputError(
-            f"{f'rule {rule.name!r}' if rule else 'an entry'} needs a {what} on {plan.adapter.label} that an"
-            f" entry of somebody else has: {describe(other)}",
-            where=rule.origin if rule else Origin(plan.adapter.label),
-            hint="choose another weight"
-            if what == "weight"
-            else "remove one of the two by hand, or adopt it",
-        )
-
-
-def _warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
-    adapter = plan.adapter
-    for text in adapter.unreadable:
-        yield f"{adapter.label}: left alone and left out of the comparison: {text}"
-    if adapter.virtual_function and plan.owned_after:
-        yield f"{adapter.label}: SR-IOV is on (IovWeight); frames on the virtual function pass no ACL"
-    if adapter.vm_id and adapter.vm_id not in state.running:
-        for entry in plan.foreign:
-            if isinstance(entry, ExtendedEntry) and entry.stateful and entry.protocol not in ("TCP", "UDP"):
-                yield (
-                    f"{adapter.label}: the VM will not start (0x80070057) because of a foreign entry:"
-                    f" {describe(entry)}"
-                )
-    if plan.present:
-        yield (
-            f"{adapter.label}: {len(plan.present)} entries of the policy are there already, but not ours:"
-            " they stay when the policy drops them; --adopt takes them over"
-        )

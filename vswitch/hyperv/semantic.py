@@ -158,6 +158,14 @@ def _extended_rules(
     return tuple(Rule(box, _outcome(entry)) for entry in ordered for box in _boxes(entry, version))
 
 
+def _stateful_rules(
+    entries: frozenset[ExtendedEntry], direction: Direction, version: int
+) -> tuple[Rule, ...]:
+    """The same list; empty if no rule in it is stateful, since only that matters to answers."""
+    rules = _extended_rules(entries, direction, version)
+    return rules if any(rule.outcome == STATEFUL for rule in rules) else ()
+
+
 _FIELD_OF = {(Side.LOCAL, False): 4, (Side.REMOTE, False): 5, (Side.LOCAL, True): 6, (Side.REMOTE, True): 7}
 
 
@@ -297,7 +305,7 @@ def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: 
             for rules in (
                 _basic_rules(acls.basic, direction, version),
                 _extended_rules(acls.extended, direction, version),
-                _extended_rules(acls.extended, _OTHER[direction], version),
+                _stateful_rules(acls.extended, _OTHER[direction], version),
             )
         ]
         if lists[3:6] in (lists[0:3], lists[6:9]):
