@@ -73,8 +73,8 @@ class VswitchError(Exception):
             "error": type(self).__name__.rstrip("_"),
             "message": self.message,
             "file": where.file if where else None,
-            "line": where.line if where else None,
-            "column": where.column if where else None,
+            "line": (where.line or None) if where else None,
+            "column": (where.column or None) if where else None,
             "hint": self.hint or None,
         }
 

@@ -9,7 +9,10 @@ import typer
 from vswitch.errors import InputError, NoSuchLab
 from vswitch.lab import client
 
-__all__ = ["LabOption", "choose_lab"]
+__all__ = ["TEST_MARK", "LabOption", "choose_lab"]
+
+#: In the names of labs that `vswitch test` starts.
+TEST_MARK = ".test."
 
 LabOption = Annotated[
     str | None,
@@ -18,10 +21,13 @@ LabOption = Annotated[
 
 
 def choose_lab(name: str | None) -> str:
-    """The lab named, or the only one that runs. Raises NoSuchLab or InputError."""
-    names = client.running()
+    """The lab named, or the only one that runs. Raises NoSuchLab or InputError.
+
+    Labs of a `vswitch test` under way do not count: they are nobody's to look at, or to take down.
+    """
     if name is not None:
         return name
+    names = [each for each in client.running() if TEST_MARK not in each]
     if not names:
         raise NoSuchLab("no lab runs", hint="Start one with `vswitch up LAYOUT`.")
     if len(names) > 1:

@@ -9,7 +9,10 @@ from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.model import load_site
 from vswitch.model.site import Site
 
-__all__ = ["load", "looks_like_policy", "read_text"]
+__all__ = ["load", "looks_like_layout", "looks_like_policy", "read_text"]
+
+_POLICY_KEYS = frozenset({"acls", "extended_acls", "groups"})
+_LAYOUT_KEYS = frozenset({"hosts", "networks", "name"})
 
 
 def read_text(path: str) -> str:
@@ -29,8 +32,21 @@ def looks_like_policy(path: str) -> bool:
 
     Raises InputError for a file that cannot be read.
     """
-    keys = {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
-    return bool(keys & {"acls", "extended_acls", "groups"}) and not keys & {"hosts", "networks", "name"}
+    keys = _top_keys(path)
+    return bool(keys & _POLICY_KEYS) and not keys & _LAYOUT_KEYS
+
+
+def looks_like_layout(path: str) -> bool:
+    """Whether a file has the keys of a layout at its top level and none of a policy.
+
+    Raises InputError for a file that cannot be read.
+    """
+    keys = _top_keys(path)
+    return bool(keys & _LAYOUT_KEYS) and not keys & _POLICY_KEYS
+
+
+def _top_keys(path: str) -> set[str]:
+    return {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
 
 
 def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, str]]:

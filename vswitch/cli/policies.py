@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
-from vswitch.cli.files import load, looks_like_policy, read_text
+from vswitch.cli.files import load, looks_like_layout, looks_like_policy, read_text
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
-from vswitch.errors import InputError, InputErrors
+from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.model import json_schema
 
@@ -95,6 +95,10 @@ def apply(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Put policies in force on a running lab: all of it or nothing, confirmed by the switches."""
+    for path in policies:
+        if looks_like_layout(path):
+            hint = "Name its policies. Another layout takes another lab: vswitch up."
+            raise InputError("this is a layout, not a policy", where=Origin(path), hint=hint)
     name = choose_lab(lab)
     texts = {path: read_text(path) for path in policies}
     with progress("applying") as say:

@@ -146,7 +146,7 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
         for sighting in (evidence or {}).get("sightings", ()):
             counts = f"{sighting['requests']} requests, {sighting['replies']} replies"
             _line(console, "seen at", escape(f"{sighting['label']}: {counts}"))
-        if report["cause"]:
+        if report["cause"] and report["agrees"]:
             _line(console, "layer", escape(report["layer"] or ""))
             _line(console, "cause", escape(report["cause"]))
         moved = [move for move in report["counters"] if move["after"] != move["before"]]
@@ -156,11 +156,23 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
             _line(
                 console, "counter", escape(f"{name} on {move['switch']}: {move['before']} -> {move['after']}")
             )
-        if report["fix"]:
+        if report["fix"] and report["agrees"]:
             _line(console, "fix", escape(report["fix"]))
         if not report["agrees"]:
-            console.print(
-                f"  [bold white on red] DISAGREEMENT [/] the reference expected {report['expected']}:"
-                " `vswitch explain` has its reasons, `vswitch counters` what the switches dropped."
-                " It knows the files, not what was changed by hand inside a guest."
-            )
+            _disagreement(console, report)
+
+
+def _disagreement(console: Console, report: Mapping[str, Any]) -> None:
+    """What the packets did is not what the files say."""
+    for move in report["other_drops"]:
+        name = f"{move['rule']['name']} ({move['rule']['where']})" if move["rule"] else move["reason"]
+        where = f"{name} at {move['adapter']} on {move['switch']}"
+        _line(console, "dropped", escape(f"{where}: {move['before']} -> {move['after']}"))
+    still = report["counters"] and all(move["after"] == move["before"] for move in report["counters"])
+    expected = report["cause"] if report["cause"] and still else f"{report['expected']}"
+    console.print(
+        f"  [bold white on red] DISAGREEMENT [/] the reference expected: {escape(expected)}."
+        + (" But the counter of that did not move." if still and report["cause"] else "")
+        + " The reference knows the files, not what was changed by hand inside a guest;"
+        " `vswitch explain` has its reasons."
+    )

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import typer
 from rich.console import Console
 
+from vswitch.cli.choosing import TEST_MARK
 from vswitch.cli.files import load, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
 from vswitch.diagnose.proving import Proof, prove
@@ -54,7 +55,7 @@ def run(
         try:
             with progress(f"testing {path}") as say:
                 # Several runs side by side, and labs that run already, must not meet by name.
-                name = f"{site.name}.test.{os.getpid()}"
+                name = f"{site.name}{TEST_MARK}{os.getpid()}"
                 proofs, times = prove(path, site, texts, name=name, progress=say)
         except VswitchError as error:
             failure = str(error)

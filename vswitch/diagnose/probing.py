@@ -81,6 +81,7 @@ class Report:
     conversation: Conversation
     result: ProbeResult | None
     counters: tuple[CounterMove, ...] = field(default=())
+    others: tuple[CounterMove, ...] = field(default=())  # drops at its ends that nobody expected
 
     @property
     def outcome(self) -> Outcome:
@@ -92,8 +93,11 @@ class Report:
         """Whether it is what the reference expected.
 
         Filtered and unreachable are one: which of them a guest sees hangs on whether it still
-        remembers its neighbour.
+        remembers its neighbour. Silence agrees with a switch's Deny only if its counter moved:
+        packets may as well have been lost elsewhere, or never sent.
         """
+        if self.conversation.decided_by and self.counters and not self.proven:
+            return False
         seen = Expected.OPEN if self.outcome is Outcome.DELIVERED else Expected(str(self.outcome))
         silent = {Expected.FILTERED, Expected.UNREACHABLE}
         return seen is self.conversation.expected or {seen, self.conversation.expected} == silent
@@ -125,6 +129,7 @@ class Report:
             if talk.decided_by
             else None,
             "counters": [move.as_dict() for move in self.counters],
+            "other_drops": [move.as_dict() for move in self.others],
             "evidence": self.result.as_dict() if self.result else None,
         }
 
@@ -251,6 +256,11 @@ def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
 
 def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
+    for report, _ in batch:
+        for end in (report.conversation.source, report.conversation.destination):
+            for adapter in lab.site.guest[end].adapters:
+                switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
+                switches[switch.id] = switch
     # A guest that has just asked for a neighbour in vain asks rarely, or not again for a while; where
     # that question is what gets dropped, it has to be asked anew for its drop to be counted.
     asking = {
@@ -275,6 +285,33 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
             )
             for switch, flow in flows
         )
+        if not report.agrees:
+            report.others = tuple(_other_drops(lab, report, switches.values(), before, after))
+
+
+def _other_drops(
+    lab: Lab,
+    report: Report,
+    switches: Iterable[Switch],
+    before: dict[str, dict[int, int]],
+    after: dict[str, dict[int, int]],
+) -> Iterable[CounterMove]:
+    """Drops at the adapters of both ends that counted packets, beside those that were to decide."""
+    ends = {
+        adapter.id
+        for end in (report.conversation.source, report.conversation.destination)
+        for adapter in lab.site.guest[end].adapters
+    }
+    expected = {(move.switch, move.flow.cookie) for move in report.counters}
+    for switch in switches:
+        for cookie, flow in lab.programs[switch.host].switches[switch.bridge].flows.items():
+            if not flow.is_drop or flow.adapter not in ends or (switch.id, cookie) in expected:
+                continue
+            move = CounterMove(
+                switch.id, flow, before[switch.id].get(cookie, 0), after[switch.id].get(cookie, 0)
+            )
+            if move.moved > 0:
+                yield move
 
 
 def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:

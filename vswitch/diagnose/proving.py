@@ -74,8 +74,8 @@ def prove(
     try:
         lap("up")
         questions = [_question(expectation) for expectation in site.expectations]
-        answers = [_conversation(site, expectation) for expectation in site.expectations]
-        controls = _controls(name, site, answers, questions)
+        answers = [_answers(site, expectation) for expectation in site.expectations]
+        controls = _controls(name, site, [_decisive(talks) for talks in answers], questions)
         lap("control")
         client.call(name, "apply", policies=policies, texts=texts)
         client.call(name, "forget")
@@ -87,8 +87,8 @@ def prove(
             client.down(name)
         lap("down")
     return [
-        _judge(layout, expectation, talk, found, control)
-        for expectation, talk, found, control in zip(
+        _judge(layout, expectation, talks, found, control)
+        for expectation, talks, found, control in zip(
             site.expectations, answers, reports, controls, strict=True
         )
     ], times
@@ -102,11 +102,15 @@ def _question(expectation: Expectation) -> dict[str, Any]:
     }
 
 
-def _conversation(site: Site, expectation: Expectation) -> Conversation:
-    """The reference's answer; of a range of ports the first one that is denied, if any."""
-    answers = converse_range(site, expectation.source, expectation.destination, expectation.traffic)
-    denied = [answer for _, answer in answers if answer.decided_by]
-    return denied[0] if denied else answers[0][1]
+def _answers(site: Site, expectation: Expectation) -> list[Conversation]:
+    """The reference's answers: one, or for a range of ports as many as there are different ones."""
+    parts = converse_range(site, expectation.source, expectation.destination, expectation.traffic)
+    return [answer for _, answer in parts]
+
+
+def _decisive(talks: Sequence[Conversation]) -> Conversation:
+    """The answer that tells how to prove a range: the first that a switch denied, if any."""
+    return next((talk for talk in talks if talk.decided_by), talks[0])
 
 
 def _controls(
@@ -132,10 +136,14 @@ def _controls(
 
 
 def _judge(
-    layout: str, expectation: Expectation, talk: Conversation, reports: Sequence[Any], control: Any
+    layout: str,
+    expectation: Expectation,
+    talks: Sequence[Conversation],
+    reports: Sequence[Any],
+    control: Any,
 ) -> Proof:
     outcomes = sorted({report["outcome"] for report in reports})
-    problem = _problem(expectation, talk, reports, outcomes, control)
+    problem = _problem(expectation, talks, reports, outcomes, control)
     asked = f"{expectation.source} -> {expectation.destination} {expectation.traffic}"
     return Proof(
         layout=layout,
@@ -152,17 +160,20 @@ def _judge(
 
 def _problem(
     expectation: Expectation,
-    talk: Conversation,
+    talks: Sequence[Conversation],
     reports: Sequence[Any],
     outcomes: Sequence[str],
     control: Any,
 ) -> str:
     """Why the expectation is not proven; "" if it is."""
     details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
+    talk = _decisive(talks)
     if expectation.verdict in _PASSED:
         if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
-            return f"expected {expectation.verdict}, observed {', '.join(outcomes)}: {details}"
-        return _wrong_rule(expectation, [rule.name for rule in talk.rules])
+            told = [f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in talks if each.cause]
+            seen = ", ".join(outcomes)
+            return f"expected {expectation.verdict}, observed {seen}: {details}{''.join(told[:1])}"
+        return _wrong_rule(expectation, [[rule.name for rule in talk.rules] for talk in talks])
     if any(outcome in _REACHED for outcome in outcomes):
         return f"expected Deny, observed {', '.join(outcomes)}: {details}"
     disagreeing = [report for report in reports if not report["agrees"]]
@@ -174,7 +185,7 @@ def _problem(
             return f"nothing was dropped, so not by {expectation.by}: {talk.cause}"
         return _unanswered(control)
     rule = decided.drop.rule
-    wrong = _wrong_rule(expectation, [rule.name if rule else str(decided.drop.reason)])
+    wrong = _wrong_rule(expectation, [_denied_by(each) for each in talks])
     if wrong:
         return wrong
     if not all(_moved(report) for report in reports) and decided.place.count("/"):
@@ -206,10 +217,19 @@ def _seen(control: Sequence[Any]) -> str:
     return ", ".join(sorted({report["outcome"] for report in control}))
 
 
-def _wrong_rule(expectation: Expectation, names: Sequence[str]) -> str:
-    if not expectation.by or expectation.by in names:
+def _denied_by(talk: Conversation) -> list[str]:
+    if talk.decided_by is None:
+        return []
+    drop = talk.decided_by.drop
+    return [drop.rule.name if drop.rule else str(drop.reason)]
+
+
+def _wrong_rule(expectation: Expectation, decided: Sequence[Sequence[str]]) -> str:
+    """What decided other than expected; "" if nothing did. `decided` has the names for each part."""
+    other = next((names for names in decided if expectation.by not in names), None)
+    if not expectation.by or other is None:
         return ""
-    return f"decided by {', '.join(names) or 'no rule'}, not by {expectation.by}"
+    return f"decided by {', '.join(other) or 'no rule'}, not by {expectation.by}"
 
 
 def _moved(report: Any) -> bool:

@@ -248,8 +248,22 @@ def _vlan(failure: Failure, decision: Decision) -> Advice:
     return Advice(
         Layer.VLAN,
         f"{what}: {source.guest} is {_vlan_text(source)}, {target.guest} is {_vlan_text(target)}",
-        f"align the VLANs of {_end_name(source)} and {_end_name(target)}, or route between them",
+        _meet(source, target),
     )
+
+
+def _meet(source: Nic, target: Nic) -> str:
+    """What brings two machines of different VLANs together; their addresses tell what was meant."""
+    ours, theirs = ({address.network for address in nic.addresses} for nic in (source, target))
+    ends = f"{_end_name(source)} and {_end_name(target)}"
+    if ours & theirs:
+        return f"put {ends} into the same VLAN: their addresses are of one subnet"
+    if any(a.version == b.version and a.overlaps(b) for a in ours for b in theirs):
+        return (
+            f"correct the prefix length of {ends}: one of them takes the other for a neighbour,"
+            " but machines of different VLANs are reached through a router"
+        )
+    return f"align the VLANs of {ends}, or route between them"
 
 
 def _not_carried(what: str, decision: Decision) -> Advice:

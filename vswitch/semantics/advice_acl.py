@@ -13,6 +13,8 @@ from vswitch.semantics.verdict import Rule, Stage, rule_text
 
 __all__ = ["denied"]
 
+_LARGEST_WEIGHT = 65535
+
 
 def denied(failure: Failure, decision: Decision, leg: Leg | None, legs: tuple[Leg, ...]) -> Advice:
     """What to tell about a frame that an ACL entry denied, `leg` being the one it belonged to."""
@@ -116,7 +118,11 @@ def _weight(rule: Rule) -> str:
 
 
 def _above(rule: Rule) -> str:
-    return f", with a weight above {rule.weight}" if isinstance(rule, ExtendedAcl) else ""
+    if not isinstance(rule, ExtendedAcl):
+        return ""
+    if rule.weight == _LARGEST_WEIGHT:
+        return f", and lower the weight of {rule.name} below it: no weight is larger"
+    return f", with a weight above {rule.weight}"
 
 
 def _allow(decision: Decision, frame: Frame) -> str:
@@ -135,9 +141,11 @@ def _allow(decision: Decision, frame: Frame) -> str:
             f"remove {rule.name}, or add a basic {rule.direction} Allow for {what} with a longer prefix"
             " than the Deny's"
         )
-    entry = f"an {rule.direction} Allow for {protocol_name(frame.protocol or 0)}"
+    answering = decision.leg is LegKind.REPLY
+    # Whoever opens a connection needs its answers too.
+    kind = "a Stateful" if frame.protocol in (TCP, UDP) and not answering else "an"
+    entry = f"{kind} {rule.direction} Allow for {protocol_name(frame.protocol or 0)}"
     if frame.protocol in (TCP, UDP):
-        answering = decision.leg is LegKind.REPLY
         port, side = (frame.dst_port, inbound) if not answering else (frame.src_port, not inbound)
         entry += f" with {'local' if side else 'remote'} port {port}"
     return f"add {entry} to {adapter.id}{_above(rule)}"

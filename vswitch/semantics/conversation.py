@@ -7,6 +7,7 @@ something listens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -175,7 +176,10 @@ def _same_answer(one: Conversation, other: Conversation) -> bool:
     def reason(answer: Conversation) -> tuple[object, ...]:
         decided = answer.decided_by
         why = (decided.leg, decided.place, decided.drop) if decided else ()
-        return (answer.verdict, answer.expected, answer.layer, why, answer.rules, answer.assumptions)
+        # What is to be done may differ where the same rule decides; the port it is said for may not.
+        spoken = rf"(?<=:){answer.port}(?= )|(?<=port ){answer.port}\b|(?<=/){answer.port}\b"
+        words = re.sub(spoken, "PORT", f"{answer.cause} {answer.fix}")
+        return (answer.verdict, answer.expected, answer.layer, why, answer.rules, answer.assumptions, words)
 
     return reason(one) == reason(other)
 
