@@ -306,10 +306,10 @@ class Transactions:
 
 
 def _end_sessions(client: SwitchClient, program: HostProgram) -> int:
-    """End live flow states whose rule is not in force; how many there were."""
+    """End live flow states whose rule is not in force in their zone; how many there were."""
 
     def stale(connection: Connection) -> bool:
-        return bool(connection.mark) and connection.mark not in program.marks
+        return bool(connection.mark) and (connection.zone, connection.mark) not in program.marks
 
     zones = {connection.zone for connection in client.connections() if stale(connection)}
     return sum(client.flush_connections(zone, stale) for zone in sorted(zones))

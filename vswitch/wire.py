@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,8 @@ __all__ = [
     "serve",
     "serve_connection",
 ]
+
+_PAUSE = 0.05  # seconds
 
 #: Called with the operation's name, its arguments and a function that reports progress.
 Handler = Callable[[str, dict[str, Any], Callable[[str], None]], Any]
@@ -133,7 +136,10 @@ def serve(listener: socket.socket, handler: Handler) -> None:
         try:
             sock, _ = listener.accept()
         except OSError:
-            return
+            if listener.fileno() < 0:
+                return
+            time.sleep(_PAUSE)  # out of descriptors, most likely: others will close theirs
+            continue
         threading.Thread(target=serve_connection, args=(sock, handler), daemon=True).start()
 
 

@@ -243,8 +243,7 @@ def test_a_switch_that_is_not_connected_is_said(rig: Rig) -> None:
 def live(rig: Rig, name: str, mark: int | None = None) -> None:
     """Give a switch a live session of the policy in force, or one with this mark."""
     program = rig.transactions._programs[name]
-    (zone,) = program.zones
-    (own,) = program.marks
+    ((zone, own),) = program.marks
     rig.switches[name].live.append(
         Connection(zone, "tcp", "10.0.0.7", "10.0.0.1", 1, 80, own if mark is None else mark, 30, "", "")
     )
@@ -255,6 +254,37 @@ def test_sessions_end_with_their_rule_and_are_counted(rig: Rig) -> None:
     live(rig, "hv02")
     assert rig.apply(OLD.replace("talk", "renamed"))["sessions_ended"] == 0
     assert rig.apply(NEW)["sessions_ended"] == 2
+    assert not rig.switches["hv01"].live
+
+
+def test_sessions_end_when_another_adapter_takes_their_zone(tmp_path: Path, rig: Rig) -> None:
+    """The zones of these two have the same digest: the first one in the layout has it if both need one."""
+    layout = """
+name: meeting
+hosts:
+  hv01:
+    switches: {vs: {type: Private}}
+    vms:
+      vm151: {adapters: [{name: nic, switch: vs, addresses: [10.0.0.1/24]}]}
+      vm163: {adapters: [{name: nic, switch: vs, addresses: [10.0.0.2/24]}]}
+"""
+    policy = """
+extended_acls:
+  - {name: talk, adapters: [WHO], direction: Inbound, action: Allow, protocol: TCP, local_port: 80,
+     remote_ip_address: 10.0.0.7, weight: 20, stateful: true, idle_session_timeout: 255}
+"""
+    alone, both = policy.replace("WHO", "vm163"), policy.replace("WHO", "vm151, vm163")
+    sources = {"layout": "l.yaml", "texts": {"l.yaml": layout, "p.yaml": alone}, "policies": ["p.yaml"]}
+    (tmp_path / "site.json").write_text(json.dumps(sources))
+    meeting = Rig(Transactions(tmp_path), rig.switches, tmp_path)
+    meeting.transactions.connected(FIRST)
+    before = meeting.transactions._programs["hv01"].zones
+    live(meeting, "hv01")
+
+    report = meeting.apply(both)
+
+    assert meeting.transactions._programs["hv01"].zones.keys() > before.keys()
+    assert report["sessions_ended"] == 1
     assert not rig.switches["hv01"].live
 
 

@@ -13,9 +13,10 @@ from tests.support.asking import traffic
 from tests.support.sites import access, extended, one_switch
 from vswitch.diagnose.explain import disagreements, explain
 from vswitch.diagnose.flowtext import flow_text
-from vswitch.diagnose.proving import _unanswered
+from vswitch.diagnose.proving import _answers, _problem, _unanswered
 from vswitch.diagnose.tracing import deciding_flows
-from vswitch.model.site import Site
+from vswitch.errors import Origin
+from vswitch.model.site import Expectation, Site
 from vswitch.openvswitch import Trace
 from vswitch.pipeline import HostProgram, Table, compile_site
 from vswitch.semantics import frame as f
@@ -173,3 +174,17 @@ def test_a_structural_deny_needs_a_destination_that_answers_itself(control: Any,
     problem = _unanswered(control)
     assert said in problem
     assert bool(problem) == bool(said)
+
+
+def test_every_port_of_a_range_must_be_decided_by_the_rule_that_is_expected() -> None:
+    some = extended("Deny", "Inbound", 5, protocol="TCP", local_port=(80, 85), name="some")
+    where = one_switch(a="10.0.0.1/24").vm("b", "10.0.0.2/24", rules=[some, DENY]).build()
+    silence = {"outcome": "filtered", "detail": "", "agrees": True, "counters": [{"before": 0, "after": 1}]}
+    control = [{"outcome": "refused"}]
+
+    def problem(ports: str, by: str) -> str:
+        expectation = Expectation("a", "b", traffic(ports), "Deny", by, Origin("layout.yaml", 1, 1))
+        return _problem(expectation, _answers(where, expectation), [silence], ["filtered"], control)
+
+    assert problem("tcp/80-85", "some") == ""
+    assert problem("tcp/80-90", "some") == "decided by deny, not by some"

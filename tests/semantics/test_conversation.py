@@ -142,7 +142,8 @@ def test_a_denied_request_names_the_entry_that_is_missing() -> None:
     assert answer.decided_by
     assert answer.decided_by.leg is LegKind.REQUEST
     assert answer.fix == (
-        "add a Stateful Inbound Allow for tcp with local port 1433 to sql/Network Adapter, with a weight above 1"
+        "add a Stateful Inbound Allow for tcp with local port 1433 to sql/Network Adapter,"
+        " with a weight above 1"
     )
     assert answer.assumptions == frozenset()
 

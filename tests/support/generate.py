@@ -178,9 +178,9 @@ def frame(random: Random, of: Site) -> tuple[int, f.Frame]:
     destination = random.choice(
         [*(a.mac for a in adapters), stranger(1), stranger(2), f.BROADCAST, "33-33-00-00-00-01"]
     )
-    tag = None if random.random() < 0.6 else random.choice([*_VLANS, random.randrange(4095)])
+    tag = None if random.random() < 0.6 else random.choice([*_VLANS, random.randrange(4095), 4095])
     inbound = sender is None and random.random() < 0.7
-    vlan = random.choice(_VLANS[1:]) if inbound else tag
+    vlan = random.choice([*_VLANS[1:], 4095]) if inbound else tag
     payload = _payload(random, source, destination)
     return (sender.number if sender else switch.uplink), replace(payload, vlan=vlan)
 
@@ -193,7 +193,7 @@ def _payload(random: Random, source: str, destination: str) -> f.Frame:
     if kind == "arp":
         return f.arp_request(source, ip_address("10.0.0.1"), ip_address("10.0.0.2"))  # type: ignore[arg-type]
     if kind == "raw":
-        return f.raw(source, destination, 0x88CC)
+        return f.raw(source, destination, random.choice([0x88CC, 0x88CC, *f.TAG_TYPES]))
     if kind == "icmp":
         return f.icmp(source, destination, src, dst, random.choice([0, 5, 8, 9, 128, 134, 135, 137]))
     if kind == "other":

@@ -368,7 +368,7 @@ def state_skips_basic(flow: Flow) -> Flow:
     return flow
 
 
-class _Everything(frozenset[int]):
+class _Everything(frozenset[tuple[int, int]]):
     def __contains__(self, item: object) -> bool:
         return True
 

@@ -151,7 +151,9 @@ class FlowTrace(Reference):
     def apply(self, site: Site, policy: str) -> None:
         self._install(site, fresh=False)
         self.site = site
-        self.live = {key: state for key, state in self.live.items() if state.mark in self.hosts[key[0]].marks}
+        self.live = {
+            key: state for key, state in self.live.items() if (key[1], state.mark) in self.hosts[key[0]].marks
+        }
 
     def _install(self, site: Site, *, fresh: bool) -> None:
         """Give every switch its program: as at the start, or by the difference as an apply does."""

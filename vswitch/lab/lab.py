@@ -26,6 +26,7 @@ from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, m
 from vswitch.lab.workers import Controller, ServiceServer, Worker
 from vswitch.model.site import Guest, Site
 from vswitch.openvswitch import Instance, start_all, stop_all
+from vswitch.pipeline import check_lookups
 from vswitch.wire import ask_path
 
 if TYPE_CHECKING:
@@ -183,13 +184,16 @@ class Lab:
     def up(self, progress: Callable[[str], None] = lambda text: None, timeout: float = 60.0) -> None:
         """Build everything; returns when every switch forwards by its flows and every service listens.
 
-        Raises EnvironmentError_, LabError or SwitchError; call `down` then.
+        Raises EnvironmentError_, LabError, SwitchError, or InputError for a policy that the switches
+        cannot carry out; call `down` then.
         """
         if not isolation.inside():
             raise LabError(
                 "a lab is built in a private world only, and this process is not in one",
                 hint="Call vswitch.lab.isolation.enter() first thing in the script.",
             )
+        if self.controller:
+            check_lookups(self.site)
         self._write_sources()
         for worker in self.workers:  # they load while the rest is built
             worker.start()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
@@ -103,7 +104,11 @@ def main() -> None:
     if failure or supervisor.lab is None:
         os._exit(1)
     while True:
-        sock, _ = listener.accept()
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # out of descriptors, most likely: others will close theirs
+            time.sleep(0.05)
+            continue
         if peer_is_us(sock):
             threading.Thread(target=serve_connection, args=(sock, supervisor.request), daemon=True).start()
         else:

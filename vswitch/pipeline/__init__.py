@@ -1,6 +1,6 @@
 """The site as OpenFlow tables: compile, compare, and lead a cookie back to its rule."""
 
-from vswitch.pipeline.compile import Compiler, HostProgram, SwitchProgram, compile_site
+from vswitch.pipeline.compile import Compiler, HostProgram, SwitchProgram, check_lookups, compile_site
 from vswitch.pipeline.diff import Change, difference
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.forwarding import LEARNED_COOKIE
@@ -16,6 +16,7 @@ __all__ = [
     "Purpose",
     "SwitchProgram",
     "Table",
+    "check_lookups",
     "compile_site",
     "difference",
 ]

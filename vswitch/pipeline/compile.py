@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from vswitch.model.site import Adapter, Site, Switch
+from vswitch.errors import InputError
+from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
 from vswitch.model.types import Direction
 from vswitch.pipeline.acl import (
     Zones,
@@ -22,9 +23,11 @@ from vswitch.pipeline.acl import (
 from vswitch.pipeline.flow import Flow, digest
 from vswitch.pipeline.forwarding import forwarding_flows
 
-__all__ = ["Compiler", "HostProgram", "SwitchProgram", "compile_site"]
+__all__ = ["Compiler", "HostProgram", "SwitchProgram", "check_lookups", "compile_site"]
 
 _MAX_ZONE = 65535
+#: Open vSwitch's userspace datapath drops a packet, uncounted, that is to be looked up once more.
+_MOST_LOOKUPS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,14 @@ class HostProgram:
     """What one host's Open vSwitch instance is to hold.
 
     `switches` by bridge name; `zones` maps each conntrack zone to its idle timeout in seconds;
-    `marks` are the ct_marks of flow states whose rule is in force.
+    `marks` are the (zone, ct_mark) pairs of flow states whose rule is in force: a state that is in
+    another zone than its rule belongs to another adapter by now.
     """
 
     host: str
     switches: dict[str, SwitchProgram]
     zones: dict[int, int]
-    marks: frozenset[int]
+    marks: frozenset[tuple[int, int]]
 
 
 @dataclass(slots=True)
@@ -56,7 +60,7 @@ class _Compiled:
     adapter: Adapter
     zones: tuple[int, ...]
     flows: dict[int, Flow]
-    marks: frozenset[int]
+    marks: frozenset[tuple[int, int]]
     blocks: dict[tuple[int, ...], tuple[Flow, ...]]
     mark_of: dict[int, int]
 
@@ -76,7 +80,8 @@ class Compiler:
     )
 
     def compile(self, site: Site) -> dict[str, HostProgram]:
-        """The programs of all hosts, by host name."""
+        """The programs of all hosts, by host name. Raises InputError as `check_lookups` does."""
+        check_lookups(site)
         teams: dict[str, list[Adapter]] = {}
         for adapter in site.adapters:
             teams.setdefault(adapter.guest, []).append(adapter)
@@ -84,7 +89,7 @@ class Compiler:
         for host in site.hosts:
             connected = [a for switch in host.switches for a in site.adapters_of(switch)]
             zones = _allocate_zones(connected)
-            marks: set[int] = set()
+            marks: set[tuple[int, int]] = set()
             switches = {}
             for switch in host.switches:
                 flows = {
@@ -143,7 +148,12 @@ class Compiler:
                 parts[key] = flows
                 for flow in flows:
                     found.setdefault(flow.cookie, flow)
-        fresh = _Compiled(adapter, own_zones, found, frozenset(mark_of.values()), parts, mark_of)
+        marks = frozenset(
+            (zones[adapter.id, entry.idle_session_timeout], mark_of[id(entry)])
+            for entry in adapter.extended_acls
+            if entry.stateful
+        )
+        fresh = _Compiled(adapter, own_zones, found, marks, parts, mark_of)
         self._adapters[adapter.id] = fresh
         return fresh
 
@@ -156,7 +166,8 @@ def _allocate_zones(adapters: list[Adapter]) -> Zones:
     """A conntrack zone for each (adapter, idle timeout) of one host.
 
     Made from their digest, so that a changed policy leaves the zones of others, and with them
-    their live flows, where they are.
+    their live flows, where they are, unless two digests meet: the later adapter's zone moves then,
+    and its live flows end.
     """
     zones: Zones = {}
     taken: set[int] = set()
@@ -170,6 +181,29 @@ def _allocate_zones(adapters: list[Adapter]) -> Zones:
     return zones
 
 
+def check_lookups(site: Site) -> None:
+    """Raise InputError where a packet may need more look-ups of flow state than Open vSwitch makes.
+
+    It needs one for each idle timeout of its sender's Stateful entries and of its receiver's.
+    """
+    for switch in site.switch.values():
+        stateful = [adapter for adapter in site.adapters_of(switch) if idle_timeouts(adapter)]
+        most = sorted(stateful, key=lambda adapter: -len(idle_timeouts(adapter)))[:2]
+        if sum(len(idle_timeouts(adapter)) for adapter in most) <= _MOST_LOOKUPS:
+            continue
+        counts = " and ".join(f"{len(idle_timeouts(adapter))} of {adapter.id}" for adapter in most)
+        first: dict[int, ExtendedAcl] = {}
+        for entry in most[0].extended_acls:
+            if entry.stateful:
+                first.setdefault(entry.idle_session_timeout, entry)
+        raise InputError(
+            f"too many different idle_session_timeout values of Stateful rules: {counts} on {switch.id}",
+            where=list(first.values())[-1].origin,
+            hint=f"The lab tells {_MOST_LOOKUPS} apart for a packet's sender and receiver together: "
+            "give rules of one adapter the same timeout.",
+        )
+
+
 def compile_site(site: Site) -> dict[str, HostProgram]:
-    """The programs of all hosts of a site, by host name, compiled afresh."""
+    """The programs of all hosts of a site, by host name, compiled afresh. Raises as `check_lookups`."""
     return Compiler().compile(site)

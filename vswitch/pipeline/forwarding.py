@@ -24,7 +24,9 @@ _UNTAGGED = "vlan_tci=0x0000/0x1000"
 _PRIORITY_TAGGED = "vlan_tci=0x1000/0x1fff"
 _TAGGED = "vlan_tci=0x1000/0x1000"
 _MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00"
-_ALL_VLANS = range(4095)
+_ALL_VLANS = range(4096)  # 4095, which no adapter may be given, can still come in by the uplink
+#: Types of a VLAN tag: as what a frame carries behind its first tag.
+_TAG_TYPES = (0x8100, 0x88A8)
 
 
 def _drop(
@@ -47,7 +49,7 @@ def forwarding_flows(
     yield from _guards(adapters)
     yield from _source_mac(switch, adapters, teams)
     yield from _vlan_ingress(adapters)
-    yield from _learn(switch, adapters)
+    yield from _learn(switch, adapters, teams)
     yield from _forward(adapters)
     yield from _flood(switch, adapters)
     yield from _deliver(switch, adapters)
@@ -119,7 +121,7 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
         here = f"set_field:{adapter.number}->reg0{private}"
         onward = f"goto_table:{Table.OUTBOUND_STATE:d}"
         vlan = f",set_field:{adapter.vlan.send}->reg2" if adapter.vlan.send else ""
-        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, ",pop_vlan")):
+        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, ",set_field:1->reg5,pop_vlan")):
             yield Flow(
                 Table.INPUT,
                 30,
@@ -210,12 +212,21 @@ def _source_mac(
 
 
 def _vlan_ingress(adapters: Sequence[Adapter]) -> Iterator[Flow]:
+    """Tags that guests may not use (§2.1), not even behind a priority tag: without that they come first."""
+    for kind in _TAG_TYPES:
+        yield _drop(
+            Table.VLAN_INGRESS,
+            10,
+            f"reg5=1,dl_type={kind:#x}",
+            DropReason.UNAUTHORIZED_VLAN,
+            note="a tag behind a priority tag",
+        )
     for adapter in adapters:
         match = join(f"reg0={adapter.number}", f"reg2={ILLEGAL_TAG:#x}/{ILLEGAL_TAG:#x}")
         yield _drop(Table.VLAN_INGRESS, 10, match, DropReason.UNAUTHORIZED_VLAN, adapter)
 
 
-def _learn(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
+def _learn(switch: Switch, adapters: Sequence[Adapter], teams: dict[str, list[Adapter]]) -> Iterator[Flow]:
     """Learn source MACs behind the uplink and behind adapters with spoofing on (§1.2, U3).
 
     The hard timeout of a learned entry is renewed whenever its MAC is seen as a source, so it is
@@ -240,8 +251,11 @@ def _learn(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
         if not adapter.mac_address_spoofing:
             continue
         port = f"reg0={adapter.number}"
-        own = join(port, f"dl_src={colon_mac(adapter.mac)}")
-        yield Flow(Table.LEARN, 20, own, onward, adapter=adapter.id, note="its own MAC is a fixed entry")
+        team = teams[adapter.guest] if adapter.allow_teaming else [adapter]
+        for other in team:
+            if (other.host, other.switch) == (adapter.host, adapter.switch):
+                own = join(port, f"dl_src={colon_mac(other.mac)}")
+                yield Flow(Table.LEARN, 20, own, onward, adapter=adapter.id, note="a fixed entry")
         if adapter.vlan.is_private:
             vlans = [f"NXM_NX_REG2[]={vlan}" for vlan in sorted(adapter.vlan.receives)]
         else:

@@ -10,6 +10,7 @@ Registers
     reg2  VLAN it travels on, 0-4094, 0 being untagged; bit 12 set: it carries a tag its port may not use
     reg3  index of the conntrack zone last looked up (adapters with several idle timeouts)
     reg4  1 when the sender is in a private VLAN mode
+    reg5  1 when a guest's priority tag was taken off
 """
 
 from __future__ import annotations

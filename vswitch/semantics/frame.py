@@ -15,6 +15,7 @@ __all__ = [
     "ECHO_REQUEST",
     "IPV4",
     "IPV6",
+    "TAG_TYPES",
     "Address",
     "Fragment",
     "Frame",
@@ -37,6 +38,8 @@ __all__ = [
 Address = IPv4Address | IPv6Address
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+#: Ethertypes of 802.1Q and 802.1ad tags: of a frame that carries another tag behind its `vlan`.
+TAG_TYPES = (0x8100, 0x88A8)
 BROADCAST = "FF-FF-FF-FF-FF-FF"
 ARP_REQUEST, ARP_REPLY = 1, 2
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136

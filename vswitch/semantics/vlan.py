@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vswitch.model.site import Adapter
 from vswitch.model.types import VlanMode
-from vswitch.semantics.frame import Frame
+from vswitch.semantics.frame import TAG_TYPES, Frame
 from vswitch.semantics.verdict import DropReason
 
 __all__ = ["filtered_reason", "from_guest", "from_wire", "to_guest", "to_wire"]
@@ -13,9 +13,11 @@ __all__ = ["filtered_reason", "from_guest", "from_wire", "to_guest", "to_wire"]
 def from_guest(adapter: Adapter, frame: Frame) -> int | None:
     """The VLAN on which a guest's frame travels; None when its tag is not permitted.
 
-    A priority tag (VLAN 0) counts as untagged (U16). Only a trunk may tag, with an allowed VLAN
-    or its native one.
+    A priority tag (VLAN 0) counts as untagged (U16), but no other tag may hide behind it: that one
+    would be the first on the next wire. Only a trunk may tag, with an allowed VLAN or its native one.
     """
+    if frame.vlan == 0 and frame.ethertype in TAG_TYPES:
+        return None
     if not frame.vlan:
         return adapter.vlan.send
     if adapter.vlan.mode is VlanMode.TRUNK and frame.vlan in adapter.vlan.receives:
