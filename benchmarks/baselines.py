@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks import flow_install, hyperv, lab, mininet_user, ovs_normal, reactive_first_ping, veth
+from benchmarks import (
+    flow_install,
+    hyperv,
+    hyperv_fleet,
+    lab,
+    mininet_user,
+    ovs_normal,
+    reactive_first_ping,
+    veth,
+)
 from benchmarks.harness import Benchmark
 
 BENCHMARKS = (
@@ -139,5 +148,12 @@ BENCHMARKS = (
             "plan-100-adapters-1000-rules-each": lambda _: hyperv.plan(100, 1000),
             "compare-1000-rules": lambda _: hyperv.compare(1000),
         },
+    ),
+    Benchmark(
+        "hyperv-fleet",
+        "reading modelled Hyper-V hosts over WinRM, each taking 1.5 s by itself, 16 at a time",
+        "s",
+        "1-host",
+        {"1-host": lambda _: hyperv_fleet.export(1), "50-hosts": lambda _: hyperv_fleet.export(50)},
     ),
 )
