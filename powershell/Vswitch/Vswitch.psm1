@@ -305,8 +305,17 @@ function Read-VswitchFile {
 function Write-VswitchFile {
     # Whole or not at all: a new file takes the old one's place in one step.
     param([string] $Path, $Document)
+    # It is on the disk before it takes that place: else a power failure could leave an empty one.
     $fresh = "$Path.new"
-    [IO.File]::WriteAllText($fresh, (ConvertTo-VswitchJson -InputObject $Document))
+    $bytes = [Text.Encoding]::ASCII.GetBytes((ConvertTo-VswitchJson -InputObject $Document))
+    $arguments = @($fresh, [IO.FileMode]::Create, [IO.FileAccess]::Write, [IO.FileShare]::None, 4096, [IO.FileOptions]::WriteThrough)
+    $file = New-Object -TypeName 'System.IO.FileStream' -ArgumentList $arguments
+    try {
+        $file.Write($bytes, 0, $bytes.Length)
+        $file.Flush($true)
+    } finally {
+        $file.Dispose()
+    }
     if ([IO.File]::Exists($Path)) {
         [IO.File]::Replace($fresh, $Path, [NullString]::Value)
     } else {
@@ -901,7 +910,8 @@ function Register-VswitchUndo {
     $trigger = New-ScheduledTaskTrigger -Once -At ([DateTime]::Now.AddDays(1)) -ErrorAction Stop
     $trigger.StartBoundary = $Until
     $principal = New-ScheduledTaskPrincipal -UserId $script:SystemSid -LogonType ServiceAccount -RunLevel Highest -ErrorAction Stop
-    $settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -ErrorAction Stop
+    # Queue: a first run that came while the plan was still being applied must not swallow the second.
+    $settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -MultipleInstances Queue -ErrorAction Stop
     $arguments = @{
         TaskName = "undo $PlanId"
         TaskPath = $script:TaskPath
@@ -1056,17 +1066,27 @@ function Get-VswitchPlannedText {
 
 function Get-VswitchResult {
     # What a caller is told: every adapter of the plan, read back now, and which state that is.
-    param($Backup, $Live, [int] $StepsDone, [bool] $Undone)
+    # After a failure an adapter that cannot be read must not hide the others: it is "unread".
+    param($Backup, $Live, [int] $StepsDone, [bool] $Undone, [switch] $AfterFailure)
     $adapters = @(foreach ($adapter in @(Get-VswitchList -InputObject $Backup -Name 'adapters')) {
         $id = [string] $adapter.id
         $state = 'gone'
         $entries = [ordered]@{ acls = @(); extendedAcls = @() }
         if ($Live.ContainsKey($id)) {
-            $entries = Read-VswitchEntry -Adapter $Live[$id]
+            $state = 'unread'
+            try {
+                $entries = Read-VswitchEntry -Adapter $Live[$id]
+                $state = 'other'
+            } catch {
+                if (-not $AfterFailure) {
+                    throw
+                }
+            }
+        }
+        if ($state -eq 'other') {
             $text = Get-VswitchKeyText -Basic @($entries['acls']) -Extended @($entries['extendedAcls'])
             $before = Get-VswitchKeyText -Basic @(Get-VswitchList -InputObject $adapter -Name 'acls') -Extended @(Get-VswitchList -InputObject $adapter -Name 'extendedAcls')
             $planned = Get-VswitchPlannedText -Plan $Backup.plan -AdapterId $id -Before $before
-            $state = 'other'
             if ($text -ceq $planned) {
                 $state = 'new'
             }
@@ -1211,7 +1231,7 @@ function Restore-VswitchBackup {
     if ($undone -and $wasArmed) {
         Unregister-VswitchUndo -PlanId ([string] $Backup['planId'])
     }
-    $result = Get-VswitchResult -Backup $Backup -Live $Live -StepsDone $Count -Undone $undone
+    $result = Get-VswitchResult -Backup $Backup -Live $Live -StepsDone $Count -Undone $undone -AfterFailure
     $result['errors'] = @($errors)
     return $result
 }
@@ -1260,10 +1280,12 @@ function Assert-VswitchExpectation {
 
 function Get-VswitchRepeat {
     # The answer to a plan that was applied before, or null where it has to be applied now.
+    # Only a plan in force waits for an answer: what began and ended half-way (nobody else can be at
+    # work, the lock is ours), or could not be undone, must be open to repair by another plan.
     param($Plan, [object[]] $Summaries)
     $id = [string] $Plan.planId
     foreach ($other in $Summaries) {
-        if ($other['planId'] -ne $id -and $null -ne $other['armedUntil']) {
+        if ($other['planId'] -ne $id -and $other['state'] -eq 'applied' -and $null -ne $other['armedUntil']) {
             Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Armed' -Message "Plan $($other['planId']) still waits to be confirmed on this host")
         }
     }

@@ -149,12 +149,27 @@ class Module(ModuleReader):
     # -------------------------------------------------------------- plans
 
     @mirrors("Get-VswitchResult")
-    def get_result(self, backup: Document, live: dict[str, Adapter], done: int, undone: bool) -> Document:
+    def get_result(
+        self,
+        backup: Document,
+        live: dict[str, Adapter],
+        done: int,
+        undone: bool,
+        *,
+        after_failure: bool = False,
+    ) -> Document:
         adapters = []
         for adapter in backup["adapters"]:
             state, entries = "gone", {"acls": [], "extendedAcls": []}
             if adapter["id"] in live:
-                entries = self.read_entry(live[adapter["id"]])
+                state = "unread"
+                try:
+                    entries = self.read_entry(live[adapter["id"]])
+                    state = "other"
+                except CmdletError:
+                    if not after_failure:
+                        raise
+            if state == "other":
                 now = key_text(entries["acls"], entries["extendedAcls"])
                 before = key_text(adapter["acls"], adapter["extendedAcls"])
                 state = "new" if now == planned_text(backup["plan"], adapter["id"], before) else "other"
@@ -222,7 +237,8 @@ class Module(ModuleReader):
         self.save_backup(backup)
         if undone and was_armed:
             self.unregister_undo(backup["planId"])
-        return self.get_result(backup, live, count, undone) | {"errors": errors}
+        result = self.get_result(backup, live, count, undone, after_failure=True)
+        return result | {"errors": errors}
 
     @mirrors("Assert-VswitchExpectation")
     def assert_expectation(self, plan: Document, live: dict[str, Adapter]) -> list[Document]:
@@ -243,7 +259,8 @@ class Module(ModuleReader):
     def get_repeat(self, plan: Document, summaries: Sequence[Document]) -> Document | None:
         plan_id = plan["planId"]
         for other in summaries:
-            if other["planId"] != plan_id and other["armedUntil"] is not None:
+            waits = other["state"] == "applied" and other["armedUntil"] is not None
+            if other["planId"] != plan_id and waits:
                 raise stop("Armed", f"Plan {other['planId']} still waits to be confirmed on this host")
         same = [summary for summary in summaries if summary["planId"] == plan_id]
         if not same or same[0]["state"] == "undone":

@@ -345,7 +345,12 @@ def _settled_backup(work: _Work, plan_id: str, may_still_run: bool) -> dict[str,
 
 def _results(work: _Work, result: Mapping[str, Any]) -> tuple[AdapterResult, ...]:
     """What the host read back, judged here as well."""
-    words = {"old": Standing.OLD, "new": Standing.NEW, "gone": Standing.GONE}
+    words = {
+        "old": Standing.OLD,
+        "new": Standing.NEW,
+        "gone": Standing.GONE,
+        "unread": Standing.UNKNOWN,
+    }
     sent = {str(each["id"]): each for each in work.wire["adapters"]}
     labels = work.labels
     found: list[AdapterResult] = []
@@ -356,7 +361,7 @@ def _results(work: _Work, result: Mapping[str, Any]) -> tuple[AdapterResult, ...
         now = read_state(read).adapters[0]
         expected = sent.get(adapter_id)
         details: list[str] = []
-        if expected is not None and standing is not Standing.GONE:
+        if expected is not None and standing not in (Standing.GONE, Standing.UNKNOWN):
             raw = {"acls": expected["expectedAcls"], "extendedAcls": expected["expectedExtendedAcls"]}
             before = set(read_state({**read, "adapters": [raw]}).adapters[0].entries)
             planned = set(before)

@@ -13,7 +13,7 @@ from vswitch.hyperv.state import HostAdapter, HostState
 if TYPE_CHECKING:
     from vswitch.hyperv.plan import AdapterPlan
 
-__all__ = ["collisions", "plan_warnings", "refusals", "refused"]
+__all__ = ["collisions", "halves", "plan_warnings", "refusals", "refused"]
 
 _LONGEST_ADDRESS = 40  # characters the host's own database has room for (§4.1)
 
@@ -69,6 +69,21 @@ def collisions(plan: AdapterPlan) -> Iterable[InputError]:
             if what == "weight"
             else "remove one of the two by hand, or adopt it",
         )
+
+
+def halves(plan: AdapterPlan) -> Iterable[InputError]:
+    """Removals of one IP version of an ANY entry: the host would remove the other one with it."""
+    gone = {*plan.removed, *(before for before, _ in plan.changed)}
+    for entry in (each for each in gone if isinstance(each, BasicEntry)):
+        for other in plan.adapter.together(entry):
+            if other in gone:
+                continue
+            yield InputError(
+                f"{describe(entry)} on {plan.adapter.label} cannot be removed by itself:"
+                f" the host holds it and {describe(other)} as one entry, ANY",
+                where=Origin(plan.adapter.label),
+                hint="replace that ANY by one entry for each IP version by hand, or keep both",
+            )
 
 
 def plan_warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:

@@ -28,10 +28,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The entries one adapter should have, each with its rule (None: from a backup, not a policy)."""
+    """The entries one adapter should have, each with its rule (None: from a backup, not a policy).
+
+    `released` are entries that, if they are ours, stay on the host and are somebody else's from now on.
+    """
 
     adapter: HostAdapter
     entries: Mapping[Entry, Rule | None]
+    released: frozenset[Entry] = frozenset()
 
 
 @dataclass(frozen=True)

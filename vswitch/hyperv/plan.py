@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vswitch.errors import InputError, InputErrors
-from vswitch.hyperv.checks import collisions, plan_warnings, refusals, refused
+from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
 from vswitch.hyperv.ordering import Exposure, Order, order_of
@@ -305,13 +305,15 @@ def plan_host(
         want = of_adapter.get(adapter.id) or Wanted(adapter, {})
         if not want.entries and adapter.id not in records:
             continue
-        plan = _adapter_plan(want, records.get(adapter.id, frozenset()), state, adopt)
+        recorded = records.get(adapter.id, frozenset()) - want.released
+        plan = _adapter_plan(want, recorded, state, adopt)
         adapters.append(plan)
         found = checked.get(id(want.entries))
         if found is None:
             found = checked[id(want.entries)] = list(refusals(want.entries))
         errors += [refused(adapter, text, rule) for text, rule in found]
         errors += collisions(plan)
+        errors += halves(plan)
         warnings += plan_warnings(plan, state)
     if errors:
         raise InputErrors(errors)
@@ -331,6 +333,9 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
     there = adapter.entries.keys()
     owned = frozenset(recorded & there)
     equal = [entry for entry in want.entries if entry in there and entry not in owned]
+    # An ANY that the host shows as one entry is taken over whole or not at all.
+    whole = [entry for entry in equal if all(each in want.entries for each in adapter.together(entry))]
+    adopted = frozenset(whole if adopt else ())
     missing = [entry for entry in want.entries if entry not in there]
     surplus = {entry.key: entry for entry in owned if entry not in want.entries}
     changed = [(surplus.pop(entry.key), entry) for entry in missing if entry.key in surplus]
@@ -341,11 +346,9 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
         removed=_sorted(surplus.values()),
         changed=tuple(sorted(changed, key=lambda pair: sort_key(pair[1]))),
         kept=_sorted(entry for entry in owned if entry in want.entries),
-        foreign=_sorted(
-            entry for entry in there if entry not in owned and not (adopt and entry in want.entries)
-        ),
-        adopted=_sorted(equal) if adopt else (),
-        present=() if adopt else _sorted(equal),
+        foreign=_sorted(entry for entry in there if entry not in owned and entry not in adopted),
+        adopted=_sorted(adopted),
+        present=_sorted(entry for entry in equal if entry not in adopted),
         owned_before=owned,
         recorded=state.records.get(adapter.id, frozenset()) == owned,
         rules=want.entries,

@@ -94,6 +94,11 @@ class HostAdapter:
         """`web01/Network Adapter` or `ManagementOS/vs-lan`, for people."""
         return f"{'ManagementOS' if self.is_management_os else self.vm_name}/{self.name}"
 
+    def together(self, entry: Entry) -> tuple[Entry, ...]:
+        """Entries the host shows, and removes, as one with `entry`: an ANY is for both IP versions."""
+        raw = self.entries.get(entry)
+        return tuple(each for each, other in self.entries.items() if other is raw)
+
     @property
     def acls(self) -> Acls:
         """All entries."""

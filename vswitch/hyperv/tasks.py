@@ -13,7 +13,7 @@ from vswitch.hyperv.apply import Applied, apply_plan, call, read_host
 from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
 from vswitch.hyperv.entries import Entry
 from vswitch.hyperv.plan import HostPlan, plan_host
-from vswitch.hyperv.state import HostState, entries_of
+from vswitch.hyperv.state import HostState, entries_of, read_state
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
 from vswitch.model.site import Site
@@ -109,6 +109,7 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
         raise HostError("no plan is in force that could be taken back", host=target.name)
     last = ids.index(to or in_force[0])
     before: dict[str, frozenset[Entry]] = {}
+    others: dict[str, frozenset[Entry]] = {}  # were there, and not ours
     for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == to]):
         found = call(target.link, target.name, "backups", {"planId": plan_id}).get("backups") or [{}]
         for adapter in found[0].get("adapters") or ():
@@ -117,12 +118,15 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             ]
             entries = frozenset(entry for record in records for entry in entries_of(record))
             before.setdefault(str(adapter["id"]), entries)
+            there = read_state({"schema": 1, "computer": "", "adapters": [adapter]}).adapters[0].entries
+            others.setdefault(str(adapter["id"]), frozenset(there) - entries)
     state = target.read()
     wanted: list[Wanted] = []
     for adapter in state.adapters:
         entries = before.get(adapter.id, state.records.get(adapter.id, frozenset()) & adapter.entries.keys())
         rules: dict[Entry, Rule | None] = dict.fromkeys(entries)
-        wanted.append(Wanted(adapter, rules))
+        # What was taken over from others since is given back to them, not removed.
+        wanted.append(Wanted(adapter, rules, others.get(adapter.id, frozenset())))
     gone = [adapter for adapter in before if state.adapter(adapter) is None]
     notes = tuple(f"the adapter {adapter} is no longer on the host" for adapter in gone)
     return _plan(target, state, Desired(tuple(wanted), (f"rollback of {ids[last]}",), notes))
