@@ -346,3 +346,15 @@ def test_a_fault_of_our_own_is_one_sentence(
     monkeypatch.setenv("VSWITCH_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         module.main()
+
+
+def test_validate_finds_what_the_lab_would_refuse(run: Run, files: Path) -> None:
+    rule = (
+        "  - {{name: r{0}, adapters: web01, direction: Inbound, action: Allow, protocol: TCP,"
+        " local_port: {0}, weight: {0}, stateful: true, idle_session_timeout: {0}}}\n"
+    )
+    (files / "policy.yaml").write_text("extended_acls:\n" + "".join(map(rule.format, range(60, 67))))
+    ran = run("validate", "good.yaml")
+    assert ran.status == 2
+    assert "policy.yaml:" in ran.err
+    assert "too many different idle_session_timeout values" in ran.err

@@ -230,3 +230,27 @@ def test_a_layout_loads_the_same_twice() -> None:
 @pytest.mark.parametrize("text", ["name: a\n", "name: a\nhosts:\nnetworks:\nexpect:\npolicies:\n"])
 def test_an_almost_empty_layout(text: str) -> None:
     assert site(layout=text).guests == ()
+
+
+def test_an_address_from_another_vlans_subnet_is_doubtful() -> None:
+    assert not site().warnings
+    stray = LAYOUT.replace("10.0.10.12/24", "10.0.20.12/24")
+    (warning,) = site(layout=stray).warnings
+    assert warning.startswith("l.yaml:28:")
+    assert (
+        "10.0.20.12/24 of web02 is in the subnet of VLAN 20 of 'lan', but the machine is on VLAN 10"
+        in warning
+    )
+    without = stray.replace("20: [10.0.20.1/24", '20: ["2001:db8:99::1/64"')
+    assert not [each for each in site(layout=without).warnings if "subnet" in each]
+
+
+def test_a_gateway_that_nobody_is_is_doubtful() -> None:
+    gateway = "addresses: 10.0.10.12/24}]\n        gateway: 10.0.10.{}\n"
+    text = LAYOUT.replace(
+        "\n          - {switch: vs-lan, vlan: {access: 10}, addresses: 10.0.10.12/24}", " [{}]"
+    )
+    text = text.replace("[{}]", "[{switch: vs-lan, vlan: {access: 10}, " + gateway.rstrip("\n"))
+    (warning,) = site(layout=text.replace("10.0.10.{}", "10.0.10.77")).warnings
+    assert "the gateway 10.0.10.77 of web02 is the address of no machine" in warning
+    assert not site(layout=text.replace("10.0.10.{}", "10.0.10.1")).warnings

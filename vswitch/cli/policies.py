@@ -15,6 +15,7 @@ from vswitch.cli.output import Output, OutputOption, emit, escape, progress
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.model import json_schema
+from vswitch.pipeline import check_lookups
 
 __all__ = ["register"]
 
@@ -52,8 +53,12 @@ def validate(
     for path in layouts:
         try:
             site, texts = load(path, policy)
+            check_lookups(site)
         except InputErrors as error:
             errors += error.errors
+            continue
+        except InputError as error:
+            errors.append(error)
             continue
         covered |= set(texts)
         reports.append(

@@ -13,7 +13,7 @@ from vswitch.model.problems import listing
 from vswitch.model.site import Adapter, Guest, GuestKind, Host, Service, Switch
 from vswitch.model.types import Interface, Network, SwitchType, Vlan, VlanMode
 
-__all__ = ["Guests", "Links"]
+__all__ = ["Guests", "Links", "segment_vlan"]
 
 #: A guest's addresses, each with the broadcast domain it is on.
 Links = list[tuple[Interface, Segment]]
@@ -100,7 +100,7 @@ class Guests:
             if switch is None:
                 continue
             domain = switch.network or switch.id
-            links += [(address, (domain, _segment_vlan(adapter.vlan))) for address in adapter.addresses]
+            links += [(address, (domain, segment_vlan(adapter.vlan))) for address in adapter.addresses]
             for vlan, tagged in adapter.tagged_addresses:
                 links += [(address, (domain, vlan)) for address in tagged]
         return Guest(
@@ -151,7 +151,7 @@ class Guests:
             else:
                 self.check_vlan(entry, switch, path)
                 domain = switch.network or switch.id
-                vlan = _segment_vlan(entry.vlan)
+                vlan = segment_vlan(entry.vlan)
                 self.claims.addresses(guest, (domain, vlan), entry.addresses, (*path, "addresses"))
                 for vlan, tagged in entry.tagged.items():
                     self.claims.addresses(guest, (domain, vlan), tagged, (*path, "tagged", vlan))
@@ -308,7 +308,7 @@ def _default_name(index: int) -> str:
     return f"Network Adapter {index + 1}" if index else "Network Adapter"
 
 
-def _segment_vlan(vlan: Vlan) -> int:
+def segment_vlan(vlan: Vlan) -> int:
     """The VLAN whose broadcast domain a guest's untagged interface belongs to.
 
     The VLANs of a private VLAN are one IP subnet, here named by its primary.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from vswitch.errors import InputError
+from vswitch.model.addressing import address_notes
 from vswitch.model.claims import Claims, Path
 from vswitch.model.guests import Guests, Links
 from vswitch.model.layout_file import ClientEntry, HostEntry, LayoutFile, NetworkEntry
@@ -40,6 +41,7 @@ class Bare:
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     expectations: tuple[Expectation, ...]
+    warnings: tuple[str, ...] = ()  # as in Site
 
 
 def resolve_layout(layout: LayoutFile, root: Node, file: str, report: Report) -> Bare | None:
@@ -70,7 +72,16 @@ class _Resolver:
             hosts.append(resolved)
             guests += self.build.host_guests(resolved, host)
         expectations = self.expectations({guest.name: guest for guest in guests})
-        return Bare(self.layout.name, tuple(networks), tuple(hosts), tuple(guests), expectations)
+        # Notes about a layout with mistakes would only be in the way, and some parts may be missing.
+        notes = [] if self.claims.report else sorted(address_notes(hosts, guests))
+        return Bare(
+            self.layout.name,
+            tuple(networks),
+            tuple(hosts),
+            tuple(guests),
+            expectations,
+            tuple(map(str, notes)),
+        )
 
     def claim_names(self) -> None:
         for network, entry in self.layout.networks.items():
