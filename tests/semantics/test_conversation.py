@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import model_files
 from tests.support.asking import ask, by, traffic
 from tests.support.sites import (
     SiteBuilder,
@@ -75,6 +76,10 @@ def test_refused_names_what_listens() -> None:
     answer = ask(pair(), "web", "sql", "tcp/8080")
     assert answer.layer is Layer.SERVICE
     assert answer.cause == "nothing listens on tcp/8080 of sql (it listens on tcp/1433)"
+    assert answer.fix == "start the service, or ask for a port on which sql listens"
+    # A bare `dns` means TCP; the service is there, in UDP.
+    bare = ask(pair(), "web", "sql", "tcp/53")
+    assert bare.fix == "start the service, or ask for udp/53, on which sql listens"
 
 
 def test_a_refusal_that_cannot_get_back_is_filtered() -> None:
@@ -146,6 +151,15 @@ def test_a_denied_request_names_the_entry_that_is_missing() -> None:
         " with a weight above 1"
     )
     assert answer.assumptions == frozenset()
+
+
+def test_the_management_os_is_named_as_a_policy_names_it() -> None:
+    policy = """
+extended_acls:
+  - {name: nobody, adapters: "host:hv01", direction: Inbound, action: Deny, weight: 1}
+"""
+    answer = ask(model_files.site(policy), "client", "hv01", "tcp/5985")
+    assert "to host:hv01/vs-lan" in answer.fix
 
 
 def test_an_allow_below_the_deny_is_named() -> None:

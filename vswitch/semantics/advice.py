@@ -72,10 +72,13 @@ def _nothing_listens(guest: Guest, traffic: Traffic, port: int | None) -> Advice
         if own
         else (f"it has no {protocol.upper()} service at all")
     )
+    # `dns` alone means TCP: the port asked for may well be open in UDP.
+    twin = next((each for each in guest.services if each.port == port), None)
+    other = f"{protocol_name(twin.protocol)}/{port}," if twin is not None else "a port"
     return Advice(
         Layer.SERVICE,
         f"nothing listens on {protocol}/{port} of {guest.name} ({listens})",
-        f"start the service, or ask for a port on which {guest.name} listens",
+        f"start the service, or ask for {other} on which {guest.name} listens",
     )
 
 

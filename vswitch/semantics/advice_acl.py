@@ -34,7 +34,7 @@ def denied(failure: Failure, decision: Decision, leg: Leg | None, legs: tuple[Le
             Layer.ACL,
             f"neighbour discovery is blocked at {adapter.id} by {_rule(rule)}: a deny of all IPv6 also"
             " blocks ICMPv6 134-136",
-            f"allow protocol 58 both ways on {adapter.id}" + _above(rule),
+            f"allow protocol 58 both ways on {_selector(adapter)}" + _above(rule),
         )
     shadowed = _shadowed(adapter, decision, frame)
     if shadowed is not None:
@@ -109,6 +109,11 @@ def _shadowed(adapter: Adapter, decision: Decision, frame: Frame) -> ExtendedAcl
     return found if found is not None and found.action is Action.ALLOW else None
 
 
+def _selector(adapter: Adapter) -> str:
+    """What a policy writes to mean this adapter."""
+    return f"host:{adapter.id}" if adapter.is_management_os else adapter.id
+
+
 def _rule(rule: Rule) -> str:
     return f"{rule.direction} rule {rule_text(rule)}"
 
@@ -148,4 +153,4 @@ def _allow(decision: Decision, frame: Frame) -> str:
     if frame.protocol in (TCP, UDP):
         port, side = (frame.dst_port, inbound) if not answering else (frame.src_port, not inbound)
         entry += f" with {'local' if side else 'remote'} port {port}"
-    return f"add {entry} to {adapter.id}{_above(rule)}"
+    return f"add {entry} to {_selector(adapter)}{_above(rule)}"
