@@ -121,6 +121,7 @@ class Lab:
         self.services = ServiceServer(self.plan.guests)
         self._selector = selectors.DefaultSelector()
         self._ending = threading.Event()
+        self._starting = threading.Lock()  # held while a worker is being started again
         self._watcher: threading.Thread | None = None
         self._wake_read, self._wake_write = os.pipe()
 
@@ -360,22 +361,26 @@ class Lab:
     def _restart(self, worker: Worker) -> None:
         pause = worker.ended()
         print(f"{worker.name} has ended; starting it again in {pause:g} s", file=sys.stderr)
-        if self._ending.wait(pause):
-            return
-        worker.start()
+        self._ending.wait(pause)
+        with self._starting:
+            if self._ending.is_set():
+                return
+            worker.start()
         if isinstance(worker, ServiceServer):
             try:
                 worker.serve(60.0)
             except LabError as error:  # it is down again: the next round starts another
                 print(error, file=sys.stderr)
-        if worker.process:
-            self._watch_pid(worker.process.pid, worker)
+        with self._starting:
+            if worker.process and not self._ending.is_set():
+                self._watch_pid(worker.process.pid, worker)
 
     # -- going down ----------------------------------------------------------------------------
 
     def down(self) -> None:
         """End all processes the lab started and let its namespaces go. Harmless if it is down."""
-        self._ending.set()
+        with self._starting:  # no worker comes back after this
+            self._ending.set()
         os.write(self._wake_write, b".")
         if self._watcher:
             self._watcher.join()
