@@ -83,7 +83,7 @@ def ruleset(nat: Nat, cables: Sequence[Cable]) -> str:
     lines += _sessions(nat)
     lines.append("}")
     lines.append("chain forward { type filter hook forward priority filter; policy drop;")
-    lines.append("ct status dnat accept; ct status snat accept;")
+    lines.append("ct state invalid drop; ct status dnat accept; ct status snat accept;")
     lines += [
         f"ip saddr {nat.internal} ip daddr != {nat.internal} ip protocol {{ icmp, tcp, udp }}"
         f' oifname "{interface}" accept;'

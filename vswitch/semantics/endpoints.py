@@ -115,8 +115,8 @@ def choose_addresses(
 ) -> tuple[Nic, Address, Address] | None:
     """The source interface and the two addresses, or None when the ends share no IP version.
 
-    A pair in one subnet comes first, IPv4 before IPv6; else the destination's first address, and
-    the source's address on the interface its route leaves by.
+    A pair in one subnet comes first, IPv4 before IPv6; else the destination's first address, of a host
+    with a NAT the first outside of it, and the source's address on the interface its route leaves by.
     """
     versions = (version,) if version else (4, 6)
     for each in versions:
@@ -125,7 +125,9 @@ def choose_addresses(
                 if other.ip in own.network and own.ip in other.network:
                     return nic, own.ip, other.ip
     for each in versions:
-        for _, other in destination.addresses(each):
+        nat = destination.guest.nat
+        others = [other for _, other in destination.addresses(each)]
+        for other in sorted(others, key=lambda other: nat is not None and nat.has_inside(other.ip)):
             usable = list(source.addresses(each))
             way = route(source.guest, other.ip, source.nics)
             for nic, own in usable:
