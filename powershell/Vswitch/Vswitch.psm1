@@ -787,12 +787,20 @@ function Read-VswitchNat {
                     ExternalPort = Get-VswitchNumber -InputObject $mapping -Name 'ExternalPort'
                     InternalIPAddress = Get-VswitchText -InputObject $mapping -Name 'InternalIPAddress'
                     InternalPort = Get-VswitchNumber -InputObject $mapping -Name 'InternalPort'
+                    RemoteExternalIPAddressPrefix = Get-VswitchText -InputObject $mapping -Name 'RemoteExternalIPAddressPrefix'
                 }
             }
         })
         [ordered]@{
             Name = $name
             InternalIPInterfaceAddressPrefix = Get-VswitchText -InputObject $nat -Name 'InternalIPInterfaceAddressPrefix'
+            ExternalIPInterfaceAddressPrefix = Get-VswitchText -InputObject $nat -Name 'ExternalIPInterfaceAddressPrefix'
+            TcpFilteringBehavior = Get-VswitchText -InputObject $nat -Name 'TcpFilteringBehavior'
+            UdpFilteringBehavior = Get-VswitchText -InputObject $nat -Name 'UdpFilteringBehavior'
+            IcmpQueryTimeout = Get-VswitchNumber -InputObject $nat -Name 'IcmpQueryTimeout'
+            TcpEstablishedConnectionTimeout = Get-VswitchNumber -InputObject $nat -Name 'TcpEstablishedConnectionTimeout'
+            TcpTransientConnectionTimeout = Get-VswitchNumber -InputObject $nat -Name 'TcpTransientConnectionTimeout'
+            UdpIdleSessionTimeout = Get-VswitchNumber -InputObject $nat -Name 'UdpIdleSessionTimeout'
             mappings = $mappings
         }
     }

@@ -105,6 +105,37 @@ class HostAdapter:
         return Acls.of(self.entries)
 
 
+@dataclass(frozen=True, slots=True)
+class HostMapping:
+    """A static mapping as Get-NetNatStaticMapping tells it, all text but the ports."""
+
+    protocol: str
+    external_address: str
+    external_port: int
+    internal_address: str
+    internal_port: int
+    remote: str = ""
+
+    def __str__(self) -> str:
+        outside = f"{self.external_address}:{self.external_port}"
+        sender = f" for {self.remote}" if self.remote else ""
+        return f"{self.protocol} {outside} to {self.internal_address}:{self.internal_port}{sender}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostNat:
+    """A NAT network as Get-NetNat tells it: prefixes as text, `settings` (Set-NetNat's) by name."""
+
+    name: str
+    internal: str
+    external: str = ""
+    mappings: tuple[HostMapping, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return ", ".join([f"{self.name}: internal prefix {self.internal}", *map(str, self.mappings)])
+
+
 @dataclass(frozen=True)
 class HostState:
     """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
@@ -120,13 +151,24 @@ class HostState:
     vms: tuple[tuple[str, str], ...] = ()  # id, name
     running: frozenset[str] = frozenset()
     teams: tuple[str, ...] = ()
-    nats: tuple[str, ...] = ()
+    nats: tuple[HostNat, ...] = ()
     records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
     def adapter(self, adapter_id: str) -> HostAdapter | None:
         """The adapter of that id."""
         return next((adapter for adapter in self.adapters if adapter.id == adapter_id), None)
+
+
+#: What is read of a NAT besides its prefixes.
+NAT_SETTINGS = (
+    "TcpFilteringBehavior",
+    "UdpFilteringBehavior",
+    "IcmpQueryTimeout",
+    "TcpEstablishedConnectionTimeout",
+    "TcpTransientConnectionTimeout",
+    "UdpIdleSessionTimeout",
+)
 
 
 # --- tolerant access -----------------------------------------------------------------------------
@@ -339,15 +381,24 @@ def _named(raw: Mapping[str, Any]) -> str:
     return f"{_text(raw.get('Name'))} ({members})" if members else _text(raw.get("Name"))
 
 
-def _nat(raw: Mapping[str, Any]) -> str:
-    parts = [
-        f"{_text(raw.get('Name'))}: internal prefix {_text(raw.get('InternalIPInterfaceAddressPrefix'))}"
-    ]
-    for mapping in _maps(raw.get("mappings")):
-        outside = f"{_text(mapping.get('ExternalIPAddress'))}:{_text(mapping.get('ExternalPort'))}"
-        inside = f"{_text(mapping.get('InternalIPAddress'))}:{_text(mapping.get('InternalPort'))}"
-        parts.append(f"{_text(mapping.get('Protocol'))} {outside} to {inside}")
-    return ", ".join(parts)
+def _nat(raw: Mapping[str, Any]) -> HostNat:
+    return HostNat(
+        _text(raw.get("Name")),
+        _text(raw.get("InternalIPInterfaceAddressPrefix")),
+        _text(raw.get("ExternalIPInterfaceAddressPrefix")),
+        tuple(
+            HostMapping(
+                _text(each.get("Protocol")),
+                _text(each.get("ExternalIPAddress")),
+                _number(each.get("ExternalPort")),
+                _text(each.get("InternalIPAddress")),
+                _number(each.get("InternalPort")),
+                _text(each.get("RemoteExternalIPAddressPrefix")),
+            )
+            for each in _maps(raw.get("mappings"))
+        ),
+        {name: _text(raw.get(name)) for name in NAT_SETTINGS if _text(raw.get(name))},
+    )
 
 
 # --- the record of what is ours ------------------------------------------------------------------

@@ -7,7 +7,10 @@ maps add whom else an open session admits, which is WinNAT's filtering behavior 
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -16,10 +19,12 @@ from vswitch.lab.plan import Cable
 from vswitch.model.site import Nat, NatFiltering, StaticMapping
 from vswitch.model.types import TCP
 
-__all__ = ["install", "ruleset", "settings"]
+__all__ = ["forget", "install", "ruleset", "settings"]
 
 _SECONDS = 30.0
 _SESSION = "ipv4_addr . inet_service"
+# linux/netlink.h; linux/netfilter/nfnetlink_conntrack.h: IPCTNL_MSG_CT_DELETE without a filter is for all.
+_NETLINK_NETFILTER, _DELETE_CONNECTIONS, _REQUEST_ACK = 12, 1 << 8 | 2, 0x5
 _TRANSIENT = ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait", "close")
 
 
@@ -34,13 +39,28 @@ def install(nat: Nat, cables: Sequence[Cable]) -> None:
             "nft is not installed; a host's NAT needs it",
             hint="On Debian and Ubuntu: sudo apt install nftables",
         )
-    text = ruleset(nat, cables)
     done = subprocess.run(
-        [nft, "-f", "-"], input=text, capture_output=True, text=True, timeout=_SECONDS, check=False
+        [nft, "-f", "-"],
+        input=ruleset(nat, cables),
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         raise LabError(f"the NAT {nat.name!r} cannot be set up: {reason}")
+
+
+def forget(nat: Nat, cables: Sequence[Cable]) -> None:
+    """End all sessions of the NAT in the network namespace of the calling thread. Raises as `install`."""
+    install(nat, cables)  # anew, with empty maps
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.settimeout(_SECONDS)
+        netlink.send(struct.pack("=IHHIIBBH", 20, _DELETE_CONNECTIONS, _REQUEST_ACK, 1, 0, 0, 0, 0))
+        (error,) = struct.unpack("=i", netlink.recv(4096)[16:20])
+    if error:
+        raise LabError(f"the sessions of the NAT {nat.name!r} cannot be ended: {os.strerror(-error)}")
 
 
 def settings(nat: Nat) -> dict[str, str]:
@@ -61,7 +81,7 @@ def ruleset(nat: Nat, cables: Sequence[Cable]) -> str:
     """The rules as `nft` reads them. `cables` are those of the management OS."""
     leaving = {cable.interface: _first(nat, cable) for cable in cables}
     external = {interface: address for interface, address in leaving.items() if address}
-    lines = ["table ip vswitch_nat {"]
+    lines = ["table ip vswitch_nat", "delete table ip vswitch_nat", "table ip vswitch_nat {"]
     for protocol in ("tcp", "udp"):
         key = _SESSION + (" . ipv4_addr" if _by_address(nat, protocol) else "")
         lines.append(f"map {protocol}_open {{ type {key} : {_SESSION}; flags dynamic,timeout; size 65535; }}")

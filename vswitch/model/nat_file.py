@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
 from vswitch.errors import Origin
-from vswitch.model.addresses import Prefix, prefix
+from vswitch.model.addresses import prefix
 from vswitch.model.claims import Claims, Path
 from vswitch.model.fields import EMPTY_LIST, FileModel, Name, integer, one_of, scalar
 from vswitch.model.problems import FieldError, listing, shorten
@@ -103,7 +103,7 @@ class StaticMappingEntry(FileModel):
     internal_port: _Port | None = Field(
         default=None, description="Its port; the external one if not written."
     )
-    remote_external_ip_address_prefix: Prefix | None = Field(
+    remote_external_ip_address_prefix: _Ipv4Prefix | None = Field(
         default=None, description="Whose packets it is for; everybody's if not written."
     )
 

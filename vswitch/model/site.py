@@ -185,7 +185,7 @@ class StaticMapping:
     external_port: int
     internal_address: IPv4Address
     internal_port: int
-    remote: Network | None = None
+    remote: IPv4Network | None = None
 
     def __str__(self) -> str:
         name = "tcp" if self.protocol == TCP else "udp"
