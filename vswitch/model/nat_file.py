@@ -195,7 +195,7 @@ def resolve_nat(entry: NatEntry, guest: Guest, host: Path, claims: Claims) -> Na
         tcp_transient_connection_timeout=entry.tcp_transient_connection_timeout,
         udp_idle_session_timeout=entry.udp_idle_session_timeout,
     )
-    for index, mapping in enumerate(nat.mappings):
+    for index, mapping in enumerate(nat.mappings if len(outside) < len(own) else ()):
         _check(mapping, nat, index, guest, (*path, "static_mappings", index), claims)
     return nat
 

@@ -60,7 +60,8 @@ def about_nat(
         owner, (host, nat) = target
         if not any(nat.has_inside(own.ip) for own in source.addresses):
             return _from_outside(owner, host, nat, sent)
-    behind = nat_before(site, stuck, sent.src if leg.kind is LegKind.REQUEST else sent.dst)
+    assert request.packet is not None
+    behind = nat_before(site, stuck, sent.src if leg.kind is LegKind.REQUEST else request.packet.dst)
     if behind is not None and (leg.kind is LegKind.REPLY or stuck is source):
         return _no_gateway(stuck, *behind, failure)
     return None
@@ -113,7 +114,10 @@ def _listening(guest: Guest, protocol: int) -> str:
 
 def _no_way_out(host: Guest, nat: Nat, sent: Frame, failure: Failure) -> Advice:
     """The packet came to the NAT, and did not get out of it."""
-    if not nat.external:
+    if nat.has_inside(sent.dst):
+        cause = f"{sent.dst} is behind it as well, and it does not route between its subnets"
+        fix = "put both machines into one subnet on one switch"
+    elif not nat.external:
         cause = f"{host.name} has no IPv4 address outside of {nat.internal}"
         fix = f"share an External switch with the management OS of {host.name}, with an address there"
     elif failure.kind is FailureKind.NO_ROUTE:

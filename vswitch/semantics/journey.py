@@ -212,8 +212,8 @@ class Traveller:
             if guest.nat and arrived:
                 sessions = self.state.nats.get(guest.name, ())
                 self._translate(way, guest, inward(guest.nat, way.packet, sessions, self.now))
-                if way.translations[count:] and way.translations[-1].how is not How.SESSION:
-                    goal = ""  # opened from outside: for whoever has the address behind the NAT
+                if way.translations[count:] and goal == guest.name:
+                    goal = ""  # it was meant for whoever has the address behind the NAT
             address = way.packet.dst
             assert address is not None
             if any(nic.owns(address) for nic in nics_of(guest)):
