@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,6 +127,23 @@ def test_endpoint_independent_filtering_admits_everybody() -> None:
     key = "udp_filtering_behavior: EndpointIndependentFiltering"
     with running_lab(LAYOUT.replace("name: inside\n", f"name: inside\n      {key}\n")) as lab:
         assert admitted(lab) == {"same": "same", "stranger": "stranger"}
+
+
+def test_an_idle_session_admits_nobody() -> None:
+    """Symptom 48 of §9: after the timeout the server's datagrams find no way in."""
+    with (
+        running_lab(LAYOUT.replace("timeout: 77", "timeout: 2")) as lab,
+        talk(lab, "a", 41000) as inside,
+        talk(lab, "client", 42000) as server,
+    ):
+        ready(inside), ready(server)
+        inside.say("send 192.168.1.50 42000 hello")
+        assert server.say("hear") == "hello 192.168.1.5 41000"
+        server.say("send 192.168.1.5 41000 soon")
+        assert inside.say("hear") == "soon 192.168.1.50 42000"
+        time.sleep(6)
+        server.say("send 192.168.1.5 41000 late")
+        assert inside.say("hear") == "silence"
 
 
 def test_forgetting_ends_sessions(lab: RunningLab) -> None:

@@ -246,6 +246,8 @@ def test_no_mapping_names_the_nat_and_the_command() -> None:
         " -ExternalPort 8081 -InternalIPAddress "
     )
     assert "{protocol: TCP, external_port: 8081, internal_ip_address: " in answer.fix
+    listening = ask(site(), "client", "hv01", "tcp/80")  # a listens there
+    assert "-ExternalPort 80 -InternalIPAddress 172.20.0.11 -InternalPort 80;" in listening.fix
 
 
 def test_an_address_behind_the_nat_cannot_be_asked_from_outside() -> None:

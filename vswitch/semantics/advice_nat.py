@@ -38,7 +38,7 @@ def about_nat(
     if sent is None or sent.dst is None:
         return None
     if failure is None:
-        return _refused(source, answering, request, sent)
+        return _refused(site, source, answering, request, sent)
     mapped = next((each for each in request.translations if each.mapping), None)
     if mapped and mapped.mapping and failure.kind is FailureKind.NO_OWNER and failure.guest == mapped.host:
         mapping = mapped.mapping
@@ -67,7 +67,7 @@ def about_nat(
     return None
 
 
-def _refused(source: Guest, answering: Guest, request: Leg, sent: Frame) -> Advice | None:
+def _refused(site: Site, source: Guest, answering: Guest, request: Leg, sent: Frame) -> Advice | None:
     mapped = next((each for each in request.translations if each.mapping), None)
     if mapped and mapped.mapping:
         name = protocol_name(mapped.mapping.protocol)
@@ -94,14 +94,26 @@ def _refused(source: Guest, answering: Guest, request: Leg, sent: Frame) -> Advi
             f" outside, and {source.name} is behind the NAT itself",
             f"ask {found[0].internal_address}, port {found[0].internal_port}, directly",
         )
-    others = ", ".join(str(each) for each in nat.mappings) or "none"
+    others = ", ".join(str(each) for each in nat.mappings if each.protocol == sent.protocol) or "none"
+    address, internal = _listening_behind(site, answering, nat, sent.protocol, port)
     return Advice(
         Layer.NAT,
         f"NAT {nat.name} on {answering.name} has no static mapping for {name}/{port} from {sent.src}, so it"
         f" has nowhere to send it, and nothing listens on that port of {answering.name} itself"
-        f" (static mappings: {others})",
-        _add(nat, sent.protocol, port, "<address behind the NAT>", "<its port>"),
+        f" ({name} mappings: {others})",
+        _add(nat, sent.protocol, port, address, internal),
     )
+
+
+def _listening_behind(site: Site, host: Guest, nat: Nat, protocol: int, port: int) -> tuple[str, str]:
+    """Address and port of a machine behind the NAT that listens on a port; placeholders if none does."""
+    for guest in site.guests:
+        listens = any((each.protocol, each.port) == (protocol, port) for each in guest.services)
+        if listens and guest is not host and guest.host == host.host:
+            for own in guest.addresses:
+                if nat.has_inside(own.ip):
+                    return str(own.ip), str(port)
+    return "<address behind the NAT>", "<its port>"
 
 
 def _listening(guest: Guest, protocol: int) -> str:
