@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.running_lab import RunningLab, Talker, running_lab
+from vswitch.errors import EnvironmentError_
+from vswitch.lab import nat
+from vswitch.model import load_site
 
 pytestmark = [pytest.mark.lab, pytest.mark.requires("nft")]
 
@@ -210,3 +213,60 @@ def test_sessions_end_as_the_layout_says(lab: RunningLab) -> None:
         ("icmp_timeout", 30),
     ):
         assert run(lab, "hv01", "cat", folder + name).strip() == str(seconds)
+
+
+def one_of_two(host: str, address: str, mac: str) -> str:
+    """A host with a NAT, whose prefix and VM are as the other host's."""
+    return f"""
+  {host}:
+    switches: {{vs-lan: {{type: External, network: lan}}, vs-nat: {{type: Internal}}}}
+    management_os:
+      adapters:
+        - {{switch: vs-lan, addresses: [{address}/24], mac: 00-15-5D-{mac}-00-01}}
+        - {{switch: vs-nat, addresses: [172.20.0.1/24], mac: 00-15-5D-{mac}-00-02}}
+    nat:
+      name: inside
+      internal_ip_interface_address_prefix: 172.20.0.0/24
+      static_mappings:
+        - {{protocol: TCP, external_port: 8080, internal_ip_address: 172.20.0.11, internal_port: http}}
+    vms:
+      vm-{host}:
+        adapters: [{{switch: vs-nat, addresses: [172.20.0.11/24], mac: 00-15-5D-{mac}-00-03}}]
+        gateway: 172.20.0.1
+        services: [http]"""
+
+
+TWO = (
+    "name: two\nnetworks: {lan: {clients: {client: {addresses: [192.168.1.50/24], services: [http]}}}}"
+    + "\nhosts:"
+    + one_of_two("hv01", "192.168.1.5", "AA")
+    + one_of_two("hv02", "192.168.1.6", "BB")
+)
+
+
+def test_two_nats_of_one_prefix_and_a_host_that_speaks_as_its_inside() -> None:
+    with running_lab(TWO) as lab:
+        for source, destination, traffic, outcome, layer in (
+            ("vm-hv01", "hv02", "tcp/8080", "open", None),
+            ("vm-hv02", "hv01", "tcp/8080", "open", None),
+            ("vm-hv01", "hv02", "tcp/8081", "refused", "NAT"),
+            ("hv01/172.20.0.1", "client", "http", "open", None),
+            ("hv01/172.20.0.1", "client", "icmp", "open", None),
+            ("hv01", "hv02", "tcp/8080", "open", None),
+        ):
+            found = lab.call("probe", source=source, destination=destination, traffic=traffic)
+            (report,) = found["reports"]
+            assert (report["outcome"], report["agrees"], report["layer"]) == (outcome, True, layer), report
+            assert report["evidence"]["sightings"][-1]["requests"], report["evidence"]
+        (report,) = lab.call("probe", source="vm-hv01", destination="hv02", traffic="tcp/8080")["reports"]
+        labels = [each["label"] for each in report["evidence"]["sightings"]]
+        assert labels == ["vm-hv01 (eth0)", "hv02 (eth0)", "vm-hv02 (eth0)"]
+
+
+def test_without_nft_the_lab_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nat.shutil, "which", lambda *_, **__: None)
+    found = load_site("lab.yaml", read={"lab.yaml": LAYOUT}.__getitem__).guest["hv01"].nat
+    assert found
+    with pytest.raises(EnvironmentError_, match="nft is not installed") as refused:
+        nat.install(found, ())
+    assert "nftables" in refused.value.hint

@@ -362,12 +362,13 @@ def _ends(talk: Conversation) -> Iterable[tuple[str, Address, Frame | None]]:
     assert talk.source_address is not None
     assert talk.destination_address is not None
     request = talk.legs[0]
+    changed = [step.after for step in request.translations]
+    there = [packet for packet in changed if packet.dst == talk.destination_address]
     yield talk.source, talk.source_address, None
-    changed = request.packet if request.translations else None
-    at_destination = changed is not None and changed.dst == talk.destination_address
-    yield talk.destination, talk.destination_address, changed if at_destination else None
-    if changed is not None and changed.dst is not None and not at_destination and request.arrived:
-        yield request.end, changed.dst, changed
+    yield talk.destination, talk.destination_address, there[-1] if there else None
+    if changed and changed[-1].dst != talk.destination_address and request.arrived:
+        assert changed[-1].dst is not None
+        yield request.end, changed[-1].dst, changed[-1]
 
 
 def _joined(reports: Sequence[Report]) -> list[Report]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address, ip_network
 
-from vswitch.hyperv.state import HostAdapter, HostMapping, HostNat
+from vswitch.hyperv.hostnat import HostMapping, HostNat
+from vswitch.hyperv.state import HostAdapter
 from vswitch.model.types import Interface, Network
 
 __all__ = ["ImportedNat", "Untold", "first_nat"]

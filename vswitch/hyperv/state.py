@@ -21,6 +21,7 @@ from vswitch.hyperv.entries import (
     extended_from_host,
     to_host,
 )
+from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.semantic import Acls
 from vswitch.model.types import SwitchType, Vlan, VlanMode, normalise_mac
 
@@ -105,37 +106,6 @@ class HostAdapter:
         return Acls.of(self.entries)
 
 
-@dataclass(frozen=True, slots=True)
-class HostMapping:
-    """A static mapping as Get-NetNatStaticMapping tells it, all text but the ports."""
-
-    protocol: str
-    external_address: str
-    external_port: int
-    internal_address: str
-    internal_port: int
-    remote: str = ""
-
-    def __str__(self) -> str:
-        outside = f"{self.external_address}:{self.external_port}"
-        sender = f" for {self.remote}" if self.remote else ""
-        return f"{self.protocol} {outside} to {self.internal_address}:{self.internal_port}{sender}"
-
-
-@dataclass(frozen=True, slots=True)
-class HostNat:
-    """A NAT network as Get-NetNat tells it: prefixes as text, `settings` (Set-NetNat's) by name."""
-
-    name: str
-    internal: str
-    external: str = ""
-    mappings: tuple[HostMapping, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return ", ".join([f"{self.name}: internal prefix {self.internal}", *map(str, self.mappings)])
-
-
 @dataclass(frozen=True)
 class HostState:
     """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
@@ -158,17 +128,6 @@ class HostState:
     def adapter(self, adapter_id: str) -> HostAdapter | None:
         """The adapter of that id."""
         return next((adapter for adapter in self.adapters if adapter.id == adapter_id), None)
-
-
-#: What is read of a NAT besides its prefixes.
-NAT_SETTINGS = (
-    "TcpFilteringBehavior",
-    "UdpFilteringBehavior",
-    "IcmpQueryTimeout",
-    "TcpEstablishedConnectionTimeout",
-    "TcpTransientConnectionTimeout",
-    "UdpIdleSessionTimeout",
-)
 
 
 # --- tolerant access -----------------------------------------------------------------------------

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from vswitch.model.site import Guest, Nat, Site
 from vswitch.model.types import ICMPV4, TCP, UDP
 from vswitch.semantics.cause import Advice, Layer, protocol_name
-from vswitch.semantics.frame import Address, Frame
+from vswitch.semantics.frame import Frame
 from vswitch.semantics.journey import Failure, FailureKind, Leg, LegKind
 
-__all__ = ["about_nat", "nat_before"]
+__all__ = ["about_nat"]
 
 _NO_WAY = (FailureKind.NO_ROUTE, FailureKind.NO_OWNER, FailureKind.NOT_FORWARDING)
 
 
-def nat_before(site: Site, guest: Guest, address: object) -> tuple[Guest, Nat] | None:
+def _nat_before(site: Site, guest: Guest, address: object) -> tuple[Guest, Nat] | None:
     """The host whose NAT stands before an address of a guest, and that NAT; None if none does."""
     host = site.guest.get(guest.host)
     if host is None or host is guest or host.nat is None or not host.nat.has_inside(address):
@@ -31,14 +31,15 @@ def about_nat(
 ) -> Advice | None:
     """What to tell where a NAT decides; None where it does not.
 
-    `failure` is what ended the conversation; None if the request was refused by `answering`.
+    `answering` is the guest that answers, or was to; `failure` is what ended the conversation, None if
+    the request was refused.
     """
     request = legs[0]
     sent = request.translations[0].before if request.translations else request.packet
-    if sent is None or sent.dst is None:
+    if sent is None or request.packet is None:
         return None
     if failure is None:
-        return _refused(site, source, answering, request, sent)
+        return _refused(site, source, answering, request, request.packet)
     mapped = next((each for each in request.translations if each.mapping), None)
     if mapped and mapped.mapping and failure.kind is FailureKind.NO_OWNER and failure.guest == mapped.host:
         mapping = mapped.mapping
@@ -55,19 +56,16 @@ def about_nat(
     nat = stuck.nat if leg.kind is LegKind.REQUEST and failure.kind is not FailureKind.NO_OWNER else None
     if nat is not None and nat.has_inside(sent.src):
         return _no_way_out(stuck, nat, sent, failure)
-    target = _owner_behind(site, sent.dst)
-    if target is not None and leg.kind is LegKind.REQUEST:
-        owner, (host, nat) = target
-        if not any(nat.has_inside(own.ip) for own in source.addresses):
-            return _from_outside(owner, host, nat, sent)
-    assert request.packet is not None
-    behind = nat_before(site, stuck, sent.src if leg.kind is LegKind.REQUEST else request.packet.dst)
+    target = _nat_before(site, answering, sent.dst)
+    if target is not None and leg.kind is LegKind.REQUEST and not _is_inside(source, *target):
+        return _from_outside(answering, *target, sent)
+    behind = _nat_before(site, stuck, sent.src if leg.kind is LegKind.REQUEST else request.packet.dst)
     if behind is not None and (leg.kind is LegKind.REPLY or stuck is source):
         return _no_gateway(stuck, *behind, failure)
     return None
 
 
-def _refused(site: Site, source: Guest, answering: Guest, request: Leg, sent: Frame) -> Advice | None:
+def _refused(site: Site, source: Guest, answering: Guest, request: Leg, packet: Frame) -> Advice | None:
     mapped = next((each for each in request.translations if each.mapping), None)
     if mapped and mapped.mapping:
         name = protocol_name(mapped.mapping.protocol)
@@ -78,13 +76,13 @@ def _refused(site: Site, source: Guest, answering: Guest, request: Leg, sent: Fr
             f"{mapped.mapping.internal_port} there ({_listening(answering, mapped.mapping.protocol)})",
             f"start the service on {answering.name}, or correct the mapping's internal port",
         )
-    nat, port = answering.nat, sent.dst_port
-    if nat is None or port is None or sent.dst not in nat.external or sent.protocol not in (TCP, UDP):
+    nat, port = answering.nat, packet.dst_port
+    if nat is None or port is None or packet.dst not in nat.external or packet.protocol not in (TCP, UDP):
         return None
-    name = protocol_name(sent.protocol)
-    if nat.has_inside(sent.src):
+    name = protocol_name(packet.protocol)
+    if nat.has_inside(packet.src):
         found = [
-            each for each in nat.mappings if (each.protocol, each.external_port) == (sent.protocol, port)
+            each for each in nat.mappings if (each.protocol, each.external_port) == (packet.protocol, port)
         ]
         if not found:
             return None
@@ -94,14 +92,14 @@ def _refused(site: Site, source: Guest, answering: Guest, request: Leg, sent: Fr
             f" outside, and {source.name} is behind the NAT itself",
             f"ask {found[0].internal_address}, port {found[0].internal_port}, directly",
         )
-    others = ", ".join(str(each) for each in nat.mappings if each.protocol == sent.protocol) or "none"
-    address, internal = _listening_behind(site, answering, nat, sent.protocol, port)
+    others = ", ".join(str(each) for each in nat.mappings if each.protocol == packet.protocol) or "none"
+    address, internal = _listening_behind(site, answering, nat, packet.protocol, port)
     return Advice(
         Layer.NAT,
-        f"NAT {nat.name} on {answering.name} has no static mapping for {name}/{port} from {sent.src}, so it"
+        f"NAT {nat.name} on {answering.name} has no static mapping for {name}/{port} from {packet.src}, so it"
         f" has nowhere to send it, and nothing listens on that port of {answering.name} itself"
         f" ({name} mappings: {others})",
-        _add(nat, sent.protocol, port, address, internal),
+        _add(nat, packet.protocol, port, address, internal),
     )
 
 
@@ -144,13 +142,9 @@ def _no_way_out(host: Guest, nat: Nat, sent: Frame, failure: Failure) -> Advice:
     return Advice(Layer.NAT, f"NAT {nat.name} on {host.name} cannot send {sent.summary} on: {cause}", fix)
 
 
-def _owner_behind(site: Site, address: Address) -> tuple[Guest, tuple[Guest, Nat]] | None:
-    for guest in site.guests:
-        if any(own.ip == address for own in guest.addresses):
-            behind = nat_before(site, guest, address)
-            if behind is not None:
-                return guest, behind
-    return None
+def _is_inside(guest: Guest, host: Guest, nat: Nat) -> bool:
+    """Whether a guest is the host or behind its NAT; another host's may have the same prefix."""
+    return guest.host == host.name and any(nat.has_inside(own.ip) for own in guest.addresses)
 
 
 def _from_outside(owner: Guest, host: Guest, nat: Nat, sent: Frame) -> Advice:
