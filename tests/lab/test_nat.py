@@ -29,7 +29,7 @@ hosts:
     management_os:
       adapters:
         - {switch: vs-lan, addresses: [192.168.1.5/24]}
-        - {switch: vs-nat, addresses: [172.20.0.1/25]}
+        - {switch: vs-nat, addresses: [172.20.0.1/26, 172.20.0.65/26]}
         - {switch: vs-nat2, addresses: [172.20.0.129/25]}
     nat:
       name: inside
@@ -39,8 +39,12 @@ hosts:
         - {protocol: TCP, external_port: 8080, internal_ip_address: 172.20.0.11, internal_port: http}
     vms:
       a:
-        adapters: [{switch: vs-nat, addresses: [172.20.0.11/25]}]
+        adapters: [{switch: vs-nat, addresses: [172.20.0.11/26]}]
         gateway: 172.20.0.1
+        services: [http]
+      c:
+        adapters: [{switch: vs-nat, addresses: [172.20.0.70/26]}]
+        gateway: 172.20.0.65
         services: [http]
       b:
         adapters: [{switch: vs-nat2, addresses: [172.20.0.130/25]}]
@@ -164,6 +168,14 @@ def test_a_host_passes_on_nothing_but_what_it_translates(lab: RunningLab) -> Non
     assert lab.probe("client", "hv01", "tcp/8080") == "open"
     assert lab.probe("a", "b", "http", patience=0.4) == "filtered"  # §6: no routing between its subnets
     assert lab.probe("b", "client", "http") == "open"
+
+
+def test_a_host_does_not_show_machines_the_way_around_it(lab: RunningLab) -> None:
+    """Two subnets on one switch: an ICMP redirect would tell of a way past the NAT."""
+    assert lab.probe("a", "c", "http", patience=0.4) == "filtered"
+    lines = run(lab, "hv01", "cat", "/proc/net/snmp").splitlines()
+    names, numbers = (line.split() for line in lines if line.startswith("Icmp:"))
+    assert dict(zip(names, numbers, strict=True))["OutRedirects"] == "0"
 
 
 def test_the_reference_says_the_same(lab: RunningLab) -> None:

@@ -127,8 +127,8 @@ def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink]) -> None:
         if plan.guest.forwarding:
             _write(_ROUTER_SETTINGS)
         if plan.guest.nat:
-            nat.install(plan.guest.nat, plan.cables)  # first the rules, which also say what is not forwarded
-            _write(nat.settings(plan.guest.nat))
+            nat.install(plan.guest.nat, plan.cables)  # before it forwards: they say what it does not
+            _write(nat.settings(plan.guest.nat, plan.cables))
 
     try:
         _new_namespace(plan.namespace, fill)

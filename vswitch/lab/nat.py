@@ -63,8 +63,9 @@ def forget(nat: Nat, cables: Sequence[Cable]) -> None:
         raise LabError(f"the sessions of the NAT {nat.name!r} cannot be ended: {os.strerror(-error)}")
 
 
-def settings(nat: Nat) -> dict[str, str]:
-    """The sysctls of the namespace: it forwards, and sessions end as the NAT's do."""
+def settings(nat: Nat, cables: Sequence[Cable]) -> dict[str, str]:
+    """The sysctls of the namespace: it forwards, redirects nobody, and sessions end as the NAT's do."""
+    interfaces = ("all", *(cable.interface for cable in cables))
     times = {
         "icmp_timeout": nat.icmp_query_timeout,
         "udp_timeout": nat.udp_idle_session_timeout,
@@ -72,8 +73,10 @@ def settings(nat: Nat) -> dict[str, str]:
         "tcp_timeout_established": nat.tcp_established_connection_timeout,
     }
     times |= {f"tcp_timeout_{state}": nat.tcp_transient_connection_timeout for state in _TRANSIENT}
-    return {"ipv4/ip_forward": "1"} | {
-        f"netfilter/nf_conntrack_{name}": str(value) for name, value in times.items()
+    return {
+        **{f"ipv4/conf/{interface}/send_redirects": "0" for interface in interfaces},
+        **{f"netfilter/nf_conntrack_{name}": str(value) for name, value in times.items()},
+        "ipv4/ip_forward": "1",
     }
 
 
