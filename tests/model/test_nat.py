@@ -191,3 +191,14 @@ def test_the_same_port_may_be_mapped_on_other_addresses_and_for_other_senders() 
     ]
     layout = LAYOUT.replace(f"        - {MAPPING}", "\n".join(lines))
     assert len(nat(layout).mappings) == 4
+
+
+def test_what_is_legal_and_leads_nowhere_is_a_warning() -> None:
+    (warning,) = load(LAYOUT.replace("172.20.0.11}", "172.20.0.12}")).warnings
+    assert warning == (
+        "layout.yaml:17:11: the static mapping tcp/80 to 172.20.0.12:80 leads nowhere:"
+        " nobody on 'hv01' has the address 172.20.0.12"
+    )
+    (warning,) = load(LAYOUT.replace(HOST, "{switch: vs-lan}")).warnings
+    assert "layout.yaml:13:5: NAT 'inside' has no external side" in warning
+    assert not load().warnings
