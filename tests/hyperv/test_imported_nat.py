@@ -34,7 +34,7 @@ def nat(*mappings: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {
         "Name": "MyNAT",
         "InternalIPInterfaceAddressPrefix": "172.20.0.0/16",
-        "ExternalIPInterfaceAddressPrefix": "",
+        "ExternalIPInterfaceAddressPrefix": "0.0.0.0/0",
         "TcpFilteringBehavior": "AddressDependentFiltering",
         "UdpFilteringBehavior": "AddressDependentFiltering",
         "IcmpQueryTimeout": 30,
@@ -85,6 +85,7 @@ def test_a_fresh_nat_needs_no_comment() -> None:
     )
     assert list(map(str, made.mappings)) == ["tcp/8080 to 172.20.0.11:80", "udp/443 to 172.20.0.11:443"]
     assert "timeout" not in found.layout
+    assert "external_ip_interface_address_prefix" not in found.layout
     guest = load(found).guest["web01"]
     assert list(map(str, guest.addresses)) == ["172.20.0.11/16"]  # the NAT's own prefix length, not a guess
     assert guest.gateways == ("172.20.0.1",)
@@ -157,6 +158,29 @@ def test_an_address_the_host_does_not_tell_is_assumed() -> None:
     assert [note for note in found.notes if "172.20.0.1 on vs-nat is assumed" in note]
     site = load(found)
     assert [str(each) for each in site.guest["hv01"].addresses] == ["192.168.1.5/24", "172.20.0.1/16"]
+    assert site.guest["web01"].gateways == ("172.20.0.1",)
+
+
+def test_the_hosts_own_addresses_come_from_its_network_stack() -> None:
+    """Hyper-V does not tell them; MAC addresses lead from one to the other."""
+    document = state(nat(), inside="", outside="")
+    told = [
+        ("00-15-5D-0A-00-01", "192.168.1.5", 25),
+        ("00155D0A0003", "172.20.0.1", 24),
+        ("00-15-5D-0A-00-03", "fe80::1%12", 64),
+        ("00-15-5D-0A-00-02", "10.7.0.0", 16),  # no interface's with this length
+        ("00-15-5D-0A-00-04", "10.8.0.1", 16),  # the MAC of a VM: not the host's own
+        ("C0-00-02-01", "10.9.0.1", 16),
+        ("", "127.0.0.1", 8),
+    ]
+    names = ("MacAddress", "IPAddress", "PrefixLength")
+    document["addresses"] = [dict(zip(names, each, strict=True)) for each in told]
+    found = imported(document)
+    assert found.notes == ()
+    site = load(found)
+    assert list(map(str, site.guest["hv01"].addresses)) == ["192.168.1.5/25", "10.7.0.0/15", "172.20.0.1/24"]
+    assert list(map(str, nat_of(found).external)) == ["192.168.1.5", "10.7.0.0"]
+    assert list(map(str, site.guest["web01"].addresses)) == ["172.20.0.11/24"]  # as the host's on that switch
     assert site.guest["web01"].gateways == ("172.20.0.1",)
 
 

@@ -79,11 +79,15 @@ class ImportedNat:
         address = _address(text)
         return address is not None and address in self.prefix
 
-    def interface(self, address: object) -> Interface | None:
-        """An address with the NAT's own prefix length; None if it is not one of an interface there."""
-        if not isinstance(address, IPv4Address) or address not in self.prefix:
+    def interface(self, address: object, switch: str) -> Interface | None:
+        """An address with the prefix length of the host's own on that switch, or else the NAT's.
+
+        None if it is not one of an interface there.
+        """
+        gateway = self.gateways.get(switch)
+        network = gateway.network if gateway and address in gateway.network else self.prefix
+        if not isinstance(address, IPv4Address) or address not in network:
             return None
-        network = self.prefix
         if network.num_addresses > 2 and address in (network[0], network[-1]):
             return None
         return IPv4Interface(f"{address}/{network.prefixlen}")
@@ -112,7 +116,9 @@ class ImportedNat:
         ]
         outside = [each.ip for _, each in ours if each.ip not in self.prefix]
         leaving = _prefix(nat.external)
-        if isinstance(leaving, IPv4Network) and any(each in leaving for each in outside):
+        if leaving is not None and not leaving.prefixlen:  # every address
+            leaving = None
+        elif isinstance(leaving, IPv4Network) and any(each in leaving for each in outside):
             lines.append(("      external_ip_interface_address_prefix: ", str(leaving)))
             outside = [each for each in outside if each in leaving]
         elif nat.external:

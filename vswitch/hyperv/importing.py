@@ -115,7 +115,8 @@ class _Importer:
         head = [
             f"# Imported from {_comment(times)}.",
             "# What listens in a guest, and what its firewall does, cannot be seen: write `services:`.",
-            "# Prefix lengths are guesses; gateways are not known: write `gateways: {VLAN: ADDRESS/LENGTH}`.",
+            "# Prefix lengths of guests are guesses; gateways are not known: write `gateways:"
+            " {VLAN: ADDRESS/LENGTH}`.",
             f"name: {_lab_name(hosts)}",
         ]
         if networks:
@@ -327,7 +328,10 @@ class _Importer:
                     f"{adapter.label}: its address {address} is taken on this network, and left out"
                 )
                 continue
-            interface = nat.interface(address) if nat else None
+            length = adapter.lengths.get(text)
+            interface = _told(str(address), length) if length else None
+            if interface is None and nat is not None:
+                interface = nat.interface(address, adapter.switch_id)
             interface = interface or _guess(str(address))
             if interface is not None:
                 self.segments.add(key)
@@ -432,6 +436,16 @@ def _untold(adapter: HostAdapter) -> Iterable[str]:
     if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
         yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
     yield from adapter.others
+
+
+def _told(text: str, length: int) -> Interface | None:
+    """An address with the prefix length the host tells; None where the two make no interface's."""
+    try:
+        interface = ip_interface(f"{text}/{length}")
+    except ValueError:
+        return None
+    ends = (interface.network.network_address, interface.network.broadcast_address)
+    return interface if interface.network.num_addresses <= 2 or interface.ip not in ends else None
 
 
 def _guess(text: str) -> Interface | None:
