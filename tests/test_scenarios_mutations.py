@@ -22,7 +22,7 @@ from tests.support.scenario_run import Disagreement, run
 from tests.support.scenario_trace import FlowTrace, TracedSwitches
 from vswitch.model import loader, policies, rules
 from vswitch.model.types import BasicAction, Direction, Vlan
-from vswitch.semantics import acl, forwarding, state, switching
+from vswitch.semantics import acl, forwarding, journey, nat, state, switching
 from vswitch.semantics.state import flow_key
 from vswitch.semantics.verdict import DropReason
 
@@ -187,6 +187,11 @@ MUTATIONS: list[Mutation] = [
     *while_loading(
         12, "two rules of one weight", policies._Notes, "basic", lambda self, adapter, program: None
     ),
+    *both("nat", "a NAT keeps the source", naive.instead(journey, "outward", naive.nothing), None),
+    *both("nat", "no packet finds its way in", naive.instead(journey, "inward", naive.nothing), None),
+    *both("nat", "a mapping is for everybody", naive.instead(nat, "mapping_for", naive.for_everybody), None),
+    Mutation("nat", "a host with a NAT is a router", "reference", site=naive.router_for_nat),
+    Mutation("nat", "a session admits everybody", "reference", site=naive.endpoint_independent),
     *both(
         "stateful",
         "state for one direction",

@@ -1,7 +1,8 @@
 # The Windows end of the vswitch bridge, for Windows PowerShell 5.1.
 # Everything that comes in is data: names, identifiers and addresses are only ever passed as
 # parameter values, never made part of a command. Adapters are found by Id, never by name.
-# NetNat and ScheduledTasks cmdlets do not see this module's preferences, hence -ErrorAction Stop.
+# NetAdapter, NetNat, NetTCPIP and ScheduledTasks cmdlets do not see this module's preferences, hence
+# -ErrorAction Stop.
 
 Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
@@ -776,6 +777,25 @@ function Read-VswitchAdapter {
     return $state
 }
 
+function Read-VswitchAddress {
+    # Hyper-V tells the addresses of guests; those of the management OS are the host's own, told by MAC.
+    $macs = @{}
+    foreach ($nic in @(Get-NetAdapter -ErrorAction Stop)) {
+        $index = Get-VswitchNumber -InputObject $nic -Name 'InterfaceIndex'
+        $macs["$index"] = Get-VswitchText -InputObject $nic -Name 'MacAddress'
+    }
+    foreach ($address in @(Get-NetIPAddress -ErrorAction Stop)) {
+        $index = Get-VswitchNumber -InputObject $address -Name 'InterfaceIndex'
+        if ($macs.Keys -contains "$index") {
+            [ordered]@{
+                MacAddress = $macs["$index"]
+                IPAddress = Get-VswitchText -InputObject $address -Name 'IPAddress'
+                PrefixLength = Get-VswitchNumber -InputObject $address -Name 'PrefixLength'
+            }
+        }
+    }
+}
+
 function Read-VswitchNat {
     foreach ($nat in @(Get-NetNat -ErrorAction Stop)) {
         $name = Get-VswitchText -InputObject $nat -Name 'Name'
@@ -787,12 +807,20 @@ function Read-VswitchNat {
                     ExternalPort = Get-VswitchNumber -InputObject $mapping -Name 'ExternalPort'
                     InternalIPAddress = Get-VswitchText -InputObject $mapping -Name 'InternalIPAddress'
                     InternalPort = Get-VswitchNumber -InputObject $mapping -Name 'InternalPort'
+                    RemoteExternalIPAddressPrefix = Get-VswitchText -InputObject $mapping -Name 'RemoteExternalIPAddressPrefix'
                 }
             }
         })
         [ordered]@{
             Name = $name
             InternalIPInterfaceAddressPrefix = Get-VswitchText -InputObject $nat -Name 'InternalIPInterfaceAddressPrefix'
+            ExternalIPInterfaceAddressPrefix = Get-VswitchText -InputObject $nat -Name 'ExternalIPInterfaceAddressPrefix'
+            TcpFilteringBehavior = Get-VswitchText -InputObject $nat -Name 'TcpFilteringBehavior'
+            UdpFilteringBehavior = Get-VswitchText -InputObject $nat -Name 'UdpFilteringBehavior'
+            IcmpQueryTimeout = Get-VswitchNumber -InputObject $nat -Name 'IcmpQueryTimeout'
+            TcpEstablishedConnectionTimeout = Get-VswitchNumber -InputObject $nat -Name 'TcpEstablishedConnectionTimeout'
+            TcpTransientConnectionTimeout = Get-VswitchNumber -InputObject $nat -Name 'TcpTransientConnectionTimeout'
+            UdpIdleSessionTimeout = Get-VswitchNumber -InputObject $nat -Name 'UdpIdleSessionTimeout'
             mappings = $mappings
         }
     }
@@ -813,9 +841,9 @@ function Export-VswitchState {
     Reads everything the vswitch project knows of this host. Changes nothing.
     .DESCRIPTION
     Switches, teams, VMs, network adapters with their port settings, VLAN, isolation, basic and
-    extended ACLs, NAT networks, and the record of the rules vswitch has written. Enumerations are
-    numbers (OnOffState On is 0), lists are always lists. A part that the account may not read
-    (teams, NAT, the record) is named in "unread" and left empty.
+    extended ACLs, the host's own addresses, NAT networks, and the record of the rules vswitch has
+    written. Enumerations are numbers (OnOffState On is 0), lists are always lists. A part that the
+    account may not read (teams, addresses, NAT, the record) is named in "unread" and left empty.
     .PARAMETER Path
     A file to write the state to, as JSON. Without it the state is returned as an object.
     .OUTPUTS
@@ -832,6 +860,12 @@ function Export-VswitchState {
         $teams = @(Read-VswitchTeam)
     } catch {
         $unread += [ordered]@{ part = 'teams'; message = [string] $_.Exception.Message }
+    }
+    $addresses = @()
+    try {
+        $addresses = @(Read-VswitchAddress)
+    } catch {
+        $unread += [ordered]@{ part = 'addresses'; message = [string] $_.Exception.Message }
     }
     $nats = @()
     try {
@@ -859,6 +893,7 @@ function Export-VswitchState {
         teams = $teams
         vms = @(Read-VswitchMachine)
         adapters = $adapters
+        addresses = $addresses
         nats = $nats
         records = $records
         unread = @($unread)

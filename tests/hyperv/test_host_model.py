@@ -75,7 +75,7 @@ def sample_plan(host: HypervHost, ids: list[str], **fields: Any) -> dict[str, An
 def test_export_shows_what_the_host_holds() -> None:
     host, _ = sample()
     exported, put_in = ok(host, "export"), sample_state()
-    for part in ("switches", "vms", "adapters", "nats", "teams", "records"):
+    for part in ("switches", "vms", "adapters", "addresses", "nats", "teams", "records"):
         assert exported[part] == put_in[part], part
     assert exported["unread"] == []
 

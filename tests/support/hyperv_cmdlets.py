@@ -184,6 +184,22 @@ class Cmdlets:
     def get_vm_switch_team(self) -> list[dict[str, Any]]:
         return list(self.content["teams"])
 
+    @cmdlet("Get-NetAdapter")
+    def get_net_adapter(self) -> list[dict[str, Any]]:
+        return [{"InterfaceIndex": index, "MacAddress": mac} for mac, index in self._own_links().items()]
+
+    @cmdlet("Get-NetIPAddress")
+    def get_net_ip_address(self) -> list[dict[str, Any]]:
+        links = self._own_links()
+        return [
+            {"InterfaceIndex": links[own["MacAddress"]], **own} for own in self.content.get("addresses", ())
+        ]
+
+    def _own_links(self) -> dict[str, int]:
+        """The host's own network adapters that have addresses: MAC address to index."""
+        macs = dict.fromkeys(own["MacAddress"] for own in self.content.get("addresses", ()))
+        return {mac: index for index, mac in enumerate(macs, 1)}
+
     @cmdlet("Get-NetNat")
     def get_net_nat(self) -> list[dict[str, Any]]:
         if not self.administrator:

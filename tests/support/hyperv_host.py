@@ -217,6 +217,7 @@ def blank_state(computer: str = "HV01") -> Document:
         "teams": [],
         "vms": [],
         "adapters": [],
+        "addresses": [],
         "nats": [],
         "records": [],
         "unread": [],

@@ -163,6 +163,19 @@ class ModuleReader:
         state["isolation"] = self.read_isolation(adapter)
         return state | self.read_entry(adapter)
 
+    @mirrors("Read-VswitchAddress")
+    def read_address(self) -> list[Document]:
+        macs = {nic["InterfaceIndex"]: nic["MacAddress"] for nic in self.host.get_net_adapter()}
+        return [
+            {
+                "MacAddress": macs[address["InterfaceIndex"]],
+                "IPAddress": address["IPAddress"],
+                "PrefixLength": address["PrefixLength"],
+            }
+            for address in self.host.get_net_ip_address()
+            if address["InterfaceIndex"] in macs
+        ]
+
     @mirrors("Read-VswitchNat")
     def read_nat(self) -> list[Document]:
         nats = []
@@ -182,6 +195,7 @@ class ModuleReader:
         self.initialize_host()
         unread: list[Document] = []
         teams = self._part("teams", self.read_team, unread)
+        addresses = self._part("addresses", self.read_address, unread)
         nats = self._part("nats", self.read_nat, unread)
         records = self._part("records", self.read_record, unread)
         adapters = [self.read_adapter(adapter) for adapter in self.get_adapter()]
@@ -196,6 +210,7 @@ class ModuleReader:
             "teams": teams,
             "vms": self.read_machine(),
             "adapters": adapters,
+            "addresses": addresses,
             "nats": nats,
             "records": records,
             "unread": unread,

@@ -137,6 +137,7 @@ def sample_state() -> Document:
         adapter("a'; Stop-VM *", "vs-ext", 2, "10.0.0.12", name="[ab]* $(Get-VM)"),
         adapter(None, "vs-ext", 3, "10.0.0.1", name="vs-ext"),
     ]
+    state["addresses"] = [{"MacAddress": "00-15-5D-0A-00-03", "IPAddress": "10.0.0.1", "PrefixLength": 24}]
     return state
 
 

@@ -16,11 +16,22 @@ from unittest.mock import patch
 from tests.support import scenario_trace
 from tests.support.scenario import Scenario
 from tests.support.scenario_engines import Reference
-from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site, Switch
+from vswitch.model.site import (
+    Adapter,
+    BasicAcl,
+    ExtendedAcl,
+    Guest,
+    Nat,
+    NatFiltering,
+    Site,
+    StaticMapping,
+    Switch,
+)
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Vlan, VlanMode
 from vswitch.pipeline import Flow, HostProgram, Purpose, SwitchProgram, Table, compile_site
 from vswitch.semantics import acl, forwarding
 from vswitch.semantics.acl import ExtendedVerdict
+from vswitch.semantics.frame import Frame
 from vswitch.semantics.guards import guard_drops
 from vswitch.semantics.verdict import DropReason, Stage
 
@@ -383,3 +394,35 @@ def states_outlive_rules(host: HostProgram) -> HostProgram:
 
 def weights_turned(flow: Flow) -> Flow:
     return replace(flow, priority=65536 - flow.priority) if flow.table in EXTENDED and flow.priority else flow
+
+
+# ------------------------------------------------------------------ NAT
+
+
+def nothing(_original: Any) -> Any:
+    """A NAT that leaves every packet as it is."""
+    return lambda *_: None
+
+
+def for_everybody(original: Callable[[Nat, Frame], StaticMapping | None]) -> Any:
+    """Static mappings without their senders."""
+    return lambda nat, packet: original(
+        replace(nat, mappings=tuple(replace(each, remote=None) for each in nat.mappings)), packet
+    )
+
+
+def router_for_nat(site: Site) -> Site:
+    """Hosts that pass everything on as it is."""
+    return _with_hosts(site, lambda guest: replace(guest, nat=None, forwarding=True))
+
+
+def endpoint_independent(site: Site) -> Site:
+    """The filtering behavior that Set-NetNat's page has for the default (U12)."""
+    anybody = NatFiltering.ENDPOINT_INDEPENDENT
+    return _with_hosts(
+        site, lambda guest: replace(guest, nat=guest.nat and replace(guest.nat, udp_filtering=anybody))
+    )
+
+
+def _with_hosts(site: Site, change: Callable[[Guest], Guest]) -> Site:
+    return replace(site, guests=tuple(change(guest) if guest.nat else guest for guest in site.guests))

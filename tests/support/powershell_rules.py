@@ -25,7 +25,7 @@ from tests.support.powershell_tree import (
     walk,
 )
 
-HOST_MODULES = {"Hyper-V", "NetNat", "ScheduledTasks"}
+HOST_MODULES = {"Hyper-V", "NetAdapter", "NetNat", "NetTCPIP", "ScheduledTasks"}
 AUTOMATIC = {
     "$", "?", "^", "_", "args", "consolefilename", "error", "event", "eventargs", "eventsubscriber",
     "executioncontext", "false", "foreach", "home", "host", "input", "iscoreclr", "islinux",

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
+from vswitch.diagnose.operations import forget_sessions
 from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
 from vswitch.lab.operations import operation
@@ -110,6 +111,7 @@ def start_over(lab: Lab) -> None:
     for plan in lab.plan.networks:
         lab._instances[plan.namespace].appctl("fdb/flush")
     forget_neighbours(lab)
+    forget_sessions(lab)
 
 
 @operation

@@ -71,6 +71,8 @@ def _summary(console: Console, answer: Mapping[str, Any]) -> None:
         _line(console, "layer", escape(answer["layer"]))
     if answer["cause"]:
         _line(console, "cause", escape(answer["cause"]))
+    for step in answer["legs"][0]["translations"] if answer["legs"] else ():
+        _line(console, "NAT", escape(_translation(step)))
     decided = answer["decided_by"]
     if decided:
         what = _rule(decided["rule"]) if decided["rule"] else escape(decided["reason"])
@@ -89,7 +91,10 @@ def _legs(console: Console, legs: Iterable[Mapping[str, Any]]) -> None:
     for leg in legs:
         end = "arrived" if leg["arrived"] else "[red]did not arrive[/]"
         console.print(f"  [bold]{escape(leg['name'])}[/] ({leg['kind']}): {end}")
-        for hop in leg["hops"]:
+        for index, hop in enumerate(leg["hops"]):
+            for step in leg["translations"]:
+                if step["hop"] == index:
+                    console.print(f"    NAT {escape(_translation(step))}")
             mark = "[green]ok[/]" if hop["arrived"] else "[red]lost[/]"
             console.print(f"    {escape(hop['frame'])}  {mark}")
             for passage in hop["passages"]:
@@ -98,6 +103,12 @@ def _legs(console: Console, legs: Iterable[Mapping[str, Any]]) -> None:
                     side = f" {step['direction']}" if step["direction"] else ""
                     text = f"port {step['port']}{side} {step['stage']}: {escape(step['text'])}"
                     console.print(f"        {text if step['passed'] else f'[red]{text}[/]'}")
+
+
+def _translation(step: Mapping[str, Any]) -> str:
+    """What a NAT did to a packet."""
+    why = f"{step['how']} {step['mapping']} ({step['where']})" if step["mapping"] else step["how"]
+    return f"{step['nat']} on {step['host']}, {why}: {step['before']} becomes {step['after']}"
 
 
 def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:

@@ -21,6 +21,10 @@ ASSUMPTIONS: dict[str, str] = {
         "admits no ICMP errors, and skips no basic ACLs"
     ),
     "U9": "IdleSessionTimeout is 255 seconds when it is not written",
+    "U12": (
+        "an open NAT session admits what its filtering behavior says, and a static mapping is for packets "
+        "from outside only"
+    ),
     "U13": "ARP passes an extended or basic IP rule that denies ANY",
     "U14": "a Meter entry only counts",
     "U15": "ports without TCP or UDP are refused",

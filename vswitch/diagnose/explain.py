@@ -154,6 +154,19 @@ def _leg(leg: Leg) -> dict[str, Any]:
             }
             for hop in leg.hops
         ],
+        "translations": [
+            {
+                "hop": step.hop,
+                "host": step.host,
+                "nat": step.nat,
+                "how": str(step.how),
+                "before": step.before.summary,
+                "after": step.after.summary,
+                "mapping": str(step.mapping) if step.mapping else None,
+                "where": str(step.mapping.origin) if step.mapping else None,
+            }
+            for step in leg.translations
+        ],
     }
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from vswitch.diagnose.explain import explain as explain_at
 from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination, forget_neighbours
 from vswitch.errors import InputError
+from vswitch.lab import nat
 from vswitch.lab.lab import Lab
+from vswitch.lab.netns import in_netns
 from vswitch.lab.operations import operation, switches
 from vswitch.model import parse_traffic
 from vswitch.model.site import Site, Switch
@@ -119,12 +122,21 @@ def probe_destinations(lab: Lab, questions: list[dict[str, Any]]) -> Any:
 
 @operation
 def forget(lab: Lab) -> None:
-    """Have all guests forget their neighbours, and the switches their live flows: as after a quiet night."""
-
+    """Have all guests forget their neighbours, the switches their live flows and the NATs their sessions:
+    as after a quiet night.
+    """
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(forget_neighbours, [lab.guest_netns(guest.name) for guest in lab.site.guests]))
     for host in lab.site.hosts:
         lab.instance(host.name).appctl("dpctl/flush-conntrack")
+    forget_sessions(lab)
+
+
+def forget_sessions(lab: Lab) -> None:
+    """End all sessions of all hosts' NATs."""
+    for plan in lab.plan.guests:
+        if plan.guest.nat:
+            in_netns(lab.guest_netns(plan.guest.name), partial(nat.forget, plan.guest.nat, plan.cables))
 
 
 @operation

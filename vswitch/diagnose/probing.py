@@ -24,6 +24,7 @@ from vswitch.model.types import PortRange
 from vswitch.pipeline import Flow
 from vswitch.semantics.conversation import Conversation, Expected, converse_range
 from vswitch.semantics.endpoints import nics_of
+from vswitch.semantics.frame import Address, Frame
 from vswitch.semantics.journey import LegKind
 
 __all__ = ["CounterMove", "Question", "Report", "ask", "ask_all", "ask_destination", "forget_neighbours"]
@@ -330,11 +331,16 @@ def _probe(lab: Lab, report: Report) -> ProbeResult | None:
     if talk.source_address is None or talk.destination_address is None:
         return None
     watch = tuple(
-        WatchPoint(f"{guest} ({nic.interface})", lab.netns(guest), nic.interface, at_destination=goal)
-        for guest, address, goal in (
-            (talk.source, talk.source_address, False),
-            (talk.destination, talk.destination_address, True),
+        WatchPoint(
+            f"{guest} ({nic.interface})",
+            lab.netns(guest),
+            nic.interface,
+            at_destination=guest != talk.source,
+            source=packet.src if packet else None,
+            destination=packet.dst if packet else None,
+            port=packet.dst_port if packet else None,
         )
+        for guest, address, packet in _ends(talk)
         for nic in nics_of(lab.site.guest[guest])
         if nic.owns(address)
     )
@@ -349,6 +355,20 @@ def _probe(lab: Lab, report: Report) -> ProbeResult | None:
         watch=watch,
     )
     return probe(request)
+
+
+def _ends(talk: Conversation) -> Iterable[tuple[str, Address, Frame | None]]:
+    """Where to watch: guests, their addresses, and the request as it is there if a NAT changed it."""
+    assert talk.source_address is not None
+    assert talk.destination_address is not None
+    request = talk.legs[0]
+    changed = [step.after for step in request.translations]
+    there = [packet for packet in changed if packet.dst == talk.destination_address]
+    yield talk.source, talk.source_address, None
+    yield talk.destination, talk.destination_address, there[-1] if there else None
+    if changed and changed[-1].dst != talk.destination_address and request.arrived:
+        assert changed[-1].dst is not None
+        yield request.end, changed[-1].dst, changed[-1]
 
 
 def _joined(reports: Sequence[Report]) -> list[Report]:

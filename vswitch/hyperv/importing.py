@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
+from vswitch.hyperv.imported_nat import ImportedNat, Untold, first_nat
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
@@ -114,7 +115,8 @@ class _Importer:
         head = [
             f"# Imported from {_comment(times)}.",
             "# What listens in a guest, and what its firewall does, cannot be seen: write `services:`.",
-            "# Prefix lengths are guesses; gateways are not known: write `gateways: {VLAN: ADDRESS/LENGTH}`.",
+            "# Prefix lengths of guests are guesses; gateways are not known: write `gateways:"
+            " {VLAN: ADDRESS/LENGTH}`.",
             f"name: {_lab_name(hosts)}",
         ]
         if networks:
@@ -132,9 +134,10 @@ class _Importer:
     def host(self, host: str, state: HostState, networks: dict[str, set[int]]) -> None:
         self.lines.append(f"  {_scalar(host)}:")
         self.say(4, f"{state.computer}, {state.system}")
-        for what, each in (("team", state.teams), ("NAT", state.nats)):
-            for text in each:
-                self.say(4, f"{what} {text}")
+        for text in state.teams:
+            self.say(4, f"team {text}")
+        nat, untold = first_nat(state.nats)
+        self.leave_out(host, untold)
         for text in state.unread:
             self.say(4, f"not read: {text}")
             self.notes.append(f"{host}: not read: {text}")
@@ -145,6 +148,7 @@ class _Importer:
             for adapter in management
             if adapter.switch_id in switches and switches[adapter.switch_id][2].type is not SwitchType.PRIVATE
         ]
+        unplugged = [adapter for adapter in management if adapter not in connected]
         used = {adapter.switch_id for adapter in connected}
         # An Internal switch always reaches the host; its adapter must not pass for another one.
         taken = {adapter.name for adapter in management}
@@ -158,13 +162,20 @@ class _Importer:
             for switch_id, (name, _, switch) in switches.items()
             if switch.type is SwitchType.INTERNAL and switch_id not in used
         ]
+        if nat:
+            internal = [each for each in connected if switches[each.switch_id][2].type is SwitchType.INTERNAL]
+            connected, untold = nat.with_inside(connected, internal, state.adapters)
+            self.leave_out(host, untold)
         if connected:
             self.lines.append("    management_os:")
             self.lines.append("      # services: [winrm, rdp]")
-            self.adapters(host, host, connected, switches, networks, 6)
-        for adapter in management:
-            if adapter not in connected:
-                self.unconnected(4, adapter)
+        written = self.adapters(host, host, connected, switches, networks, 6, nat) if connected else []
+        if nat:
+            lines, untold = nat.written(written)
+            self.leave_out(host, untold)
+            self.lines += [f"{key}{_scalar(value) if value else ''}" for key, value in lines]
+        for adapter in unplugged:
+            self.unconnected(4, adapter)
         by_vm: dict[str, list[HostAdapter]] = {vm: [] for vm, _ in state.vms}
         labels = dict(state.vms)
         for adapter in state.adapters:
@@ -184,7 +195,18 @@ class _Importer:
             for adapter in adapters:
                 if adapter not in plugged:
                     self.unconnected(8, adapter)
-            self.adapters(host, name, plugged, switches, networks, 8)
+            written = self.adapters(host, name, plugged, switches, networks, 8, nat)
+            gateway = nat.gateway_of(written) if nat else ""
+            if gateway:
+                self.lines.append(
+                    f"        gateway: {gateway}  # assumed: the host's own address, for its NAT"
+                )
+
+    def leave_out(self, host: str, untold: Iterable[Untold]) -> None:
+        """What the layout cannot have of a host, and why."""
+        for what, why in untold:
+            self.say(4, f"{what}: {why}")
+            self.notes.append(f"{host}: {what}: {why}")
 
     def unconnected(self, indent: int, adapter: HostAdapter) -> None:
         count = len(adapter.entries)
@@ -231,11 +253,14 @@ class _Importer:
         switches: dict[str, tuple[str, str, HostSwitch]],
         networks: dict[str, set[int]],
         indent: int,
-    ) -> None:
+        nat: ImportedNat | None,
+    ) -> list[tuple[str, Interface]]:
+        """Write the adapters of a guest; the addresses written, each with its switch's id."""
         space = " " * indent
+        written: list[tuple[str, Interface]] = []
         if not adapters:
             self.lines.append(f"{space}adapters: []")
-            return
+            return written
         self.lines.append(f"{space}adapters:")
         names = _Names()
         for adapter in adapters:
@@ -247,7 +272,9 @@ class _Importer:
                 parts.append(f"vlan: {_vlan_text(vlan)}")
             if domain in networks:
                 networks[domain] |= {vlan.access, vlan.primary, vlan.secondary, *vlan.secondaries}
-            addresses = [str(each) for each in self.addresses(adapter, domain, vlan, indent)]
+            found = list(self.addresses(adapter, domain, vlan, indent, nat))
+            written += [(adapter.switch_id, each) for each in found]
+            addresses = [str(each) for each in found]
             if addresses:
                 parts.append(f"addresses: [{', '.join(map(_scalar, addresses))}]")
             for key, value in (
@@ -269,6 +296,7 @@ class _Importer:
             if len(adapters) > 1 or adapter.is_management_os:
                 pattern += f"/{glob.escape(name)}"
             self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
+        return written
 
     def mac(self, adapter: HostAdapter) -> list[str]:
         """The `mac:` of an adapter; a made-up one where its own cannot be written."""
@@ -280,7 +308,9 @@ class _Importer:
         self.macs.add(mac)
         return [f"mac: {mac}"]
 
-    def addresses(self, adapter: HostAdapter, domain: str, vlan: Vlan, indent: int) -> Iterable[Interface]:
+    def addresses(
+        self, adapter: HostAdapter, domain: str, vlan: Vlan, indent: int, nat: ImportedNat | None
+    ) -> Iterable[Interface]:
         """The guest's addresses that mean something outside of it, with a guessed prefix length."""
         segment = vlan.primary if vlan.is_private else vlan.send
         for text in adapter.addresses:
@@ -298,7 +328,11 @@ class _Importer:
                     f"{adapter.label}: its address {address} is taken on this network, and left out"
                 )
                 continue
-            interface = _guess(str(address))
+            length = adapter.lengths.get(text)
+            interface = _told(str(address), length) if length else None
+            if interface is None and nat is not None:
+                interface = nat.interface(address, adapter.switch_id)
+            interface = interface or _guess(str(address))
             if interface is not None:
                 self.segments.add(key)
                 yield interface
@@ -402,6 +436,16 @@ def _untold(adapter: HostAdapter) -> Iterable[str]:
     if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
         yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
     yield from adapter.others
+
+
+def _told(text: str, length: int) -> Interface | None:
+    """An address with the prefix length the host tells; None where the two make no interface's."""
+    try:
+        interface = ip_interface(f"{text}/{length}")
+    except ValueError:
+        return None
+    ends = (interface.network.network_address, interface.network.broadcast_address)
+    return interface if interface.network.num_addresses <= 2 or interface.ip not in ends else None
 
 
 def _guess(text: str) -> Interface | None:

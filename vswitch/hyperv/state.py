@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from vswitch.hyperv.entries import (
     extended_from_host,
     to_host,
 )
+from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.semantic import Acls
 from vswitch.model.types import SwitchType, Vlan, VlanMode, normalise_mac
 
@@ -75,6 +77,7 @@ class HostAdapter:
     mac: str = ""
     dynamic_mac: bool = False
     addresses: tuple[str, ...] = ()
+    lengths: Mapping[str, int] = field(default_factory=dict)  # prefix lengths, as far as they are told
     spoofing: bool = False
     dhcp_guard: bool = False
     router_guard: bool = False
@@ -120,7 +123,7 @@ class HostState:
     vms: tuple[tuple[str, str], ...] = ()  # id, name
     running: frozenset[str] = frozenset()
     teams: tuple[str, ...] = ()
-    nats: tuple[str, ...] = ()
+    nats: tuple[HostNat, ...] = ()
     records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
 
@@ -200,12 +203,13 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
         raise InputError(f"the state has schema {document.get('schema')!r}, not 1", where=where, hint=hint)
     try:
         vms = [(_id(vm.get("Id")), _text(vm.get("Name"))) for vm in _maps(document.get("vms"))]
+        own = _own_addresses(_maps(document.get("addresses")))
         return HostState(
             computer=_text(document.get("computer")),
             system=_text(document.get("os")),
             time=_text(document.get("time")),
             switches=tuple(_switch(raw) for raw in _maps(document.get("switches"))),
-            adapters=tuple(_adapter(raw) for raw in _maps(document.get("adapters"))),
+            adapters=tuple(_adapter(raw, own) for raw in _maps(document.get("adapters"))),
             vms=tuple(vms),
             running=frozenset(
                 _id(vm.get("Id"))
@@ -240,9 +244,23 @@ def _switch(raw: Mapping[str, Any]) -> HostSwitch:
     )
 
 
-def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
+def _own_addresses(told: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """The host's own addresses with their prefix lengths, by MAC address."""
+    found: dict[str, dict[str, int]] = {}
+    for each in told:
+        with suppress(ValueError):  # a tunnel's link has something else for a MAC address
+            mac = normalise_mac(_text(each.get("MacAddress")))
+            found.setdefault(mac, {})[_text(each.get("IPAddress"))] = _number(each.get("PrefixLength"))
+    return found
+
+
+def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> HostAdapter:
+    """`own` are the host's own addresses, by MAC address."""
     switch_id = _id(raw.get("SwitchId"))
     mac = _text(raw.get("MacAddress")).strip()
+    mac = "" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac)
+    lengths = own.get(mac, {}) if _flag(raw.get("IsManagementOs")) else {}
+    told = [_text(address) for address in _list(raw.get("IPAddresses"))]
     entries, unreadable = _entries(_maps(raw.get("extendedAcls")), _maps(raw.get("acls")))
     isolation = raw.get("isolation") if isinstance(raw.get("isolation"), Mapping) else {}
     assert isinstance(isolation, Mapping)
@@ -255,9 +273,10 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
         is_management_os=_flag(raw.get("IsManagementOs")),
         switch_id="" if switch_id == _NO_SWITCH else switch_id,
         switch_name=_text(raw.get("SwitchName")),
-        mac="" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac),
+        mac=mac,
         dynamic_mac=_flag(raw.get("DynamicMacAddressEnabled")),
-        addresses=tuple(_text(address) for address in _list(raw.get("IPAddresses"))),
+        addresses=tuple(dict.fromkeys([*told, *lengths])),
+        lengths=lengths,
         spoofing=_on(raw.get("MacAddressSpoofing")),
         dhcp_guard=_on(raw.get("DhcpGuard")),
         router_guard=_on(raw.get("RouterGuard")),
@@ -339,15 +358,24 @@ def _named(raw: Mapping[str, Any]) -> str:
     return f"{_text(raw.get('Name'))} ({members})" if members else _text(raw.get("Name"))
 
 
-def _nat(raw: Mapping[str, Any]) -> str:
-    parts = [
-        f"{_text(raw.get('Name'))}: internal prefix {_text(raw.get('InternalIPInterfaceAddressPrefix'))}"
-    ]
-    for mapping in _maps(raw.get("mappings")):
-        outside = f"{_text(mapping.get('ExternalIPAddress'))}:{_text(mapping.get('ExternalPort'))}"
-        inside = f"{_text(mapping.get('InternalIPAddress'))}:{_text(mapping.get('InternalPort'))}"
-        parts.append(f"{_text(mapping.get('Protocol'))} {outside} to {inside}")
-    return ", ".join(parts)
+def _nat(raw: Mapping[str, Any]) -> HostNat:
+    return HostNat(
+        _text(raw.get("Name")),
+        _text(raw.get("InternalIPInterfaceAddressPrefix")),
+        _text(raw.get("ExternalIPInterfaceAddressPrefix")),
+        tuple(
+            HostMapping(
+                _text(each.get("Protocol")),
+                _text(each.get("ExternalIPAddress")),
+                _number(each.get("ExternalPort")),
+                _text(each.get("InternalIPAddress")),
+                _number(each.get("InternalPort")),
+                _text(each.get("RemoteExternalIPAddressPrefix")),
+            )
+            for each in _maps(raw.get("mappings"))
+        ),
+        {name: _text(raw.get(name)) for name in NAT_SETTINGS if _text(raw.get(name))},
+    )
 
 
 # --- the record of what is ours ------------------------------------------------------------------

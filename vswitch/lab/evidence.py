@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
@@ -79,13 +79,17 @@ class Cause(StrEnum):
 class WatchPoint:
     """An interface to capture at during the probe, in the namespace at path `netns`.
 
-    `at_destination` marks the destination guest's own interface.
+    `at_destination` marks the destination guest's own interface. `source`, `destination` and `port`
+    are those of the probe's packets there, where a NAT has changed them; None where it has not.
     """
 
     label: str
     netns: str
     interface: str
     at_destination: bool = False
+    source: Address | None = None
+    destination: Address | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,15 @@ class ProbeRequest:
         """The interface to send from, if it is given: by itself or as the scope of the destination."""
         scope = self.destination.scope_id if isinstance(self.destination, IPv6Address) else None
         return self.interface or scope
+
+    def seen_at(self, point: WatchPoint) -> ProbeRequest:
+        """The same question in the words of the packets at a watch point."""
+        return replace(
+            self,
+            source=point.source or self.source,
+            destination=point.destination or self.destination,
+            port=point.port or self.port,
+        )
 
     def __str__(self) -> str:
         name = {TCP: "tcp", UDP: "udp"}.get(self.protocol)
@@ -309,6 +322,7 @@ class Asked:
 
 def sighting(asked: Asked, point: WatchPoint, capture: Capture, hop: NextHop | None) -> Sighting:
     """What the capture at a watch point shows of a probe."""
+    asked = replace(asked, request=asked.request.seen_at(point))
     there = {asked.destination} | ({hop.address} if hop else set())
     kinds = {name: 0 for name in Sighting.__slots__ if name not in ("label", "lost", "frames")}
     counted: list[Frame] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vswitch.errors import EnvironmentError_, LabError
+from vswitch.lab import nat
 from vswitch.lab.netlink import Netlink, address, link_up, route, veth
 from vswitch.lab.netns import in_netns
 from vswitch.lab.plan import GuestPlan
@@ -125,6 +126,9 @@ def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink]) -> None:
             netlink.send(messages)
         if plan.guest.forwarding:
             _write(_ROUTER_SETTINGS)
+        if plan.guest.nat:
+            nat.install(plan.guest.nat, plan.cables)  # before it forwards: they say what it does not
+            _write(nat.settings(plan.guest.nat, plan.cables))
 
     try:
         _new_namespace(plan.namespace, fill)

@@ -58,12 +58,12 @@ def probe(request: ProbeRequest) -> ProbeResult:
     guest's, its source port is in use, no such interface or namespace), EnvironmentError_ where
     this process may not enter the guest or open raw sockets.
     """
-    match = Match(request.source, request.destination, request.wire_protocol, request.port)
     with ExitStack() as stack:
-        watches = [
-            (point, stack.enter_context(Capture(point.netns, point.interface, match)))
-            for point in request.watch
-        ]
+        watches: list[tuple[WatchPoint, Capture]] = []
+        for point in request.watch:
+            seen = request.seen_at(point)
+            match = Match(seen.source, seen.destination, seen.wire_protocol, seen.port)
+            watches.append((point, stack.enter_context(Capture(point.netns, point.interface, match))))
         return in_netns(request.netns, lambda: _Probe(request, watches).run())
 
 

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -21,6 +28,7 @@ from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 __all__ = [
     "EMPTY_LIST",
     "EMPTY_MAPPING",
+    "FileModel",
     "GuestName",
     "LabName",
     "Many",
@@ -41,6 +49,13 @@ __all__ = [
 
 T = TypeVar("T")
 Schema = dict[str, Any]
+
+
+class FileModel(BaseModel):
+    """Base of all models of files: unknown keys are mistakes, results are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
 
 _DIGITS = re.compile(r"0|[1-9][0-9]*")
 _NAME_LIMIT = 100

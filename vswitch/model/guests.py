@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from vswitch.errors import Origin
 from vswitch.model.addresses import Address
 from vswitch.model.claims import Claims, Path, Segment
 from vswitch.model.layout_file import AdapterEntry, HostEntry, LayoutFile, MachineEntry
 from vswitch.model.macs import POOL_SIZE, MacPools
+from vswitch.model.nat_file import resolve_nat
 from vswitch.model.problems import listing
 from vswitch.model.site import Adapter, Guest, GuestKind, Host, Service, Switch
 from vswitch.model.types import Interface, Network, SwitchType, Vlan, VlanMode
@@ -50,8 +52,15 @@ class Guests:
         if entries:
             origin = self.claims.at_key(here if written else path)
             adapters = self.adapters(host, host.name, entries, number, switches, management=True)
-            yield self.guest(host, host.name, GuestKind.MANAGEMENT_OS, origin, management, adapters, here)
+            guest = self.guest(host, host.name, GuestKind.MANAGEMENT_OS, origin, management, adapters, here)
+            yield replace(guest, nat=resolve_nat(entry.nat, guest, path, self.claims)) if entry.nat else guest
             number += len(entries)
+        elif entry.nat:
+            self.claims.wrong(
+                (*path, "nat"),
+                f"the management OS of {host.name!r} has no adapter, so its NAT has no side at all",
+                "give it an Internal switch for the guests and share an External one with it",
+            )
         elif management.services:
             self.claims.wrong(
                 (*here, "services"),

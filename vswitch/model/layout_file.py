@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from vswitch.model import services
 from vswitch.model.addresses import InterfaceAddress, Mac, NextHop, NextHops, Prefix
@@ -17,6 +17,7 @@ from vswitch.model.fields import (
     EMPTY_MAPPING,
     VLAN_SCHEMA,
     VLANS_SCHEMA,
+    FileModel,
     GuestName,
     LabName,
     Many,
@@ -32,6 +33,7 @@ from vswitch.model.fields import (
     vlan_or_untagged,
     vlans,
 )
+from vswitch.model.nat_file import NatEntry, one_nat
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
 from vswitch.model.traffic import port_of, port_range_of
@@ -51,12 +53,6 @@ __all__ = [
 ]
 
 VERDICTS = ("Allow", "Refused", "Deny")
-
-
-class FileModel(BaseModel):
-    """Base of all models of files: unknown keys are mistakes, results are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- vlan: ---------------------------------------------------------------------------------------
@@ -311,6 +307,9 @@ class HostEntry(FileModel):
         default={}, description="Virtual switches, by name."
     )
     management_os: MachineEntry = Field(default=MachineEntry(), description="The host's own network stack.")
+    nat: Annotated[NatEntry | None, BeforeValidator(one_nat)] = Field(
+        default=None, description="The host's NAT network, as New-NetNat makes it."
+    )
     vms: Annotated[dict[GuestName, MachineEntry], *EMPTY_MAPPING] = Field(
         default={}, description="VMs, by name."
     )

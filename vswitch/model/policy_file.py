@@ -10,8 +10,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from vswitch.model.fields import EMPTY_LIST, EMPTY_MAPPING, Many, Name, OnOff, integer, number, one_of, scalar
-from vswitch.model.layout_file import FileModel
+from vswitch.model.fields import (
+    EMPTY_LIST,
+    EMPTY_MAPPING,
+    FileModel,
+    Many,
+    Name,
+    OnOff,
+    integer,
+    number,
+    one_of,
+    scalar,
+)
 from vswitch.model.problems import FieldError, did_you_mean, shorten
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, Action, BasicAction
 

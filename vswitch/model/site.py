@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
 
 from vswitch.errors import Origin
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import (
+    TCP,
     Action,
     AnyAddress,
     BasicAction,
@@ -35,10 +37,13 @@ __all__ = [
     "Guest",
     "GuestKind",
     "Host",
+    "Nat",
+    "NatFiltering",
     "PhysicalNetwork",
     "PhysicalPort",
     "Service",
     "Site",
+    "StaticMapping",
     "Switch",
 ]
 
@@ -159,12 +164,66 @@ class PhysicalPort:
     addresses: tuple[Interface, ...] = ()
 
 
+class NatFiltering(StrEnum):
+    """Whose packets an open NAT session admits beside the answers, in Set-NetNat's words (U12)."""
+
+    ADDRESS_DEPENDENT = "AddressDependentFiltering"  # any port of an address that was sent to
+    ENDPOINT_INDEPENDENT = "EndpointIndependentFiltering"  # anybody's
+
+
+@dataclass(frozen=True, slots=True)
+class StaticMapping:
+    """One entry of Add-NetNatStaticMapping (§6). `protocol` is TCP (6) or UDP (17).
+
+    `external_address` None stands for every external address of the NAT, `remote` None for every
+    sender.
+    """
+
+    origin: Origin
+    protocol: int
+    external_address: IPv4Address | None
+    external_port: int
+    internal_address: IPv4Address
+    internal_port: int
+    remote: IPv4Network | None = None
+
+    def __str__(self) -> str:
+        name = "tcp" if self.protocol == TCP else "udp"
+        return f"{name}/{self.external_port} to {self.internal_address}:{self.internal_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """The NAT network of a host, as New-NetNat makes it (§6). Timeouts are in seconds.
+
+    `external` are the management OS's addresses by which it leaves: of several on one interface the
+    first is used.
+    """
+
+    name: str
+    origin: Origin
+    internal: IPv4Network
+    external: tuple[IPv4Address, ...]
+    mappings: tuple[StaticMapping, ...] = ()
+    tcp_filtering: NatFiltering = NatFiltering.ADDRESS_DEPENDENT
+    udp_filtering: NatFiltering = NatFiltering.ADDRESS_DEPENDENT
+    icmp_query_timeout: int = 30
+    tcp_established_connection_timeout: int = 1800
+    tcp_transient_connection_timeout: int = 120
+    udp_idle_session_timeout: int = 120
+
+    def has_inside(self, address: object) -> bool:
+        """Whether an address (of either IP version) is one of the internal prefix."""
+        return isinstance(address, IPv4Address) and address in self.internal
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A machine with an IP stack. VMs and ManagementOS have adapters, others physical ports.
 
     `gateways` are default routers (next-hop addresses, at most one IPv4 and one IPv6).
-    `forwarding` makes it a router. `routes` are (destination prefix, next hop).
+    `forwarding` makes it a router. `routes` are (destination prefix, next hop). `nat` is the NAT
+    network of the host (ManagementOS only), for which alone a host passes packets on.
     """
 
     name: str
@@ -177,6 +236,7 @@ class Guest:
     gateways: tuple[str, ...] = ()
     routes: tuple[tuple[Network, str], ...] = ()
     forwarding: bool = False
+    nat: Nat | None = None
 
     @property
     def addresses(self) -> tuple[Interface, ...]:

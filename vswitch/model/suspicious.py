@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vswitch.errors import Origin
-from vswitch.model.site import BasicAcl, ExtendedAcl
+from vswitch.model.site import BasicAcl, ExtendedAcl, Guest
 from vswitch.model.spans import Span, covers
 from vswitch.model.types import ICMPV6, Action, AnyAddress, BasicAction, Direction
 
-__all__ = ["MANY_ENTRIES", "Note", "basic_notes", "denies_discovery", "extended_notes"]
+__all__ = ["MANY_ENTRIES", "Note", "basic_notes", "denies_discovery", "extended_notes", "nat_notes"]
 
 #: More entries than this on an adapter and direction are unusual; no limit is documented (U7).
 MANY_ENTRIES = 300
@@ -36,6 +36,26 @@ def extended_notes(entries: Sequence[ExtendedAcl], spans: Sequence[Span], direct
     `entries` are by descending weight, `spans` what each of them matches.
     """
     return [*_shadowed(entries, spans), *_open_families(entries, direction)]
+
+
+def nat_notes(guests: Iterable[Guest]) -> Iterator[Note]:
+    """Warnings about the NAT networks of hosts, whose `guests` are all those of the site."""
+    there: dict[str, set[object]] = {}
+    hosts: list[Guest] = []
+    for guest in guests:
+        there.setdefault(guest.host, set()).update(own.ip for own in guest.addresses)
+        if guest.nat:
+            hosts.append(guest)
+    for host in hosts:
+        nat = host.nat
+        assert nat is not None
+        if not nat.external:
+            sentence = f"no address of {host.name!r} is outside of {nat.internal}: nothing gets out"
+            yield Note(nat.origin, f"NAT {nat.name!r} has no external side: {sentence}")
+        for mapping in nat.mappings:
+            if mapping.internal_address not in there[host.host]:
+                who = f"nobody on {host.name!r} has the address {mapping.internal_address}"
+                yield Note(mapping.origin, f"the static mapping {mapping} leads nowhere: {who}")
 
 
 def _shadowed(entries: Sequence[ExtendedAcl], spans: Sequence[Span]) -> list[Note]:

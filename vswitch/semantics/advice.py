@@ -9,6 +9,7 @@ from vswitch.model.site import Adapter, Guest, PhysicalPort, Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Vlan, VlanMode
 from vswitch.semantics.advice_acl import denied
+from vswitch.semantics.advice_nat import about_nat
 from vswitch.semantics.cause import Advice, Layer, protocol_name, what_failed
 from vswitch.semantics.endpoints import Nic
 from vswitch.semantics.journey import Decision, Failure, FailureKind, Leg, LegKind
@@ -44,7 +45,12 @@ def advise(
     *,
     refused: bool,
 ) -> Advice:
-    """What to tell about a conversation: `failure` is the one that ended it, None if none did."""
+    """What to tell about a conversation: `failure` is the one that ended it, None if none did.
+
+    `destination` is the guest that answers, or was to.
+    """
+    if (failure or refused) and (advice := about_nat(site, source, destination, legs, failure)):
+        return advice
     if failure is None:
         return _nothing_listens(destination, traffic, port) if refused else Advice()
     if failure.kind is FailureKind.NO_COMMON_VERSION:

@@ -21,6 +21,7 @@ class Layer(StrEnum):
     MAC = "MAC"
     ACL = "ACL"
     GUARD = "guard"
+    NAT = "NAT"  # of a host, behind its switch
     FORWARDING = "forwarding"
     SERVICE = "service"
 

@@ -8,7 +8,7 @@ something listens.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ from vswitch.semantics.cause import Layer
 from vswitch.semantics.endpoints import Endpoint, choose_addresses, endpoint
 from vswitch.semantics.frame import Address, Frame, icmp, icmp_echo, ip, port_unreachable, tcp, udp
 from vswitch.semantics.journey import Decision, Failure, FailureKind, Leg, LegKind, Traveller
+from vswitch.semantics.nat import How, mapping_for
 from vswitch.semantics.network import SiteState
 from vswitch.semantics.verdict import Rule
 
@@ -132,9 +133,15 @@ def converse_range(
         return [(PortRange(0, 65535), answer)]
     answers: list[tuple[PortRange, Conversation]] = []
     ends = endpoint(site, source), endpoint(site, destination)
-    passed = [ends[0].guest, ends[1].guest, *(guest for guest in site.guests if guest.forwarding)]
+    nats = [guest.nat for guest in site.guests if guest.nat]
+    passed = [
+        ends[0].guest,
+        ends[1].guest,
+        *(guest for guest in site.guests if guest.forwarding or guest.nat),
+    ]
     chosen = choose_addresses(*ends, version)
-    for part in _split(passed, traffic.ports, traffic.protocol, chosen[1:] if chosen else None):
+    pairs = [chosen[1:], *((each, chosen[2]) for nat in nats for each in nat.external)] if chosen else []
+    for part in _split(passed, traffic.ports, traffic.protocol, pairs):
         asked = replace(traffic, ports=part)
         answer = converse(site, source, destination, asked, state, version=version, now=now)
         if answers and _same_answer(answers[-1][1], answer):
@@ -145,15 +152,20 @@ def converse_range(
 
 
 def _split(
-    guests: list[Guest], ports: PortRange, protocol: int, addresses: tuple[Address, Address] | None
+    guests: list[Guest], ports: PortRange, protocol: int, pairs: Sequence[tuple[Address, Address]]
 ) -> Iterator[PortRange]:
-    """The parts of a range within which no rule for these addresses and no service begins or ends."""
+    """The parts of a range within which no rule for these addresses, no service and no static mapping
+    begins or ends. `pairs` are the two ends as they are, and as NATs make them.
+    """
     ranges = [PortRange(port, port) for port in _GUARDED_PORTS]
     for guest in guests:
         ranges += [PortRange(s.port, s.port) for s in guest.services if s.protocol == protocol]
-        for adapter in guest.adapters if addresses else ():
+        if guest.nat:
+            mapped = [each.external_port for each in guest.nat.mappings if each.protocol == protocol]
+            ranges += [PortRange(port, port) for port in mapped]
+        for adapter in guest.adapters:
             for rule in adapter.extended_acls:
-                if rule.protocol in (None, protocol) and addresses and _concerns(rule, *addresses):
+                if rule.protocol in (None, protocol) and any(_concerns(rule, *pair) for pair in pairs):
                     ranges += [each for each in (rule.local_port, rule.remote_port) if each is not None]
     starts = {ports.first}
     for each in ranges:
@@ -177,7 +189,8 @@ def _same_answer(one: Conversation, other: Conversation) -> bool:
         decided = answer.decided_by
         why = (decided.leg, decided.place, decided.drop) if decided else ()
         # What is to be done may differ where the same rule decides; the port it is said for may not.
-        spoken = rf"(?<=:){answer.port}(?= )|(?<=port ){answer.port}\b|(?<=/){answer.port}\b"
+        port = rf"{answer.port}\b"
+        spoken = rf"(?<=:){answer.port}(?= )|(?<=[Pp]ort ){port}|(?<=port: ){port}|(?<=/){port}"
         words = re.sub(spoken, "PORT", f"{answer.cause} {answer.fix}")
         return (answer.verdict, answer.expected, answer.layer, why, answer.rules, answer.assumptions, words)
 
@@ -204,6 +217,7 @@ class _Exchange:
         self.travel = Traveller(site, state, now)
         self.legs: list[Leg] = []
         self.addresses: tuple[Address, Address] | None = None
+        self.answering = destination.guest  # behind a NAT it may be another
 
     def run(self, version: int | None) -> Conversation:
         chosen = choose_addresses(self.source, self.destination, version)
@@ -216,9 +230,11 @@ class _Exchange:
         packet = self._request(source, destination)
         request = self._carry(_REQUEST_NAMES.get(packet.protocol or 0, "packet"), LegKind.REQUEST, packet)
         if request.failure is not None:
-            return self._answer(Action.DENY, self._silence(request.failure, packet), request.failure)
-        listens = self._listens(packet.protocol)
-        for name, kind, following in self._rest(packet, listens):
+            return self._answer(Action.DENY, self._silence(request.failure), request.failure)
+        self.answering = self.site.guest[request.end]
+        assert request.packet is not None
+        listens = self._listens(request.packet)
+        for name, kind, following in self._rest(packet, request.packet, listens):
             leg = self._carry(name, kind, following)
             if leg.failure is not None:
                 return self._answer(Action.DENY, Expected.FILTERED, leg.failure)
@@ -234,8 +250,8 @@ class _Exchange:
             return icmp_echo(_NO_MAC, _NO_MAC, source, destination)
         return ip(_NO_MAC, _NO_MAC, source, destination, protocol)
 
-    def _rest(self, packet: Frame, listens: bool) -> Iterator[tuple[str, LegKind, Frame]]:
-        """What follows a request that arrived."""
+    def _rest(self, sent: Frame, packet: Frame, listens: bool) -> Iterator[tuple[str, LegKind, Frame]]:
+        """What follows a request that was `sent` and arrived as `packet`."""
         assert packet.src is not None
         assert packet.dst is not None
         answer = packet.reply()
@@ -243,7 +259,7 @@ class _Exchange:
             yield "echo reply", LegKind.REPLY, answer
         elif packet.protocol == TCP and listens:
             yield "SYN-ACK", LegKind.REPLY, answer
-            yield "ACK", LegKind.REQUEST, answer.reply()
+            yield "ACK", LegKind.REQUEST, replace(sent, tcp_flags="A")
         elif packet.protocol == TCP:
             yield "RST", LegKind.REPLY, replace(answer, tcp_flags="R")
         elif self.port is not None and listens:
@@ -252,26 +268,30 @@ class _Exchange:
             unreachable = port_unreachable(_NO_MAC, _NO_MAC, packet.dst, packet.src)
             yield "port unreachable", LegKind.REPLY, unreachable
 
-    def _listens(self, protocol: int | None) -> bool:
-        """Whether the destination answers: a service for TCP and UDP, always for anything else."""
+    def _listens(self, packet: Frame) -> bool:
+        """Whether a packet that arrived is answered: a service for TCP and UDP, always for anything else."""
         return self.port is None or any(
-            service.protocol == protocol and service.port == self.port
-            for service in self.destination.guest.services
+            service.protocol == packet.protocol and service.port == packet.dst_port
+            for service in self.answering.services
         )
 
     def _carry(self, name: str, kind: LegKind, packet: Frame) -> Leg:
-        ends = (self.source, self.destination)
-        start, goal = ends if kind is LegKind.REQUEST else ends[::-1]
-        leg = self.travel.carry(name, kind, start.guest.name, packet, goal.guest.name, start.nics)
+        source, nics = self.source.guest, self.source.nics
+        goal = self.answering
+        if kind is LegKind.REPLY:
+            source, goal = self.answering, source
+            nics = self.destination.nics if source is self.destination.guest else ()
+        leg = self.travel.carry(name, kind, source.name, packet, goal.name, nics)
         self.legs.append(leg)
         return leg
 
-    def _silence(self, failure: Failure, packet: Frame) -> Expected:
+    def _silence(self, failure: Failure) -> Expected:
         """What the source sees of a request that did not arrive.
 
         A host that finds no route or no neighbour knows at once; a router on the way says so, if
-        its message gets back.
+        its message gets back. A NAT says nothing.
         """
+        packet = self.legs[-1].packet
         if failure.kind in (FailureKind.NOT_FORWARDING, FailureKind.WRONG_MACHINE):
             return Expected.FILTERED
         if failure.frame is not None and not failure.resolving:
@@ -279,7 +299,10 @@ class _Exchange:
         if failure.guest == self.source.guest.name:
             return Expected.UNREACHABLE
         router = self.site.guest[failure.guest]
+        assert packet is not None
         assert packet.src is not None
+        if router.nat:
+            return Expected.FILTERED
         own = next((a.ip for a in router.addresses if a.version == packet.version), None)
         if own is None:
             return Expected.FILTERED
@@ -294,7 +317,7 @@ class _Exchange:
         advice = advise(
             self.site,
             self.source.guest,
-            self.destination.guest,
+            self.answering,
             self.traffic,
             self.port,
             tuple(self.legs),
@@ -329,7 +352,18 @@ class _Exchange:
         found = frozenset[str]().union(*(hop.assumptions for hop in hops))
         if self._unrelated_error(failure):
             found |= {"U6"}
+        if self._disputed_nat():
+            found |= {"U12"}
         return found
+
+    def _disputed_nat(self) -> bool:
+        """Whether a NAT let something in by its filtering behavior, or was asked for a hairpin."""
+        if any(step.how is How.FILTERING for leg in self.legs for step in leg.translations):
+            return True
+        packet, nat = self.legs[0].packet, self.destination.guest.nat
+        if nat is None or packet is None or not nat.has_inside(packet.src):
+            return False
+        return mapping_for(nat, packet) is not None
 
     def _unrelated_error(self, failure: Failure | None) -> bool:
         """Whether an ICMP error was denied at an adapter that holds live state of some flow.

@@ -116,16 +116,17 @@ def choose_addresses(
     """The source interface and the two addresses, or None when the ends share no IP version.
 
     A pair in one subnet comes first, IPv4 before IPv6; else the destination's first address, and
-    the source's address on the interface its route leaves by.
+    the source's address on the interface its route leaves by. Who is not behind a host's NAT asks the
+    host by an address outside.
     """
     versions = (version,) if version else (4, 6)
     for each in versions:
         for nic, own in source.addresses(each):
-            for _, other in destination.addresses(each):
+            for other in _asked(source, destination, each):
                 if other.ip in own.network and own.ip in other.network:
                     return nic, own.ip, other.ip
     for each in versions:
-        for _, other in destination.addresses(each):
+        for other in _asked(source, destination, each):
             usable = list(source.addresses(each))
             way = route(source.guest, other.ip, source.nics)
             for nic, own in usable:
@@ -134,6 +135,15 @@ def choose_addresses(
             for nic, own in usable:
                 return nic, own.ip, other.ip
     return None
+
+
+def _asked(source: Endpoint, destination: Endpoint, version: int) -> list[Interface]:
+    """The addresses of a destination by which the source may ask it."""
+    found = [own for _, own in destination.addresses(version)]
+    nat, here = destination.guest.nat, source.guest.host == destination.guest.host
+    if nat is None or (here and any(nat.has_inside(own.ip) for own in source.guest.addresses)):
+        return found
+    return [own for own in found if not nat.has_inside(own.ip)] or found
 
 
 def route(guest: Guest, destination: Address, preferred: tuple[Nic, ...] = ()) -> Route | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from vswitch.model.site import Adapter, Site
+from vswitch.model.site import Adapter, Guest, Site, StaticMapping
 from vswitch.model.types import Direction
 from vswitch.semantics.endpoints import Nic, nics_of, owners, route
 from vswitch.semantics.frame import Address, Frame, arp_request, neighbour_solicitation
+from vswitch.semantics.nat import How, Translated, inward, outward
 from vswitch.semantics.network import (
     NetworkPassage,
     Passage,
@@ -20,7 +21,7 @@ from vswitch.semantics.network import (
 )
 from vswitch.semantics.verdict import Drop, DropReason, Stage
 
-__all__ = ["Decision", "Failure", "FailureKind", "Hop", "Leg", "LegKind", "Traveller"]
+__all__ = ["Decision", "Failure", "FailureKind", "Hop", "Leg", "LegKind", "Translation", "Traveller"]
 
 HOP_LIMIT = 64
 
@@ -118,16 +119,37 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Translation:
+    """A packet that the NAT of `host` changed, before frame number `hop` (from 0) of its leg.
+
+    `mapping` is the static mapping that led it inward, if one did.
+    """
+
+    hop: int
+    host: str
+    nat: str
+    how: How
+    before: Frame
+    after: Frame
+    mapping: StaticMapping | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
     """One packet's way: `name` is what travels ("SYN", "SYN-ACK", "echo", ...).
 
-    `kind` is request or reply; `hops` are all its frames, neighbour resolution included.
+    `kind` is request or reply; `hops` are all its frames, neighbour resolution included. `packet` is
+    the packet at its end, or where it got stuck, `end` the guest there; NATs on the way may have
+    changed its addresses. None and "" for a packet that never was.
     """
 
     name: str
     kind: LegKind
     hops: tuple[Hop, ...]
     failure: Failure | None = None
+    packet: Frame | None = None
+    end: str = ""
+    translations: tuple[Translation, ...] = ()
 
     @property
     def arrived(self) -> bool:
@@ -148,6 +170,17 @@ class _Stuck(Exception):
         self.failure = failure
 
 
+@dataclass(slots=True)
+class _Way:
+    """A leg under way: the packet as it is now, the guest that has it, and what led there."""
+
+    kind: LegKind
+    packet: Frame
+    here: str
+    hops: list[Hop] = field(default_factory=list)
+    translations: list[Translation] = field(default_factory=list)
+
+
 class Traveller:
     """Carries packets one after the other; remembers switches' state and resolved neighbours."""
 
@@ -164,34 +197,57 @@ class Traveller:
 
         `goal` is the guest that is meant; `preferred` are interfaces to leave by, if routes allow.
         """
-        hops: list[Hop] = []
+        way = _Way(kind, packet, start)
+        failure = None
         try:
-            self._carry(kind, start, packet, goal, preferred, hops)
+            self._carry(way, goal, preferred)
         except _Stuck as stuck:
-            return Leg(name, kind, tuple(hops), stuck.failure)
-        return Leg(name, kind, tuple(hops))
+            failure = stuck.failure
+        return Leg(name, kind, tuple(way.hops), failure, way.packet, way.here, tuple(way.translations))
 
-    def _carry(
-        self, kind: LegKind, start: str, packet: Frame, goal: str, preferred: tuple[Nic, ...], hops: list[Hop]
-    ) -> None:
-        assert packet.dst is not None
-        here = start
+    def _carry(self, way: _Way, goal: str, preferred: tuple[Nic, ...]) -> None:
+        start = way.here
         for _ in range(HOP_LIMIT):
-            if any(nic.owns(packet.dst) for nic in nics_of(self.site.guest[here])):
-                if here != goal:
-                    raise _Stuck(Failure(FailureKind.WRONG_MACHINE, here, packet.dst))
+            guest, arrived, count = self.site.guest[way.here], way.here != start, len(way.translations)
+            if guest.nat and arrived:
+                sessions = self.state.nats.get(guest.name, ())
+                self._translate(way, guest, inward(guest.nat, way.packet, sessions, self.now))
+                if way.translations[count:] and goal == guest.name:
+                    goal = ""  # it was meant for whoever has the address behind the NAT
+            address = way.packet.dst
+            assert address is not None
+            if any(nic.owns(address) for nic in nics_of(guest)):
+                if way.here != goal and goal:
+                    raise _Stuck(Failure(FailureKind.WRONG_MACHINE, way.here, address))
                 return
-            if here != start and not self.site.guest[here].forwarding:
-                raise _Stuck(Failure(FailureKind.NOT_FORWARDING, here, packet.dst))
-            way = route(self.site.guest[here], packet.dst, preferred if here == start else ())
-            if way is None:
-                raise _Stuck(Failure(FailureKind.NO_ROUTE, here, packet.dst))
-            wanted = goal if way.next_hop == packet.dst else ""
-            neighbour = self._resolve(way.nic, way.source, way.next_hop, wanted, hops)
-            frame = replace(packet, src_mac=way.nic.mac, dst_mac=neighbour.mac, vlan=None)
-            self._hop(kind, way.nic, neighbour, frame, way.next_hop, hops, here)
-            here = neighbour.guest
-        raise _Stuck(Failure(FailureKind.HOP_LIMIT, here, packet.dst))
+            if arrived and not guest.forwarding and not guest.nat:
+                raise _Stuck(Failure(FailureKind.NOT_FORWARDING, way.here, address))
+            found = route(guest, address, () if arrived else preferred)
+            if found is None:
+                raise _Stuck(Failure(FailureKind.NO_ROUTE, way.here, address))
+            if guest.nat:
+                sessions = self.state.nats.get(guest.name, ())
+                self._translate(way, guest, outward(guest.nat, way.packet, found.nic, sessions, self.now))
+                if arrived and len(way.translations) == count:  # a host passes on only what it translates
+                    raise _Stuck(Failure(FailureKind.NOT_FORWARDING, way.here, address))
+            wanted = goal if found.next_hop == address else ""
+            neighbour = self._resolve(found.nic, found.source, found.next_hop, wanted, way.hops)
+            frame = replace(way.packet, src_mac=found.nic.mac, dst_mac=neighbour.mac, vlan=None)
+            self._hop(way.kind, found.nic, neighbour, frame, found.next_hop, way.hops, way.here)
+            way.here = neighbour.guest
+        raise _Stuck(Failure(FailureKind.HOP_LIMIT, way.here, way.packet.dst))
+
+    def _translate(self, way: _Way, guest: Guest, done: Translated | None) -> None:
+        """Go on with what a guest's NAT has made of the packet, if anything."""
+        if done is None or guest.nat is None:
+            return
+        self.state = self.state.with_nat(guest.name, done.sessions)
+        way.translations.append(
+            Translation(
+                len(way.hops), guest.name, guest.nat.name, done.how, way.packet, done.packet, done.mapping
+            )
+        )
+        way.packet = done.packet
 
     def _resolve(self, nic: Nic, source: Address, wanted: Address, goal: str, hops: list[Hop]) -> Nic:
         """The interface that answers for `wanted`, by ARP or neighbour discovery."""

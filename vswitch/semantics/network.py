@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from vswitch.model.site import Adapter, PhysicalPort, Site, Switch
 from vswitch.semantics.forwarding import ports_of
 from vswitch.semantics.frame import Frame, is_multicast
+from vswitch.semantics.nat import Session
 from vswitch.semantics.state import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Drop, DropReason, Result, Stage, Step
@@ -44,12 +45,20 @@ class PhysicalEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SiteState:
-    """What all switches remember: by `host/switch`, and by physical network, there by (MAC, VLAN)."""
+    """What all switches remember: by `host/switch`, and by physical network, there by (MAC, VLAN).
+
+    `nats` are the sessions of hosts' NAT networks, by host.
+    """
 
     switches: Mapping[str, SwitchState] = field(default_factory=lambda: MappingProxyType({}))
     networks: Mapping[str, Mapping[tuple[str, int], PhysicalEntry]] = field(
         default_factory=lambda: MappingProxyType({})
     )
+    nats: Mapping[str, tuple[Session, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_nat(self, host: str, sessions: tuple[Session, ...]) -> SiteState:
+        """The same, after a host's NAT has translated something."""
+        return replace(self, nats=MappingProxyType({**self.nats, host: sessions}))
 
     def with_switch(self, switch: Switch, state: SwitchState) -> SiteState:
         """The same, after one switch has seen something."""

@@ -3,7 +3,9 @@
 param([string] $Module, [string] $Requests, [string] $Mocks)
 $ErrorActionPreference = 'Stop'
 $env:PSModulePath = $Mocks + [IO.Path]::PathSeparator + $env:PSModulePath
+Import-Module -Name (Join-Path -Path $Mocks -ChildPath 'NetAdapter')
 Import-Module -Name (Join-Path -Path $Mocks -ChildPath 'NetNat')
+Import-Module -Name (Join-Path -Path $Mocks -ChildPath 'NetTCPIP')
 Import-Module -Name (Join-Path -Path $Mocks -ChildPath 'ScheduledTasks')
 $text = [IO.File]::ReadAllText($Module)
 $loaded = New-Module -Name 'Vswitch' -ScriptBlock ([scriptblock]::Create($text))
