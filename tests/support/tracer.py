@@ -19,7 +19,10 @@ PORTS = range(1, 65)
 
 @dataclass(frozen=True)
 class Traced:
-    """Where a frame left (OpenFlow port to tag), the drops it met, and what Open vSwitch printed."""
+    """Where a frame left (OpenFlow port to tag), the drops it met, and what Open vSwitch printed.
+
+    A port that a frame leaves by twice is an AssertionError.
+    """
 
     outputs: Mapping[int, int | None]
     drops: tuple[Flow, ...]
@@ -63,6 +66,7 @@ class Tracer:
         outputs = {
             int(name.removeprefix("p")): tag for name, tag in zip(trace.outputs, trace.tags, strict=True)
         }
+        assert len(outputs) == len(trace.outputs), f"{frame} leaves by a port twice\n{trace.text}"
         drops = tuple(
             flow
             for c in trace.cookies

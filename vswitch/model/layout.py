@@ -14,6 +14,7 @@ from vswitch.model.claims import Claims, Path
 from vswitch.model.guests import Guests, Links
 from vswitch.model.layout_file import ClientEntry, HostEntry, LayoutFile, NetworkEntry
 from vswitch.model.macs import MacPools, made_up_macs
+from vswitch.model.port_settings import mirroring_notes
 from vswitch.model.problems import Report, did_you_mean, listing
 from vswitch.model.site import (
     Expectation,
@@ -24,6 +25,7 @@ from vswitch.model.site import (
     PhysicalPort,
     Switch,
 )
+from vswitch.model.suspicious import Note
 from vswitch.model.traffic import parse_traffic
 from vswitch.model.types import SwitchType
 from vswitch.model.yamltext import Node
@@ -33,13 +35,14 @@ __all__ = ["Bare", "resolve_layout"]
 
 @dataclass(frozen=True)
 class Bare:
-    """A site before policies."""
+    """A site before policies. `notes` are warnings that no policy changes."""
 
     name: str
     networks: tuple[PhysicalNetwork, ...]
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     expectations: tuple[Expectation, ...]
+    notes: tuple[Note, ...] = ()
 
 
 def resolve_layout(layout: LayoutFile, root: Node, file: str, report: Report) -> Bare | None:
@@ -70,7 +73,9 @@ class _Resolver:
             hosts.append(resolved)
             guests += self.build.host_guests(resolved, host)
         expectations = self.expectations({guest.name: guest for guest in guests})
-        return Bare(self.layout.name, tuple(networks), tuple(hosts), tuple(guests), expectations)
+        adapters = [adapter for guest in guests for adapter in guest.adapters]
+        notes = (*self.build.notes, *mirroring_notes(adapters))
+        return Bare(self.layout.name, tuple(networks), tuple(hosts), tuple(guests), expectations, notes)
 
     def claim_names(self) -> None:
         for network, entry in self.layout.networks.items():

@@ -23,6 +23,7 @@ class Layer(StrEnum):
     GUARD = "guard"
     FORWARDING = "forwarding"
     SERVICE = "service"
+    SR_IOV = "SR-IOV"  # frames go past the switch
 
 
 @dataclass(frozen=True, slots=True)

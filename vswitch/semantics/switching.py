@@ -1,8 +1,9 @@
 """One frame through one virtual switch: every stage in Hyper-V's order (§1.6).
 
 Sender's side: flow state, extended Outbound, basic Outbound, guards, source MAC, VLAN ingress;
-then learning and forwarding; then at each destination: VLAN egress, flow state, extended Inbound,
-basic Inbound, delivery. A frame from one VM to another is filtered twice.
+then learning and forwarding, to which mirroring adds destinations; then at each destination: VLAN
+egress, flow state, extended Inbound, basic Inbound, delivery. A frame from one VM to another is
+filtered twice. At an adapter with a virtual function (SR-IOV) only source MAC and VLAN are checked.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from vswitch.semantics.acl import (
     evaluate_basic,
     evaluate_extended,
 )
-from vswitch.semantics.forwarding import destinations, learn, ports_of, source_mac_drops
+from vswitch.semantics.forwarding import Destinations, destinations, learn, ports_of, source_mac_drops
 from vswitch.semantics.frame import Fragment, Frame
 from vswitch.semantics.guards import guard_drops
+from vswitch.semantics.mirroring import mirror_destinations
 from vswitch.semantics.state import FlowState, SwitchState, flow_key
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
 from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
@@ -104,6 +106,8 @@ class _Passage:
         return vlan
 
     def _guards(self, sender: Adapter, vlan: int | None) -> bool:
+        if sender.virtual_function:
+            return True
         reason = guard_drops(sender, self.frame)
         for stage, own, enabled in (
             (Stage.DHCP_GUARD, DropReason.DHCP_GUARD, sender.dhcp_guard),
@@ -128,11 +132,19 @@ class _Passage:
             owner = self.ports.by_number.get(where.dropped_at)
             direction = Direction.INBOUND if owner and where.dropped_at != self.ingress else None
             self._drop(where.dropped_at, Stage.FORWARDING, where.reason, direction, vlan, where.text)
-            return
-        self._step(self.ingress, Stage.FORWARDING, where.text)
+        else:
+            self._step(self.ingress, Stage.FORWARDING, where.text)
         if where.filtered:
             self._drop_filtered(where.filtered, vlan)
         for port in where.ports:
+            self._deliver(port, vlan)
+        self._mirror(where, vlan)
+
+    def _mirror(self, where: Destinations, vlan: int) -> None:
+        """Copies for mirroring Destinations, each of which then takes its way out of the switch (U17)."""
+        for port, text in mirror_destinations(self.ports, self.ingress, where):
+            self._step(port, Stage.MIRRORING, text, Direction.INBOUND)
+            self._flag(port, "U17")
             self._deliver(port, vlan)
 
     def _drop_filtered(self, ports: tuple[int, ...], vlan: int) -> None:
@@ -169,6 +181,10 @@ class _Passage:
     def _filter(self, adapter: Adapter, direction: Direction, vlan: int | None) -> bool:
         """One adapter's port ACLs in one direction: whether the frame passes (§4.8)."""
         port, frame = adapter.number, self.frame
+        if adapter.virtual_function:
+            text = "the frame takes a virtual function: ACLs and guards are skipped"
+            self._step(port, Stage.VIRTUAL_FUNCTION, text, direction)
+            return True
         extended = ExtendedVerdict(None)
         flow: FlowState | None = None
         if frame.is_ip:
