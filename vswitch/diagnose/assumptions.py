@@ -29,4 +29,5 @@ ASSUMPTIONS: dict[str, str] = {
         "a mirror copy is made of what the Source's Outbound side lets pass, and before its Inbound ACLs; "
         "the Destination's VLAN mode and Inbound ACLs apply to it"
     ),
+    "U18": "the NIC's own switch holds a virtual function (SR-IOV) to the adapter's MAC and VLAN settings",
 }

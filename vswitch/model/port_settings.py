@@ -68,7 +68,7 @@ def mirroring_notes(adapters: Sequence[Adapter]) -> Iterator[Note]:
             if not here:
                 elsewhere = listing(dict.fromkeys(f"{each.id} on {_switch(each)}" for each in partners), 3)
                 sentence = f"{adapter.id!r} is a mirroring {mode}, but {_switch(adapter)!r} has no {other}"
-                hint = f"; frames are copied within one switch, and there is {elsewhere}" if partners else ""
+                hint = f"; copies stay on one switch, and there is only {elsewhere}" if partners else ""
                 yield Note(adapter.origin, sentence + hint)
             elif not any(_share_vlan(adapter, each) for each in here):
                 yield Note(

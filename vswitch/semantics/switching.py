@@ -149,6 +149,7 @@ class _Passage:
 
     def _drop_filtered(self, ports: tuple[int, ...], vlan: int) -> None:
         """A broadcast does not reach adapters of other VLANs: one drop for all of them."""
+        self._flag_virtual_functions(*ports)
         self.drops.append(
             Drop(ports, Stage.VLAN_EGRESS, DropReason.FILTERED_VLAN, Direction.INBOUND, None, vlan)
         )
@@ -256,6 +257,13 @@ class _Passage:
         if questions:
             self.flags[port] = self.flags.get(port, frozenset()) | frozenset(questions)
 
+    def _flag_virtual_functions(self, *ports: int) -> None:
+        """What ends at an adapter with a virtual function was ended by the NIC's own switch (U18)."""
+        for port in ports:
+            adapter = self.ports.by_number.get(port)
+            if adapter is not None and adapter.virtual_function:
+                self._flag(port, "U18")
+
     def _step(
         self,
         port: int,
@@ -278,6 +286,7 @@ class _Passage:
         text: str,
         rule: Rule | None = None,
     ) -> None:
+        self._flag_virtual_functions(port)
         self.drops.append(Drop((port,), stage, reason, direction, rule, vlan))
         self._step(port, stage, f"{text}: dropped, {reason}", direction, rule, passed=False)
 
