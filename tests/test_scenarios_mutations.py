@@ -278,7 +278,7 @@ MUTATIONS: list[Mutation] = [
         "mirroring",
         "only what a Source receives",
         naive.instead(switching, "mirror_destinations", naive_ports.copies_of(sent=False, received=True)),
-        naive.flows(naive_ports.copies_without(Table.VLAN_INGRESS)),
+        naive.flows(naive_ports.copies_without(Table.LEARN)),
     ),
     *both("mirroring", "no unknown unicast", None, naive.flows(naive_ports.copies_without(Table.FLOOD))),
     *both("mirroring", "a copy for each Source", None, naive.flows(naive_ports.copied_again)),

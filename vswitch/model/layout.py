@@ -25,7 +25,6 @@ from vswitch.model.site import (
     PhysicalPort,
     Switch,
 )
-from vswitch.model.suspicious import Note
 from vswitch.model.traffic import parse_traffic
 from vswitch.model.types import SwitchType
 from vswitch.model.yamltext import Node
@@ -35,14 +34,14 @@ __all__ = ["Bare", "resolve_layout"]
 
 @dataclass(frozen=True)
 class Bare:
-    """A site before policies. `notes` are warnings that no policy changes."""
+    """A site before policies."""
 
     name: str
     networks: tuple[PhysicalNetwork, ...]
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     expectations: tuple[Expectation, ...]
-    notes: tuple[Note, ...] = ()
+    warnings: tuple[str, ...] = ()  # as in Site
 
 
 def resolve_layout(layout: LayoutFile, root: Node, file: str, report: Report) -> Bare | None:
@@ -74,8 +73,15 @@ class _Resolver:
             guests += self.build.host_guests(resolved, host)
         expectations = self.expectations({guest.name: guest for guest in guests})
         adapters = [adapter for guest in guests for adapter in guest.adapters]
-        notes = (*self.build.notes, *mirroring_notes(adapters))
-        return Bare(self.layout.name, tuple(networks), tuple(hosts), tuple(guests), expectations, notes)
+        notes = sorted([*self.build.notes, *mirroring_notes(adapters)])
+        return Bare(
+            self.layout.name,
+            tuple(networks),
+            tuple(hosts),
+            tuple(guests),
+            expectations,
+            tuple(map(str, notes)),
+        )
 
     def claim_names(self) -> None:
         for network, entry in self.layout.networks.items():

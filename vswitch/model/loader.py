@@ -100,7 +100,7 @@ def _load(layout: str, policies: Sequence[str] | None, read: Callable[[str], str
         guests=assembly.guests,
         expectations=context.bare.expectations,
         files=tuple(files),
-        warnings=assembly.warnings,
+        warnings=(*context.bare.warnings, *assembly.warnings),
     )
 
 

@@ -79,7 +79,6 @@ def assemble(
         basic, {targets: lane for (targets, _), lane in _lanes(basic).items()}, basic_program, context.basic
     )
     notes = _Notes(report)
-    notes.found.update(bare.notes)
     guests: list[Guest] = []
     index = 0
     for guest in bare.guests:

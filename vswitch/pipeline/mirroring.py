@@ -41,10 +41,10 @@ def mirror_flows(adapters: Sequence[Adapter], vlan_matches: dict[str, list[str]]
     sources, destinations = mirrors(adapters)
     for source in sources:
         yield Flow(
-            Table.VLAN_INGRESS,
-            5,
-            join(f"reg0={source.number}", _UNICAST),
-            f"{COPY_ALL},goto_table:{Table.LEARN:d}",
+            Table.LEARN,
+            30,
+            join(f"reg0={source.number}", NOT_MIRRORED, _UNICAST),
+            f"{COPY_ALL},resubmit(,{Table.LEARN:d})",
             adapter=source.id,
             note="copies of what a Source sends",
         )
@@ -52,7 +52,7 @@ def mirror_flows(adapters: Sequence[Adapter], vlan_matches: dict[str, list[str]]
             Table.DELIVER,
             15,
             join(f"reg1={source.number}", NOT_MIRRORED, _UNICAST),
-            f"clone(set_field:0->reg1,{COPY_ALL}),set_field:0->reg3,goto_table:{Table.INBOUND_STATE:d}",
+            f"clone(set_field:0->reg1,resubmit(,{Table.MIRROR:d})),set_field:0->reg3,goto_table:{Table.INBOUND_STATE:d}",
             adapter=source.id,
             note="copies of what a Source receives",
         )
