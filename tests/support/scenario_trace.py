@@ -206,6 +206,11 @@ class FlowTrace(Reference):
         met = [flow for cookie in trace.cookies if (flow := program.flows.get(cookie))]
         steps = list(self._remember(site, program, met, key, live)) if key else []
         steps += [step for flow in met if (step := _rule_step(site, ingress, flow))]
+        steps += [
+            Step(_port_of(site, flow, ingress), Stage.MIRRORING, flow.text)
+            for flow in met
+            if flow.table is Table.MIRROR and flow.adapter
+        ]
         if len(set(trace.outputs)) < len(trace.outputs):
             raise Disagreement(f"{frame} leaves {switch.id} by a port twice\n{trace.text}")
         names = (name.partition("p")[2] for name in trace.outputs)

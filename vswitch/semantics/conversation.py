@@ -23,7 +23,7 @@ from vswitch.semantics.endpoints import Endpoint, choose_addresses, endpoint
 from vswitch.semantics.frame import Address, Frame, icmp, icmp_echo, ip, port_unreachable, tcp, udp
 from vswitch.semantics.journey import Decision, Failure, FailureKind, Leg, LegKind, Traveller
 from vswitch.semantics.network import SiteState
-from vswitch.semantics.verdict import Rule
+from vswitch.semantics.verdict import Rule, Stage
 
 __all__ = ["EPHEMERAL_PORT", "Conversation", "Expected", "converse", "converse_range"]
 
@@ -76,13 +76,14 @@ class Conversation:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The ACL entries that matched this conversation's packets, in the order met."""
+        """The ACL entries that matched this conversation's packets, in the order met; not mirror copies."""
         found: dict[int, Rule] = {}
         for leg in self.legs:
             for hop in leg.packets:
                 for passage in hop.result.passages:
+                    copies = {step.port for step in passage.steps if step.stage is Stage.MIRRORING}
                     for step in passage.steps:
-                        if step.rule is not None:
+                        if step.rule is not None and step.port not in copies:
                             found.setdefault(id(step.rule), step.rule)
         return tuple(found.values())
 
