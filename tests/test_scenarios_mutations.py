@@ -312,6 +312,14 @@ MUTATIONS: list[Mutation] = [
         naive.instead(switching._Passage, "_deliver", naive_ports.copies_past_vlans),
         naive.flows(naive_ports.copies_of_all_vlans),
     ),
+    *misread("priorities", "kept for all", naive.adapters(lambda a: replace(a, ieee_priority_tag=True))),
+    *misread("priorities", "kept for none", naive.adapters(lambda a: replace(a, ieee_priority_tag=False))),
+    *misread(
+        "priorities",
+        "On is 1",
+        naive.adapters(lambda a: replace(a, ieee_priority_tag=not a.ieee_priority_tag)),
+    ),
+    *both("priorities", "the uplink is not trusted", None, naive.flows(naive_ports.uplink_not_trusted)),
     *misread("sr-iov", "ACLs hold", naive.adapters(lambda a: replace(a, virtual_function=False))),
     *misread(
         "sr-iov", "virtual functions on any switch", naive.adapters(naive_ports.virtual_function_anywhere)

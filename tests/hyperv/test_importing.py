@@ -129,6 +129,7 @@ def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
                 VMId=owner["Id"] if owner else None,
                 SwitchId=on["Id"] if on else None,
                 IsManagementOs=owner is None,
+                IeeePriorityTag=draw(st.sampled_from([0, 1, "On", "Off"])),
                 PortMirroringMode=draw(st.sampled_from([0, 1, 2, "Source", None])),
                 IovWeight=draw(st.sampled_from([0, 0, 50, 100])),
                 VFDataPathActive=draw(st.booleans()),
@@ -234,6 +235,15 @@ def settings(site: Site) -> tuple[PortMirroring, bool]:
 def test_the_mirroring_mode_comes_in(mode: object, read: str) -> None:
     imported, site = one_adapter(PortMirroringMode=mode)
     assert settings(site) == (PortMirroring(read), False)
+    assert imported.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [(0, True), ("On", True), (1, False), ("Off", False), (None, False)]
+)
+def test_priority_tags_come_in(value: object, on: bool) -> None:
+    imported, site = one_adapter(IeeePriorityTag=value)
+    assert [each.ieee_priority_tag for each in site.adapters if each.guest == "web01"] == [on]
     assert imported.notes == ()
 
 

@@ -158,6 +158,7 @@ def site(random: Random) -> Site:
             switch="vs", mac=mac(number), number=number, interface="eth0", origin=origin, vlan=_vlan(random),
             mac_address_spoofing=random.random() < 0.4, dhcp_guard=random.random() < 0.3,
             router_guard=random.random() < 0.3, allow_teaming=random.random() < 0.3,
+            ieee_priority_tag=random.random() < 0.3,
             port_mirroring=random.choice(mirroring), virtual_function=bool(uplink) and random.random() < 0.15,
             acls=basic_entries(random), extended_acls=extended_entries(random),
         )
@@ -185,7 +186,8 @@ def frame(random: Random, of: Site) -> tuple[int, f.Frame]:
     inbound = sender is None and random.random() < 0.7
     vlan = random.choice([*_VLANS[1:], 4095]) if inbound else tag
     payload = _payload(random, source, destination)
-    return (sender.number if sender else switch.uplink), replace(payload, vlan=vlan)
+    priority = random.choice([0, 5, 7]) if vlan is not None else 0
+    return (sender.number if sender else switch.uplink), replace(payload, vlan=vlan, priority=priority)
 
 
 def _payload(random: Random, source: str, destination: str) -> f.Frame:

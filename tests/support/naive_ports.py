@@ -133,6 +133,15 @@ def copies_without(*tables: Table) -> Callable[[Flow], Flow | None]:
     return lambda flow: None if flow.table in tables and made in flow.actions else flow
 
 
+def uplink_not_trusted(flow: Flow) -> Flow:
+    """The priority of what comes in by the uplink is forgotten."""
+    if flow.table is Table.INPUT and not flow.adapter:
+        return replace(
+            flow, actions=flow.actions.replace("move:NXM_OF_VLAN_TCI[13..15]->NXM_NX_REG8[0..2],", "")
+        )
+    return flow
+
+
 def copied_again(flow: Flow) -> Flow:
     """Nothing remembers that a frame has been copied."""
     return replace(flow, actions=flow.actions.replace(",set_field:1->reg7", ""))

@@ -214,7 +214,10 @@ class FlowTrace(Reference):
         if len(set(trace.outputs)) < len(trace.outputs):
             raise Disagreement(f"{frame} leaves {switch.id} by a port twice\n{trace.text}")
         names = (name.partition("p")[2] for name in trace.outputs)
-        outputs = {int(name): frame.tagged(tag) for name, tag in zip(names, trace.tags, strict=True)}
+        outputs = {
+            int(name): replace(frame, vlan=tag, priority=priority)
+            for name, tag, priority in zip(names, trace.tags, trace.priorities, strict=True)
+        }
         return Result(
             MappingProxyType(outputs),
             tuple(_drops(site, switch, ingress, met)),

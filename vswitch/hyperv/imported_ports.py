@@ -1,4 +1,4 @@
-"""Port mirroring and SR-IOV of a host's adapter in a layout's words (§§1.6, 2)."""
+"""Priority tags, port mirroring and SR-IOV of a host's adapter in a layout's words (§§1.6, 2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["port_notes", "port_parts"]
 
 
 def port_parts(adapter: HostAdapter, switch: HostSwitch) -> Iterable[str]:
-    """The keys of an adapter for what goes past its port or is copied there, where set."""
+    """The keys of an adapter for these settings, where they differ from the default."""
+    if adapter.ieee_priority_tag:
+        yield "ieee_priority_tag: On"
     if adapter.port_mirroring is not PortMirroring.NONE:
         yield f"port_mirroring: {adapter.port_mirroring}"
     if adapter.virtual_function and not _impossible(adapter, switch):

@@ -81,6 +81,7 @@ class HostAdapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    ieee_priority_tag: bool = False
     vlan: Vlan = field(default_factory=Vlan)
     isolation_mode: str = "None"
     isolation_id: int = 0
@@ -272,6 +273,7 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
         dhcp_guard=_on(raw.get("DhcpGuard")),
         router_guard=_on(raw.get("RouterGuard")),
         allow_teaming=_on(raw.get("AllowTeaming")),
+        ieee_priority_tag=_on(raw.get("IeeePriorityTag")),
         vlan=_vlan(raw.get("vlan")),
         isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
         isolation_id=_number(isolation.get("DefaultIsolationID")),
@@ -294,8 +296,6 @@ def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     for name in ("StormLimit", "DynamicIPAddressLimit"):
         if _number(raw.get(name)):
             yield f"{name} {_number(raw.get(name))}"
-    if _on(raw.get("IeeePriorityTag")):
-        yield "IeeePriorityTag On"
 
 
 def _mirroring(raw: Any) -> PortMirroring:

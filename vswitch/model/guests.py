@@ -176,6 +176,7 @@ class Guests:
                     dhcp_guard=entry.dhcp_guard,
                     router_guard=entry.router_guard,
                     allow_teaming=entry.allow_teaming,
+                    ieee_priority_tag=entry.ieee_priority_tag,
                     port_mirroring=entry.port_mirroring,
                     virtual_function=has_virtual_function(entry.iov_weight, switch, management=management),
                 )

@@ -284,6 +284,9 @@ class AdapterEntry(FileModel):
     allow_teaming: OnOff = Field(
         default=False, description="May send with the MACs of the guest's other adapters."
     )
+    ieee_priority_tag: OnOff = Field(
+        default=False, description="Keeps the 802.1p priority of tags it sends; Off: set to 0."
+    )
     port_mirroring: Annotated[PortMirroring, *one_of(PortMirroring, "a mirroring mode")] = Field(
         default=PortMirroring.NONE,
         description="What a Source sends or receives is copied to every Destination of its switch.",

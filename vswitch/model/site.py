@@ -135,6 +135,7 @@ class Adapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    ieee_priority_tag: bool = False
     port_mirroring: PortMirroring = PortMirroring.NONE
     virtual_function: bool = False
     acls: tuple[BasicAcl, ...] = ()

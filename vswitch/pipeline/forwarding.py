@@ -110,6 +110,7 @@ def _tag_matches(vlans: Iterable[int]) -> Iterator[str]:
         yield f"vlan_tci={0x1000 | value:#x}/{0x1000 | mask:#x}"
 
 
+_KEEP_PRIORITY = "move:NXM_OF_VLAN_TCI[13..15]->NXM_NX_REG8[0..2],"
 _TAG_TO_REGISTER = "move:NXM_OF_VLAN_TCI[0..11]->NXM_NX_REG2[0..11],pop_vlan"
 
 
@@ -126,7 +127,8 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
         policies = Table.SOURCE_MAC if adapter.virtual_function else Table.OUTBOUND_STATE
         onward = f"goto_table:{policies:d}"
         vlan = f",set_field:{adapter.vlan.send}->reg2" if adapter.vlan.send else ""
-        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, ",set_field:1->reg5,pop_vlan")):
+        keep = _KEEP_PRIORITY if adapter.ieee_priority_tag else ""
+        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, f",set_field:1->reg5,{keep}pop_vlan")):
             yield Flow(
                 Table.INPUT,
                 30,
@@ -141,7 +143,7 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
                     Table.INPUT,
                     20,
                     join(port, tag),
-                    f"{here},{_TAG_TO_REGISTER},{onward}",
+                    f"{here},{keep}{_TAG_TO_REGISTER},{onward}",
                     adapter=adapter.id,
                     note="tagged, from the guest",
                 )
@@ -160,11 +162,13 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
         yield Flow(
             Table.INPUT, 30, join(port, _UNTAGGED), f"{here},{onward}", note="from the physical network"
         )
+        # Behind the uplink only a trunk sees tags again.
+        keep = _KEEP_PRIORITY if any(each.vlan.mode is VlanMode.TRUNK for each in adapters) else ""
         yield Flow(
             Table.INPUT,
             20,
             join(port, _TAGGED),
-            f"{here},{_TAG_TO_REGISTER},{onward}",
+            f"{here},{keep}{_TAG_TO_REGISTER},{onward}",
             note="tagged, from the physical network",
         )
 
@@ -368,8 +372,9 @@ def _deliver(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
 
 
 def _output(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
-    """Leave on the wire: tagged on the uplink and on trunks unless the VLAN is 0 or native (§2.1)."""
+    """Leave on the wire: tagged on the uplink and on trunks unless the VLAN is 0 or native (§§2, 2.1)."""
     push = "push_vlan:0x8100,move:NXM_NX_REG2[0..11]->NXM_OF_VLAN_TCI[0..11]"
+    push += ",move:NXM_NX_REG8[0..2]->NXM_OF_VLAN_TCI[13..15]"
     for adapter in adapters:
         port = f"reg1={adapter.number}"
         plain = join(port, f"reg2={adapter.vlan.native}") if adapter.vlan.mode is VlanMode.TRUNK else port

@@ -12,6 +12,7 @@ Registers
     reg4  1 when the sender is in a private VLAN mode
     reg5  1 when a guest's priority tag was taken off
     reg7  1 when the copies of a mirrored frame have been made
+    reg8  802.1p priority of the tag it came with, where that is to be kept; else 0
 """
 
 from __future__ import annotations

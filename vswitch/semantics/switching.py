@@ -8,6 +8,7 @@ filtered twice. At an adapter with a virtual function (SR-IOV) only source MAC a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
@@ -103,6 +104,11 @@ class _Passage:
             )
             return None
         self._step(self.ingress, Stage.VLAN_INGRESS, f"travels on VLAN {vlan}", direction)
+        if sender is not None and frame.priority:
+            kept = sender.ieee_priority_tag
+            text = f"On: {frame.priority} is kept" if kept else "Off: set to 0"
+            self._step(self.ingress, Stage.PRIORITY, f"IeeePriorityTag is {text}", direction)
+            self.frame = frame if kept else replace(frame, priority=0)
         return vlan
 
     def _guards(self, sender: Adapter, vlan: int | None) -> bool:

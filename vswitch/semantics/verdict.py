@@ -30,6 +30,7 @@ class Stage(StrEnum):
     ROUTER_GUARD = "router guard"
     SOURCE_MAC = "source MAC"
     VLAN_INGRESS = "VLAN ingress"
+    PRIORITY = "802.1p priority"
     LEARNING = "learning"
     FORWARDING = "forwarding"
     MIRRORING = "mirroring"
