@@ -15,14 +15,15 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.support import naive, scenario_trace
+from tests.support import naive, naive_ports, scenario_trace
 from tests.support.scenario import Scenario, load_all
 from tests.support.scenario_engines import Reference
 from tests.support.scenario_run import Disagreement, run
 from tests.support.scenario_trace import FlowTrace, TracedSwitches
 from vswitch.model import loader, policies, rules
-from vswitch.model.types import BasicAction, Direction, Vlan
-from vswitch.semantics import acl, forwarding, journey, nat, state, switching
+from vswitch.model.types import BasicAction, Direction, PortMirroring, Vlan
+from vswitch.pipeline import Table
+from vswitch.semantics import acl, forwarding, journey, mirroring, nat, state, switching
 from vswitch.semantics.state import flow_key
 from vswitch.semantics.verdict import DropReason
 
@@ -265,6 +266,103 @@ MUTATIONS: list[Mutation] = [
         "private-vlans",
         "promiscuous adapters hear the primary only",
         naive.vlan_setting(naive.promiscuous_on_primary_only),
+    ),
+    *misread(
+        "mirroring",
+        "nothing is mirrored",
+        naive.adapters(lambda a: replace(a, port_mirroring=PortMirroring.NONE)),
+    ),
+    *misread("mirroring", "Sources are Destinations", naive.adapters(naive_ports.mirroring_turned)),
+    *both(
+        "mirroring",
+        "only what a Source sends",
+        naive.instead(switching, "mirror_destinations", naive_ports.copies_of(sent=True, received=False)),
+        naive.flows(naive_ports.copies_without(Table.DELIVER)),
+    ),
+    *both(
+        "mirroring",
+        "only what a Source receives",
+        naive.instead(switching, "mirror_destinations", naive_ports.copies_of(sent=False, received=True)),
+        naive.flows(naive_ports.copies_without(Table.LEARN)),
+    ),
+    *both("mirroring", "no unknown unicast", None, naive.flows(naive_ports.copies_without(Table.FLOOD))),
+    *both("mirroring", "a copy for each Source", None, naive.flows(naive_ports.copied_again)),
+    *both(
+        "mirroring",
+        "copies before the Outbound side",
+        naive.instead(switching._Passage, "_enter", naive_ports.copies_before_policies),
+        None,
+    ),
+    *both(
+        "mirroring",
+        "copies after the Source's Inbound ACLs",
+        naive.instead(switching._Passage, "_mirror", naive_ports.copies_after_policies),
+        None,
+    ),
+    *both(
+        "mirroring",
+        "copies of what finds a destination",
+        naive.instead(switching._Passage, "_mirror", naive_ports.copies_of_the_delivered),
+        None,
+    ),
+    *both(
+        "mirroring",
+        "copies pass a Destination's ACLs",
+        naive.instead(switching._Passage, "_deliver", naive_ports.copies_past_acls),
+        naive.flows(naive_ports.copies_meet(Table.OUTPUT)),
+    ),
+    *both(
+        "mirroring",
+        "copies pass a Destination's VLAN mode",
+        naive.instead(switching._Passage, "_deliver", naive_ports.copies_past_vlans),
+        naive.flows(naive_ports.copies_of_all_vlans),
+    ),
+    *misread("priorities", "kept for all", naive.adapters(lambda a: replace(a, ieee_priority_tag=True))),
+    *misread("priorities", "kept for none", naive.adapters(lambda a: replace(a, ieee_priority_tag=False))),
+    *misread(
+        "priorities",
+        "On is 1",
+        naive.adapters(lambda a: replace(a, ieee_priority_tag=not a.ieee_priority_tag)),
+    ),
+    *both("priorities", "the uplink is not trusted", None, naive.flows(naive_ports.uplink_not_trusted)),
+    *misread("sr-iov", "ACLs hold", naive.adapters(lambda a: replace(a, virtual_function=False))),
+    *misread(
+        "sr-iov", "virtual functions on any switch", naive.adapters(naive_ports.virtual_function_anywhere)
+    ),
+    *both(
+        "sr-iov",
+        "Inbound ACLs hold",
+        naive.instead(
+            switching._Passage, "_filter", naive_ports.virtual_function_one_way(Direction.OUTBOUND)
+        ),
+        None,
+    ),
+    *both(
+        "sr-iov",
+        "Outbound ACLs hold",
+        naive.instead(switching._Passage, "_filter", naive_ports.virtual_function_one_way(Direction.INBOUND)),
+        None,
+    ),
+    *both(
+        "sr-iov",
+        "guards hold",
+        naive.instead(switching._Passage, "_guards", naive_ports.guards_for_virtual_functions),
+        None,
+    ),
+    *both(
+        "sr-iov",
+        "no source-MAC check",
+        None,
+        naive.flows(naive_ports.virtual_function_enters_at(Table.VLAN_INGRESS)),
+    ),
+    *both("sr-iov", "no VLAN check", None, naive.flows(naive_ports.virtual_function_enters_at(Table.LEARN))),
+    *both(
+        "sr-iov",
+        "what takes a virtual function is mirrored",
+        naive.instead(
+            mirroring, "_mirrors", lambda original: lambda adapter, mode: adapter.port_mirroring is mode
+        ),
+        naive_ports.mirrored_virtual_functions,
     ),
 ]
 

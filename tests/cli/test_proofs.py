@@ -26,6 +26,9 @@ hosts:
       web: {adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.1/24]}], services: [http]}
       near: {adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.2/24], dhcp_guard: true}]}
       far: {adapters: [{switch: vs, vlan: {access: 20}, addresses: [10.0.0.3/24]}], services: [http]}
+      fast:
+        adapters: [{switch: vs, vlan: {access: 10}, addresses: [10.0.0.4/24], iov_weight: 1}]
+        services: [http]
       six: {adapters: [{switch: vs, vlan: {access: 10}, addresses: ["2001:db8::1/64"]}]}
 policies: [policy.yaml]
 expect:
@@ -35,6 +38,7 @@ extended_acls:
   - {name: web-only, adapters: web, direction: Inbound, action: Allow, protocol: TCP,
      local_port: [http, 81], weight: 9}
   - {name: no-more, adapters: web, direction: Inbound, action: Deny, weight: 1}
+  - {name: not-asked, adapters: fast, direction: Inbound, action: Deny, weight: 1}
   # Its denials prove nothing: without it, the DHCP guard drops the same packets.
   - {name: no-dhcp, adapters: near, direction: Outbound, action: Deny, protocol: UDP, local_port: 67}
 """
@@ -50,6 +54,7 @@ EXPECTATIONS = {
     "{from: near, to: six, traffic: icmp, verdict: Deny}": "",
     "{from: near, to: web, traffic: icmp, verdict: Allow}": "expected Allow, observed filtered",
     "{from: near, to: web, traffic: 'tcp/80:5000', verdict: Deny}": "expected Deny, observed open",
+    "{from: near, to: fast, traffic: http, verdict: Deny}": "expected Deny, observed open",
     "{from: near, to: web, traffic: udp/53, verdict: Deny, by: web-only}": "decided by no-more, not by",
     "{from: near, to: web, traffic: tcp/81, verdict: Allow}": "expected Allow, observed refused",
     "{from: near, to: web, traffic: tcp/80, verdict: Allow, by: no-more}": "decided by web-only, not by",
@@ -80,6 +85,8 @@ def test_what_is_proven_and_what_not(ran: Ran, files: Path) -> None:
     for name, said in EXPECTATIONS.items():
         assert found[name].startswith(said), f"{name}: {found[name]}"
         assert bool(found[name]) == bool(said), f"{name}: {found[name]}"
+    (skipped,) = (message for name, message in found.items() if "to: fast" in name)
+    assert "layer SR-IOV: Inbound rule not-asked (policy.yaml:6:5) at fast/Network Adapter" in skipped
 
     controls = dict(zip(EXPECTATIONS, (proof["control"] for proof in result["proofs"]), strict=True))
     structural = controls["{from: web, to: far, traffic: http, verdict: Deny}"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support import generate
 from vswitch.model.site import Site
+from vswitch.model.types import PortMirroring
 from vswitch.pipeline import Compiler, Flow, compile_site, difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ HOST = generate.HOST
 
 
 def other_policy(random: Random, site: Site) -> Site:
-    """The same machines; some of the adapters with other ACLs, or none."""
+    """The same machines; some of the adapters with other ACLs, or none, and with other settings."""
     guests = []
     for guest in site.guests:
         adapters = tuple(
@@ -30,6 +31,8 @@ def other_policy(random: Random, site: Site) -> Site:
                 adapter,
                 acls=random.choice([adapter.acls, (), generate.basic_entries(random)]),
                 extended_acls=random.choice([adapter.extended_acls, (), generate.extended_entries(random)]),
+                port_mirroring=random.choice([adapter.port_mirroring, *PortMirroring]),
+                virtual_function=random.random() < 0.2,
             )
             for adapter in guest.adapters
         )

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from tests.support.hyperv_host import blank_state
 from tests.support.hyperv_states import EXTERNAL, INTERNAL, PRIVATE, adapter, basic, extended, switch, vm
 from vswitch.errors import InputError
-from vswitch.hyperv.desired import desired, host_of
+from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
+from vswitch.hyperv.entries import Entry, extended_from_host
 from vswitch.hyperv.importing import Imported, import_hosts
+from vswitch.hyperv.plan import plan_host
 from vswitch.hyperv.state import read_state, state_from_text
 from vswitch.model import load_site
 from vswitch.model.site import Site
+from vswitch.model.types import PortMirroring
 
 names = st.one_of(
     st.text(min_size=0, max_size=12),
@@ -102,7 +105,10 @@ vlans = st.fixed_dictionaries(
 def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
     state = blank_state(computer)
     kinds = draw(st.lists(st.tuples(names, st.sampled_from([PRIVATE, INTERNAL, EXTERNAL])), max_size=3))
-    state["switches"] = [switch(name, kind, Id=f"switch-{i}") for i, (name, kind) in enumerate(kinds)]
+    state["switches"] = [
+        switch(name, kind, Id=f"switch-{i}", IovEnabled=draw(st.booleans()))
+        for i, (name, kind) in enumerate(kinds)
+    ]
     state["vms"] = [vm(name) | {"Id": f"vm-{i}"} for i, name in enumerate(draw(st.lists(names, max_size=3)))]
     owners = [*state["vms"], None]
     for number in range(draw(st.integers(0, 4))):
@@ -123,6 +129,10 @@ def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
                 VMId=owner["Id"] if owner else None,
                 SwitchId=on["Id"] if on else None,
                 IsManagementOs=owner is None,
+                IeeePriorityTag=draw(st.sampled_from([0, 1, "On", "Off"])),
+                PortMirroringMode=draw(st.sampled_from([0, 1, 2, "Source", None])),
+                IovWeight=draw(st.sampled_from([0, 0, 50, 100])),
+                VFDataPathActive=draw(st.booleans()),
                 MacAddress=draw(
                     st.sampled_from(["000000000000", "00155D000001", "00155D000002", "FFFFFFFFFFFF"])
                 ),
@@ -201,3 +211,100 @@ def test_single_objects_and_names_in_place_of_lists_and_numbers() -> None:
     assert found.vlan.access == 10
     assert found.addresses == ("10.0.0.1",)
     assert state.switches[0].type == "External"
+
+
+def one_adapter(kind: int = EXTERNAL, *, iov: bool | None = True, **fields: Any) -> tuple[Imported, Site]:
+    document = blank_state("HV01")
+    document["switches"] = [switch("vs", kind, IovEnabled=iov)]
+    document["vms"] = [vm("web01")]
+    document["adapters"] = [adapter("web01", "vs", 1, rules=[extended("Deny", "Inbound", 1)], **fields)]
+    states = [("hv01", read_state(document))]
+    imported = import_hosts(states, layout_file="layout.yaml", policy_file="policy.yaml")
+    return imported, load(imported)
+
+
+def settings(site: Site) -> tuple[PortMirroring, bool]:
+    (found,) = (each for each in site.adapters if each.guest == "web01")
+    return found.port_mirroring, found.virtual_function
+
+
+@pytest.mark.parametrize(
+    ("mode", "read"),
+    [(0, "None"), (None, "None"), (1, "Destination"), (2, "Source"), ("Source", "Source"), ("2", "Source")],
+)
+def test_the_mirroring_mode_comes_in(mode: object, read: str) -> None:
+    imported, site = one_adapter(PortMirroringMode=mode)
+    assert settings(site) == (PortMirroring(read), False)
+    assert imported.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [(0, True), ("On", True), (1, False), ("Off", False), (None, False)]
+)
+def test_priority_tags_come_in(value: object, on: bool) -> None:
+    imported, site = one_adapter(IeeePriorityTag=value)
+    assert [each.ieee_priority_tag for each in site.adapters if each.guest == "web01"] == [on]
+    assert imported.notes == ()
+
+
+def test_an_unknown_mirroring_mode_is_told() -> None:
+    imported, site = one_adapter(PortMirroringMode=7)
+    assert settings(site)[0] is PortMirroring.NONE
+    assert imported.notes == ("web01/Network Adapter: PortMirroringMode 7 is not known",)
+
+
+def test_an_active_virtual_function_comes_in_and_is_told() -> None:
+    imported, site = one_adapter(IovWeight=50, VFDataPathActive=True)
+    assert settings(site)[1]
+    assert "iov_weight: 50" in imported.layout
+    assert imported.notes == (
+        "web01/Network Adapter: SR-IOV is on: its frames go past the switch and meet no ACLs",
+    )
+    assert any("ACL entries that filter nothing" in warning for warning in site.warnings)
+
+
+def test_a_virtual_function_without_a_weight_comes_in() -> None:
+    assert settings(one_adapter(VFDataPathActive=True)[1])[1]
+
+
+def test_a_weight_alone_comes_in_and_what_was_active_is_told() -> None:
+    imported, site = one_adapter(IovWeight=100, iov=None)
+    assert settings(site)[1]
+    (note,) = imported.notes
+    assert "IovWeight is 100, but VFDataPathActive was False" in note
+
+
+@pytest.mark.parametrize(
+    ("kind", "iov", "why"),
+    [(PRIVATE, True, "a switch of type Private"), (EXTERNAL, False, "IovEnabled is False")],
+)
+def test_a_weight_that_cannot_matter_is_left_out_and_told(kind: int, iov: bool, why: str) -> None:
+    imported, site = one_adapter(kind, iov=iov, IovWeight=100)
+    assert not settings(site)[1]
+    (note,) = imported.notes
+    assert "IovWeight 100 is left out" in note
+    assert why in note
+    assert f"# {note.partition(': ')[2]}" in imported.layout
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"IovWeight": 100, "VFDataPathActive": True}, "a virtual function is active (SR-IOV)"),
+        ({"IovWeight": 100}, "IovWeight is 100: once a virtual function is active"),
+        ({}, ""),
+    ],
+)
+def test_a_plan_for_an_adapter_with_a_virtual_function_warns(fields: dict[str, Any], words: str) -> None:
+    document = blank_state("HV01")
+    document["switches"] = [switch("vs", EXTERNAL, IovEnabled=True)]
+    document["vms"] = [vm("web01")]
+    document["adapters"] = [adapter("web01", "vs", 1, **fields)]
+    state = read_state(document)
+    deny = extended_from_host(extended("Deny", "Inbound", 1))
+    for entries in ({deny: None}, dict[Entry, Rule | None]()):
+        wanted = Desired((Wanted(state.adapters[0], entries),))
+        plan = plan_host(wanted, state, plan_id="plan-1", created_at="2026-01-01T00:00:00Z")
+        told = [warning for warning in plan.warnings if "SR-IOV" in warning]
+        assert len(told) == bool(words and entries)
+        assert all(words in warning for warning in told)

@@ -43,7 +43,7 @@ def _compare(
     switch = site.hosts[0].switches[0]
     expected = process(site, switch, port, frame, state)
     traced = tracer.trace(frame, port, live=live)
-    wanted = {number: out.vlan for number, out in expected.outputs.items()}
+    wanted = {number: (out.vlan, out.priority) for number, out in expected.outputs.items()}
     said = Counter(flow.rule.name if flow.rule else flow.reason for flow in traced.drops)
     # A switch never sends back where a frame came from; the reference does not even try in a flood.
     said.pop(DropReason.OWN_PORT, None)

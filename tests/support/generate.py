@@ -17,6 +17,7 @@ from vswitch.model.types import (
     BasicAction,
     Direction,
     Network,
+    PortMirroring,
     PortRange,
     Side,
     SwitchType,
@@ -150,12 +151,15 @@ def site(random: Random) -> Site:
     uplink = UPLINK if kind is SwitchType.EXTERNAL else 0
     origin = Origin("layout.yaml", 1, 1)
     switch = Switch(HOST, "vs", kind, origin, "br0", 1, "lan" if uplink else "", uplink)
+    mirroring = random.choice([[PortMirroring.NONE], list(PortMirroring)])
     adapters = [
         Adapter(
             guest=f"vm{number // 2 if random.random() < 0.3 else number}", name=f"nic{number}", host=HOST,
             switch="vs", mac=mac(number), number=number, interface="eth0", origin=origin, vlan=_vlan(random),
             mac_address_spoofing=random.random() < 0.4, dhcp_guard=random.random() < 0.3,
             router_guard=random.random() < 0.3, allow_teaming=random.random() < 0.3,
+            ieee_priority_tag=random.random() < 0.3,
+            port_mirroring=random.choice(mirroring), virtual_function=bool(uplink) and random.random() < 0.15,
             acls=basic_entries(random), extended_acls=extended_entries(random),
         )
         for number in range(2, random.randint(4, 8))
@@ -182,7 +186,8 @@ def frame(random: Random, of: Site) -> tuple[int, f.Frame]:
     inbound = sender is None and random.random() < 0.7
     vlan = random.choice([*_VLANS[1:], 4095]) if inbound else tag
     payload = _payload(random, source, destination)
-    return (sender.number if sender else switch.uplink), replace(payload, vlan=vlan)
+    priority = random.choice([0, 5, 7]) if vlan is not None else 0
+    return (sender.number if sender else switch.uplink), replace(payload, vlan=vlan, priority=priority)
 
 
 def _payload(random: Random, source: str, destination: str) -> f.Frame:

@@ -17,7 +17,8 @@ Steps are taken in order, and what switches learn and remember is kept from one 
         filtered, unreachable), `assumptions`. Each gets a source port of its own unless it names one.
     {frame: {...}, delivered: [b, t/eth0.10], drops: [FilteredVLAN]}
         One frame on the wire (see scenario_frames.Shape), the interfaces of guests that get it (`b` is
-        b/eth0), and every drop it meets by rule or reason; also `assumptions`.
+        b/eth0; `t/eth0.10^5` has an 802.1p priority), and every drop it meets by rule or reason; also
+        `assumptions`.
     {wait: 2}                   # seconds
     {apply: {...}}              # another policy; with `refused: words`, one that must not load
 

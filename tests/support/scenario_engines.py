@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tests.support.scenario import Question, Scenario, SentFrame, load_policy
+from tests.support.scenario_frames import place
 from vswitch.errors import VswitchError
 from vswitch.model.site import Site
 from vswitch.semantics import network
@@ -91,7 +92,7 @@ def _answer(talk: Conversation, details: str) -> AnswerSeen:
 
 def _seen(result: SiteResult, details: str) -> FrameSeen:
     return FrameSeen(
-        tuple(sorted(f"{each.guest}/{each.interface}" for each in result.deliveries)),
+        tuple(sorted(place(f"{e.guest}/{e.interface}", e.frame.priority) for e in result.deliveries)),
         tuple(sorted(drop.rule.name if drop.rule else str(drop.reason) for _, drop in result.drops)),
         tuple(sorted(result.assumptions)),
         details,

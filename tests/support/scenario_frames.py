@@ -12,7 +12,7 @@ from vswitch.model.types import normalise_mac
 from vswitch.semantics import frame as f
 from vswitch.semantics.frame import Frame
 
-__all__ = ["only", "read_frame"]
+__all__ = ["only", "place", "read_frame"]
 
 
 def only(data: Mapping[str, Any], *allowed: str) -> None:
@@ -28,7 +28,7 @@ class Shape:
     Kinds: `udp: [67, 68]`, `tcp: [50000, 80]`, `icmp: 8`, `ip: 47`, `arp: request` or `reply`,
     `nd: solicitation` or `advertisement`, `ethertype: 0x88cc`. Further: `version` (4, or 6), `source_mac`
     and `destination_mac` (a MAC, or the guest that has it), `src` and `dst` (IP addresses), `tag` (VLAN),
-    `flags` (TCP's), `fragment` (first or later).
+    `priority` (802.1p, of the tag), `flags` (TCP's), `fragment` (first or later).
     """
 
     KINDS = ("udp", "tcp", "icmp", "ip", "arp", "nd", "ethertype")
@@ -41,6 +41,7 @@ class Shape:
         "src",
         "dst",
         "tag",
+        "priority",
         "flags",
         "fragment",
     )
@@ -125,4 +126,10 @@ def read_frame(site: Site, data: Mapping[str, Any]) -> tuple[str, str, Frame]:
     """The guest and the interface it leaves by, and the frame. Raises ValueError, KeyError."""
     shape = Shape(site, data)
     guest, _, interface = data["from"].partition("/")
-    return guest, interface or "eth0", shape.build().tagged(data.get("tag"))
+    made = shape.build().tagged(data.get("tag"))
+    return guest, interface or "eth0", replace(made, priority=data.get("priority", 0))
+
+
+def place(interface: str, priority: int) -> str:
+    """Where a frame arrived: `guest/eth0`, `guest/eth0.10`, or with an 802.1p priority `guest/eth0.10^5`."""
+    return f"{interface}^{priority}" if priority else interface

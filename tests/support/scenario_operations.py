@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
+from tests.support.scenario_frames import place
 from vswitch.diagnose.operations import forget_sessions
 from vswitch.lab.lab import Lab
 from vswitch.lab.netns import in_netns
@@ -52,7 +53,10 @@ def _ear(interface: str) -> socket.socket:
 
 
 def _heard(ear: _Ear) -> Iterator[tuple[str, bytes]]:
-    """The frames that came in since last asked: (place with tag, bytes). The kernel takes tags off."""
+    """The frames that came in since last asked: (where, as `place` says it; bytes).
+
+    The kernel takes tags off.
+    """
     name, sock = ear
     while True:
         try:
@@ -61,12 +65,12 @@ def _heard(ear: _Ear) -> Iterator[tuple[str, bytes]]:
             return
         if address[2] == _OUTGOING:
             continue
-        tag = 0
+        tag = priority = 0
         for level, kind, value in control:
             if (level, kind) == (_SOL_PACKET, _AUXDATA):
                 status, _, _, _, _, tci, _ = struct.unpack("=IIIHHHH", value[:20])
-                tag = tci & 0xFFF if status & _TAG_VALID else 0
-        yield (f"{name}.{tag}" if tag else name), data
+                tag, priority = (tci & 0xFFF, tci >> 13) if status & _TAG_VALID else (0, 0)
+        yield place(f"{name}.{tag}" if tag else name, priority), data
 
 
 @operation
@@ -92,9 +96,9 @@ def exchange(
     end = monotonic() + (patience if wanted else settle)
     while (left := end - monotonic()) > 0:
         for fd, _ in poll.poll(left * 1000):
-            for place, data in _heard(by_fd[fd]):
+            for where, data in _heard(by_fd[fd]):
                 if mark in data:
-                    seen.append(place)
+                    seen.append(where)
                     if len(seen) == wanted:
                         end = monotonic() + settle
     return sorted(seen)

@@ -29,7 +29,7 @@ def as_bytes(frame: Frame, token: bytes) -> bytes:
     made = Ether(src=colon_mac(frame.src_mac), dst=colon_mac(frame.dst_mac), type=frame.ethertype)
     if frame.vlan is not None:
         made.type = 0x8100
-        made /= Dot1Q(vlan=frame.vlan, type=frame.ethertype)
+        made /= Dot1Q(vlan=frame.vlan, prio=frame.priority, type=frame.ethertype)
     made /= _payload(frame) if frame.ethertype == ARP or frame.is_ip else Raw(bytes(46))
     return bytes(made).ljust(60, b"\0") + token
 

@@ -19,9 +19,12 @@ PORTS = range(1, 65)
 
 @dataclass(frozen=True)
 class Traced:
-    """Where a frame left (OpenFlow port to tag), the drops it met, and what Open vSwitch printed."""
+    """Where a frame left (OpenFlow port to tag and 802.1p priority), the drops it met, and the trace.
 
-    outputs: Mapping[int, int | None]
+    A port that a frame leaves by twice is an AssertionError.
+    """
+
+    outputs: Mapping[int, tuple[int | None, int]]
     drops: tuple[Flow, ...]
     trace: Trace
 
@@ -61,8 +64,10 @@ class Tracer:
         text = flow_text(frame, in_port) + (",ct_mark=1" if live else "")
         trace = self.instance.trace("br0", text)
         outputs = {
-            int(name.removeprefix("p")): tag for name, tag in zip(trace.outputs, trace.tags, strict=True)
+            int(name.removeprefix("p")): (tag, priority)
+            for name, tag, priority in zip(trace.outputs, trace.tags, trace.priorities, strict=True)
         }
+        assert len(outputs) == len(trace.outputs), f"{frame} leaves by a port twice\n{trace.text}"
         drops = tuple(
             flow
             for c in trace.cookies

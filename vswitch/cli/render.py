@@ -83,6 +83,10 @@ def _summary(console: Console, answer: Mapping[str, Any]) -> None:
             _line(console, "allowed by", _rule(rule))
     if answer["fix"]:
         _line(console, "fix", escape(answer["fix"]))
+    for each in answer["mirrored"]:
+        but = f"; stopped by {', '.join(each['stopped_by'])}" if each["stopped_by"] else ""
+        what = f"{each['copies']} packets to {each['adapter']} on {each['switch']}{but}"
+        _line(console, "mirrored", escape(what))
     for name in answer.get("assumptions", ()):
         _line(console, "assumes", f"{name}: {ASSUMPTIONS.get(name, 'see docs/reference/assumptions.md')}")
 

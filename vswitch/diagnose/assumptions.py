@@ -29,4 +29,9 @@ ASSUMPTIONS: dict[str, str] = {
     "U14": "a Meter entry only counts",
     "U15": "ports without TCP or UDP are refused",
     "U16": "a priority tag (VLAN 0) counts as untagged",
+    "U17": (
+        "a mirror copy is made of what the Source's Outbound side lets pass, and before its Inbound ACLs; "
+        "the Destination's VLAN mode and Inbound ACLs apply to it"
+    ),
+    "U18": "the NIC's own switch holds a virtual function (SR-IOV) to the adapter's MAC and VLAN settings",
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vswitch.diagnose.mirrored import Mirrored, mirrored
 from vswitch.diagnose.tracing import Lab, SwitchCheck, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
@@ -25,6 +26,7 @@ class Answer:
     ports: PortRange | None
     conversation: Conversation
     checks: tuple[SwitchCheck, ...]
+    mirrored: tuple[Mirrored, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -57,6 +59,7 @@ class Answer:
             else None,
             "rules": [rule_as_dict(rule) for rule in talk.rules],
             "assumptions": sorted(talk.assumptions, key=lambda name: int(name[1:])),
+            "mirrored": [each.as_dict() for each in self.mirrored],
             "legs": [_leg(leg) for leg in talk.legs],
             "open_vswitch": [
                 {
@@ -120,6 +123,7 @@ def explain(
             ports if traffic.ports else None,
             conversation,
             tuple(check_conversation(lab, conversation)) if lab else (),
+            mirrored(site, conversation),
         )
         for ports, conversation in converse_range(site, source, destination, traffic, version=version)
     ]

@@ -22,7 +22,7 @@ def flow_text(frame: Frame, in_port: int) -> str:
     """`frame` as `ofproto/trace` takes it, entering by OpenFlow port `in_port`."""
     words = [f"in_port={in_port}", f"dl_src={colon_mac(frame.src_mac)}", f"dl_dst={colon_mac(frame.dst_mac)}"]
     if frame.vlan is not None:
-        words.append(f"dl_vlan={frame.vlan}")
+        words += [f"dl_vlan={frame.vlan}", f"dl_vlan_pcp={frame.priority}"]
     if frame.ethertype == ARP:
         words += ["arp", f"arp_spa={frame.src}", f"arp_tpa={frame.dst}", f"arp_op={frame.arp_operation}"]
     elif frame.is_ip:

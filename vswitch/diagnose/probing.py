@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.mirrored import mirrored
 from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
@@ -343,6 +344,13 @@ def _probe(lab: Lab, report: Report) -> ProbeResult | None:
         for guest, address, packet in _ends(talk)
         for nic in nics_of(lab.site.guest[guest])
         if nic.owns(address)
+    ) + tuple(
+        WatchPoint(
+            f"{copy.adapter.guest} ({copy.adapter.interface}, mirror)",
+            lab.netns(copy.adapter.guest),
+            copy.adapter.interface,
+        )
+        for copy in mirrored(lab.site, talk)
     )
     request = ProbeRequest(
         netns=lab.netns(talk.source),

@@ -168,14 +168,14 @@ def _problem(
     """Why the expectation is not proven; "" if it is."""
     details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
     talk = _decisive(talks)
+    told = [f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in talks if each.cause]
     if expectation.verdict in _PASSED:
         if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
-            told = [f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in talks if each.cause]
             seen = ", ".join(outcomes)
             return f"expected {expectation.verdict}, observed {seen}: {details}{''.join(told[:1])}"
         return _wrong_rule(expectation, [[rule.name for rule in talk.rules] for talk in talks])
     if any(outcome in _REACHED for outcome in outcomes):
-        return f"expected Deny, observed {', '.join(outcomes)}: {details}"
+        return f"expected Deny, observed {', '.join(outcomes)}: {details}{''.join(told[:1])}"
     disagreeing = [report for report in reports if not report["agrees"]]
     if disagreeing:
         return f"the packets say {outcomes}, the reference expected {disagreeing[0]['expected']}: {details}"

@@ -91,8 +91,16 @@ def plan_warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
     adapter = plan.adapter
     for text in adapter.unreadable:
         yield f"{adapter.label}: left alone and left out of the comparison: {text}"
-    if adapter.virtual_function and plan.owned_after:
-        yield f"{adapter.label}: SR-IOV is on (IovWeight); frames on the virtual function pass no ACL"
+    if plan.owned_after and adapter.virtual_function_active:
+        yield (
+            f"{adapter.label}: a virtual function is active (SR-IOV): its frames meet no ACL until"
+            " IovWeight is 0"
+        )
+    elif plan.owned_after and adapter.iov_weight > 0:
+        yield (
+            f"{adapter.label}: IovWeight is {adapter.iov_weight}: once a virtual function is active (SR-IOV),"
+            " its frames meet no ACL"
+        )
     if adapter.vm_id and adapter.vm_id not in state.running:
         for entry in plan.foreign:
             if isinstance(entry, ExtendedEntry) and entry.stateful and entry.protocol not in ("TCP", "UDP"):

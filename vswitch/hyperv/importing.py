@@ -17,6 +17,7 @@ from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
 from vswitch.hyperv.imported_nat import ImportedNat, Untold, first_nat
+from vswitch.hyperv.imported_ports import port_notes, port_parts
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
@@ -265,7 +266,7 @@ class _Importer:
         names = _Names()
         for adapter in adapters:
             name = names.take(adapter.name, "Network Adapter")
-            switch, domain, _ = switches[adapter.switch_id]
+            switch, domain, on_host = switches[adapter.switch_id]
             vlan = _vlan_of(adapter)
             parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter)]
             if vlan != Vlan():
@@ -285,10 +286,11 @@ class _Importer:
             ):
                 if value:
                     parts.append(f"{key}: On")
+            parts += port_parts(adapter, on_host)
             self.lines.append(f"{space}  - {{{', '.join(parts)}}}")
             if name != adapter.name:
                 self.say(indent + 4, f"on the host: {adapter.name}")
-            for text in _untold(adapter):
+            for text in (*port_notes(adapter, on_host), *_untold(adapter)):
                 self.say(indent + 4, text)
                 self.notes.append(f"{guest}/{name}: {text}")
             prefix = "host:" if adapter.is_management_os else ""
@@ -427,8 +429,6 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def _untold(adapter: HostAdapter) -> Iterable[str]:
     """Settings that matter and that the layout cannot express."""
-    if adapter.virtual_function:
-        yield "SR-IOV is on: frames on the virtual function pass neither switch nor ACLs"
     if adapter.isolation_mode not in ("None", "Vlan"):
         yield f"isolation mode {adapter.isolation_mode} is not emulated"
     if adapter.isolation_mode == "Vlan" and adapter.vlan != Vlan():

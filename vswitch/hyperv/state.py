@@ -24,7 +24,7 @@ from vswitch.hyperv.entries import (
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.semantic import Acls
-from vswitch.model.types import SwitchType, Vlan, VlanMode, normalise_mac
+from vswitch.model.types import PortMirroring, SwitchType, Vlan, VlanMode, normalise_mac
 
 __all__ = [
     "HostAdapter",
@@ -42,6 +42,7 @@ _TYPES = ("Private", "Internal", "External")
 _VLAN_MODES = ("Untagged", "Access", "Trunk", "Private")
 _PRIVATE_MODES = ("", "Isolated", "Community", "Promiscuous")
 _ISOLATION_MODES = ("None", "NativeVirtualSubnet", "ExternalVirtualSubnet", "Vlan")
+_MIRRORING_MODES = ("None", "Destination", "Source")
 _VM_STATES = {"Running": 2, "Off": 3, "Saved": 6, "Paused": 9}
 
 
@@ -57,6 +58,7 @@ class HostSwitch:
     nics: tuple[str, ...] = ()
     notes: str = ""
     extensions: tuple[str, ...] = ()  # those switched on
+    iov_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +84,23 @@ class HostAdapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    ieee_priority_tag: bool = False
     vlan: Vlan = field(default_factory=Vlan)
     isolation_mode: str = "None"
     isolation_id: int = 0
-    virtual_function: bool = False  # frames may go past the switch (SR-IOV)
+    port_mirroring: PortMirroring = PortMirroring.NONE
+    iov_weight: int = 0
+    virtual_function_active: bool = False
     others: tuple[str, ...] = ()  # further settings that differ from their default, for people
     entries: Mapping[Entry, Mapping[str, Any]] = field(default_factory=dict)
     raw_acls: tuple[Mapping[str, Any], ...] = ()
     raw_extended_acls: tuple[Mapping[str, Any], ...] = ()
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def virtual_function(self) -> bool:
+        """Whether frames go past the switch, or will once the VM and its NIC are ready for it."""
+        return self.iov_weight > 0 or self.virtual_function_active
 
     @property
     def label(self) -> str:
@@ -241,6 +251,7 @@ def _switch(raw: Mapping[str, Any]) -> HostSwitch:
         tuple(_text(nic) for nic in _list(raw.get("NetAdapterInterfaceDescriptions"))),
         _text(raw.get("Notes")),
         tuple(_text(each.get("Name")) for each in _maps(raw.get("Extensions")) if _flag(each.get("Enabled"))),
+        raw.get("IovEnabled") is None or _flag(raw.get("IovEnabled")),
     )
 
 
@@ -281,10 +292,13 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
         dhcp_guard=_on(raw.get("DhcpGuard")),
         router_guard=_on(raw.get("RouterGuard")),
         allow_teaming=_on(raw.get("AllowTeaming")),
+        ieee_priority_tag=_on(raw.get("IeeePriorityTag")),
         vlan=_vlan(raw.get("vlan")),
         isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
         isolation_id=_number(isolation.get("DefaultIsolationID")),
-        virtual_function=_number(raw.get("IovWeight")) > 0 or _flag(raw.get("VFDataPathActive")),
+        port_mirroring=_mirroring(raw.get("PortMirroringMode")),
+        iov_weight=_number(raw.get("IovWeight")),
+        virtual_function_active=_flag(raw.get("VFDataPathActive")),
         others=tuple(_others(raw)),
         entries=entries,
         raw_acls=tuple(_maps(raw.get("acls"))),
@@ -295,14 +309,18 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
 
 def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     """Settings the layout has no word for."""
-    mirroring = enum_value(raw.get("PortMirroringMode") or 0, ("None", "Destination", "Source"), "a mode")
-    if mirroring:
-        yield f"PortMirroring {('None', 'Destination', 'Source')[mirroring]}"
+    mirroring = enum_value(raw.get("PortMirroringMode") or 0, _MIRRORING_MODES, "a mirroring mode")
+    if not 0 <= mirroring < len(_MIRRORING_MODES):
+        yield f"PortMirroringMode {mirroring} is not known"
     for name in ("StormLimit", "DynamicIPAddressLimit"):
         if _number(raw.get(name)):
             yield f"{name} {_number(raw.get(name))}"
-    if _on(raw.get("IeeePriorityTag")):
-        yield "IeeePriorityTag On"
+
+
+def _mirroring(raw: Any) -> PortMirroring:
+    """PortMirroringMode (§2); missing and unknown ones are None."""
+    known = dict(enumerate(_MIRRORING_MODES))
+    return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
 
 
 def _vlan(raw: Any) -> Vlan:

@@ -11,8 +11,10 @@ from vswitch.model.claims import Claims, Path, Segment
 from vswitch.model.layout_file import AdapterEntry, HostEntry, LayoutFile, MachineEntry
 from vswitch.model.macs import POOL_SIZE, MacPools
 from vswitch.model.nat_file import resolve_nat
+from vswitch.model.port_settings import has_virtual_function, virtual_function_notes
 from vswitch.model.problems import listing
 from vswitch.model.site import Adapter, Guest, GuestKind, Host, Service, Switch
+from vswitch.model.suspicious import Note
 from vswitch.model.types import Interface, Network, SwitchType, Vlan, VlanMode
 
 __all__ = ["Guests", "Links", "segment_vlan"]
@@ -28,6 +30,7 @@ class Guests:
         self.layout = layout
         self.claims = claims
         self.pools = pools
+        self.notes: list[Note] = []
 
     def host_guests(self, host: Host, entry: HostEntry) -> Iterator[Guest]:
         """The management OS (if any switch reaches it) and the VMs of one host.
@@ -182,8 +185,13 @@ class Guests:
                     dhcp_guard=entry.dhcp_guard,
                     router_guard=entry.router_guard,
                     allow_teaming=entry.allow_teaming,
+                    ieee_priority_tag=entry.ieee_priority_tag,
+                    port_mirroring=entry.port_mirroring,
+                    virtual_function=has_virtual_function(entry.iov_weight, switch, management=management),
                 )
             )
+            if switch is not None:
+                self.notes += virtual_function_notes(found[-1], entry.iov_weight, switch)
         return tuple(found)
 
     def mac(self, host: str, entry: AdapterEntry, path: Path) -> str:

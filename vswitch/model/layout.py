@@ -15,6 +15,7 @@ from vswitch.model.claims import Claims, Path
 from vswitch.model.guests import Guests, Links
 from vswitch.model.layout_file import ClientEntry, HostEntry, LayoutFile, NetworkEntry
 from vswitch.model.macs import MacPools, made_up_macs
+from vswitch.model.port_settings import mirroring_notes
 from vswitch.model.problems import Report, did_you_mean, listing
 from vswitch.model.site import (
     Expectation,
@@ -72,15 +73,17 @@ class _Resolver:
             hosts.append(resolved)
             guests += self.build.host_guests(resolved, host)
         expectations = self.expectations({guest.name: guest for guest in guests})
-        # Notes about a layout with mistakes would only be in the way, and some parts may be missing.
-        notes = [] if self.claims.report else sorted(address_notes(hosts, guests))
+        adapters = [adapter for guest in guests for adapter in guest.adapters]
+        notes = [*self.build.notes, *mirroring_notes(adapters)]
+        if not self.claims.report:  # some addresses may be missing
+            notes += address_notes(hosts, guests)
         return Bare(
             self.layout.name,
             tuple(networks),
             tuple(hosts),
             tuple(guests),
             expectations,
-            tuple(map(str, notes)),
+            tuple(map(str, sorted(notes))),
         )
 
     def claim_names(self) -> None:

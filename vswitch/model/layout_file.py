@@ -37,7 +37,7 @@ from vswitch.model.nat_file import NatEntry, one_nat
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
 from vswitch.model.traffic import port_of, port_range_of
-from vswitch.model.types import TCP, UDP, SwitchType, Vlan, VlanMode
+from vswitch.model.types import TCP, UDP, PortMirroring, SwitchType, Vlan, VlanMode
 
 __all__ = [
     "AdapterEntry",
@@ -279,6 +279,17 @@ class AdapterEntry(FileModel):
     )
     allow_teaming: OnOff = Field(
         default=False, description="May send with the MACs of the guest's other adapters."
+    )
+    ieee_priority_tag: OnOff = Field(
+        default=False, description="Keeps the 802.1p priority of tags it sends; Off: set to 0."
+    )
+    port_mirroring: Annotated[PortMirroring, *one_of(PortMirroring, "a mirroring mode")] = Field(
+        default=PortMirroring.NONE,
+        description="What a Source sends or receives is copied to every Destination of its switch.",
+    )
+    iov_weight: Annotated[int, *integer(0, 100, "an IovWeight")] = Field(
+        default=0,
+        description="SR-IOV: above 0, frames go past the switch: no ACLs, guards, mirroring; External only.",
     )
 
 

@@ -12,6 +12,7 @@ from vswitch.model.inventory import Targets
 from vswitch.model.layout import Bare
 from vswitch.model.memo import Context
 from vswitch.model.policy import Policy
+from vswitch.model.port_settings import unfiltered_note
 from vswitch.model.problems import Report, did_you_mean
 from vswitch.model.programs import Program, basic_program, extended_program
 from vswitch.model.rules import Basic, Extended, Lane
@@ -89,6 +90,9 @@ def assemble(
             notes.extended(adapter, Direction.INBOUND, inbound)
             notes.extended(adapter, Direction.OUTBOUND, outbound)
             notes.basic(adapter, acls)
+            count = len(inbound.entries) + len(outbound.entries) + len(acls.entries)
+            if count and adapter.virtual_function:
+                notes.found.add(unfiltered_note(adapter, count))
             adapters.append(context.adapter(index, adapter, inbound, outbound, acls))
             index += 1
         guests.append(context.guest(guest, tuple(adapters)))

@@ -23,6 +23,7 @@ from vswitch.model.types import (
     Direction,
     Interface,
     Network,
+    PortMirroring,
     PortRange,
     Side,
     SwitchType,
@@ -119,7 +120,8 @@ class Adapter:
     `addresses` are the guest's own on its untagged interface; `tagged_addresses` those of VLAN
     sub-interfaces inside the guest (Trunk only), sorted by VLAN id. `number` is the OpenFlow port
     on the host's Open vSwitch instance, unique within the host. `interface` is the Linux
-    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`.
+    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`. With a `virtual_function`
+    (SR-IOV) its frames go past the switch's port: no ACLs, no guards, no mirroring (§1.6).
     """
 
     guest: str
@@ -138,6 +140,9 @@ class Adapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    ieee_priority_tag: bool = False
+    port_mirroring: PortMirroring = PortMirroring.NONE
+    virtual_function: bool = False
     acls: tuple[BasicAcl, ...] = ()
     extended_acls: tuple[ExtendedAcl, ...] = ()  # by direction, then weight descending
 

@@ -22,6 +22,7 @@ __all__ = [
     "DropReason",
     "Interface",
     "Network",
+    "PortMirroring",
     "PortRange",
     "Side",
     "SwitchType",
@@ -90,6 +91,14 @@ class VlanMode(StrEnum):
     ISOLATED = "Isolated"
     COMMUNITY = "Community"
     PROMISCUOUS = "Promiscuous"
+
+
+class PortMirroring(StrEnum):
+    """Mirroring mode of an adapter (§2): what a Source sends or receives is copied to Destinations."""
+
+    NONE = "None"
+    SOURCE = "Source"
+    DESTINATION = "Destination"
 
 
 class DropReason(StrEnum):

@@ -6,6 +6,7 @@ rule. Its results never depend on what it remembers: the same site always gives 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from vswitch.errors import InputError
@@ -87,7 +88,7 @@ class Compiler:
             teams.setdefault(adapter.guest, []).append(adapter)
         programs = {}
         for host in site.hosts:
-            connected = [a for switch in host.switches for a in site.adapters_of(switch)]
+            connected = [a for switch in host.switches for a in _filtered(site.adapters_of(switch))]
             zones = _allocate_zones(connected)
             marks: set[tuple[int, int]] = set()
             switches = {}
@@ -95,7 +96,7 @@ class Compiler:
                 flows = {
                     flow.cookie: flow for flow in self._forwarding(switch, site.adapters_of(switch), teams)
                 }
-                for adapter in site.adapters_of(switch):
+                for adapter in _filtered(site.adapters_of(switch)):
                     if adapter.acls or adapter.extended_acls:
                         compiled = self._acls(adapter, zones)
                         flows.update(compiled.flows)
@@ -158,6 +159,11 @@ class Compiler:
         return fresh
 
 
+def _filtered(adapters: Iterable[Adapter]) -> list[Adapter]:
+    """Those whose frames meet ACLs: the switch sees none of a virtual function (§1.6)."""
+    return [adapter for adapter in adapters if not adapter.virtual_function]
+
+
 def _bare(adapter: Adapter) -> Adapter:
     return replace(adapter, acls=(), extended_acls=())
 
@@ -187,7 +193,7 @@ def check_lookups(site: Site) -> None:
     It needs one for each idle timeout of its sender's Stateful entries and of its receiver's.
     """
     for switch in site.switch.values():
-        stateful = [adapter for adapter in site.adapters_of(switch) if idle_timeouts(adapter)]
+        stateful = [adapter for adapter in _filtered(site.adapters_of(switch)) if idle_timeouts(adapter)]
         most = sorted(stateful, key=lambda adapter: -len(idle_timeouts(adapter)))[:2]
         if sum(len(idle_timeouts(adapter)) for adapter in most) <= _MOST_LOOKUPS:
             continue

@@ -13,6 +13,7 @@ from vswitch.model.types import Direction, DropReason, VlanMode, colon_mac
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.masks import ranges, split_range
 from vswitch.pipeline.match import join
+from vswitch.pipeline.mirroring import COPY_ALL, NOT_MIRRORED, mirror_flows, mirrors
 from vswitch.pipeline.tables import ILLEGAL_TAG, Table, acl_tables
 
 __all__ = ["LEARNED_COOKIE", "forwarding_flows"]
@@ -53,6 +54,9 @@ def forwarding_flows(
     yield from _forward(adapters)
     yield from _flood(switch, adapters)
     yield from _deliver(switch, adapters)
+    yield from mirror_flows(
+        adapters, {a.id: list(_register_vlans(a.vlan.receives)) for a in mirrors(adapters)[1]}
+    )
     yield from _output(switch, adapters)
 
 
@@ -106,6 +110,7 @@ def _tag_matches(vlans: Iterable[int]) -> Iterator[str]:
         yield f"vlan_tci={0x1000 | value:#x}/{0x1000 | mask:#x}"
 
 
+_KEEP_PRIORITY = "move:NXM_OF_VLAN_TCI[13..15]->NXM_NX_REG8[0..2],"
 _TAG_TO_REGISTER = "move:NXM_OF_VLAN_TCI[0..11]->NXM_NX_REG2[0..11],pop_vlan"
 
 
@@ -113,15 +118,17 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
     """Note where the frame came in and on which VLAN; a tag is taken off until OUTPUT (§2.1).
 
     A priority tag (VLAN 0) counts as untagged (U16). A tag the adapter may not use is only marked
-    here: ACLs come first (§1.6), the drop is in VLAN_INGRESS.
+    here: ACLs come first (§1.6), the drop is in VLAN_INGRESS. Frames on a virtual function meet none.
     """
     for adapter in adapters:
         port = f"in_port={adapter.number}"
         private = ",set_field:1->reg4" if adapter.vlan.is_private else ""
         here = f"set_field:{adapter.number}->reg0{private}"
-        onward = f"goto_table:{Table.OUTBOUND_STATE:d}"
+        policies = Table.SOURCE_MAC if adapter.virtual_function else Table.OUTBOUND_STATE
+        onward = f"goto_table:{policies:d}"
         vlan = f",set_field:{adapter.vlan.send}->reg2" if adapter.vlan.send else ""
-        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, ",set_field:1->reg5,pop_vlan")):
+        keep = _KEEP_PRIORITY if adapter.ieee_priority_tag else ""
+        for tag, pop in ((_UNTAGGED, ""), (_PRIORITY_TAGGED, f",set_field:1->reg5,{keep}pop_vlan")):
             yield Flow(
                 Table.INPUT,
                 30,
@@ -136,7 +143,7 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
                     Table.INPUT,
                     20,
                     join(port, tag),
-                    f"{here},{_TAG_TO_REGISTER},{onward}",
+                    f"{here},{keep}{_TAG_TO_REGISTER},{onward}",
                     adapter=adapter.id,
                     note="tagged, from the guest",
                 )
@@ -155,11 +162,13 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
         yield Flow(
             Table.INPUT, 30, join(port, _UNTAGGED), f"{here},{onward}", note="from the physical network"
         )
+        # Behind the uplink only a trunk sees tags again.
+        keep = _KEEP_PRIORITY if any(each.vlan.mode is VlanMode.TRUNK for each in adapters) else ""
         yield Flow(
             Table.INPUT,
             20,
             join(port, _TAGGED),
-            f"{here},{_TAG_TO_REGISTER},{onward}",
+            f"{here},{keep}{_TAG_TO_REGISTER},{onward}",
             note="tagged, from the physical network",
         )
 
@@ -167,6 +176,8 @@ def _input(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
 def _guards(adapters: Sequence[Adapter]) -> Iterator[Flow]:
     """What a guarded adapter may not send (§2): DHCP server messages, router advertisements, redirects."""
     for adapter in adapters:
+        if adapter.virtual_function:
+            continue
         port = f"reg0={adapter.number}"
         if adapter.dhcp_guard:
             for match in ("udp,tp_src=67", "udp6,tp_src=547"):
@@ -329,27 +340,41 @@ def _flood_group(
         sides.append((10 + priority, join(undecided, f"reg0={switch.uplink}"), learners))
     elif len(learners) == 1:
         sides.append((10 + priority, join(undecided, f"reg0={learners[0]}"), []))
+    mirrored = any(source.number in learners for source in mirrors(adapters)[0])
     for side_priority, match, ports in sides:
         if ports:
-            yield Flow(Table.FLOOD, side_priority, match, ",".join(_copies(ports)), note="unknown unicast")
+            actions = ",".join(_copies(ports))
+            yield Flow(Table.FLOOD, side_priority, match, actions, note="unknown unicast")
+            if mirrored:
+                yield Flow(
+                    Table.FLOOD,
+                    side_priority + 1,
+                    join(match, NOT_MIRRORED),
+                    f"{COPY_ALL},{actions}",
+                    note="unknown unicast, and copies of what a Source receives",
+                )
         else:
             note = "unknown unicast is not delivered to adapters with spoofing off"
             yield _drop(Table.FLOOD, side_priority, match, DropReason.UNKNOWN_UNICAST, note=note)
 
 
 def _deliver(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
-    """Never back to where it came from; the uplink has no ACLs."""
+    """Never back to where it came from; the uplink has no ACLs, and a virtual function meets none."""
     for number in (*([switch.uplink] if switch.uplink else []), *(adapter.number for adapter in adapters)):
         yield _drop(Table.DELIVER, 20, f"reg0={number},reg1={number}", DropReason.OWN_PORT)
+    onward = f"goto_table:{Table.OUTPUT:d}"
     if switch.uplink:
-        yield Flow(
-            Table.DELIVER, 10, f"reg1={switch.uplink}", f"goto_table:{Table.OUTPUT:d}", note="to the uplink"
-        )
+        yield Flow(Table.DELIVER, 10, f"reg1={switch.uplink}", onward, note="to the uplink")
+    for adapter in adapters:
+        if adapter.virtual_function:
+            port, note = f"reg1={adapter.number}", "by a virtual function"
+            yield Flow(Table.DELIVER, 10, port, onward, adapter=adapter.id, note=note)
 
 
 def _output(switch: Switch, adapters: Sequence[Adapter]) -> Iterator[Flow]:
-    """Leave on the wire: tagged on the uplink and on trunks unless the VLAN is 0 or native (§2.1)."""
+    """Leave on the wire: tagged on the uplink and on trunks unless the VLAN is 0 or native (§§2, 2.1)."""
     push = "push_vlan:0x8100,move:NXM_NX_REG2[0..11]->NXM_OF_VLAN_TCI[0..11]"
+    push += ",move:NXM_NX_REG8[0..2]->NXM_OF_VLAN_TCI[13..15]"
     for adapter in adapters:
         port = f"reg1={adapter.number}"
         plain = join(port, f"reg2={adapter.vlan.native}") if adapter.vlan.mode is VlanMode.TRUNK else port

@@ -11,12 +11,14 @@ Registers
     reg3  index of the conntrack zone last looked up (adapters with several idle timeouts)
     reg4  1 when the sender is in a private VLAN mode
     reg5  1 when a guest's priority tag was taken off
+    reg7  1 when the copies of a mirrored frame have been made
+    reg8  802.1p priority of the tag it came with, where that is to be kept; else 0
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, unique
 
 from vswitch.model.types import Direction
 
@@ -25,8 +27,9 @@ __all__ = ["ILLEGAL_TAG", "LEARNED_TABLES", "AclTables", "Table", "acl_tables"]
 ILLEGAL_TAG = 0x1000
 
 
+@unique
 class Table(IntEnum):
-    """Table numbers by name."""
+    """Table numbers by name. Nothing goes on to MIRROR: mirrored frames are resubmitted to it."""
 
     INPUT = 0
     OUTBOUND_STATE = 1
@@ -59,6 +62,7 @@ class Table(IntEnum):
     INBOUND_METER_LOCAL = 29
     INBOUND_METER_REMOTE = 30
     OUTPUT = 31
+    MIRROR = 32
 
 
 #: Tables whose flows the datapath writes itself, by learn(): never compared, never deleted.

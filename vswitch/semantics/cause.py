@@ -24,6 +24,7 @@ class Layer(StrEnum):
     NAT = "NAT"  # of a host, behind its switch
     FORWARDING = "forwarding"
     SERVICE = "service"
+    SR_IOV = "SR-IOV"  # frames go past the switch
 
 
 @dataclass(frozen=True, slots=True)

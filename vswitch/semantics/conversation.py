@@ -17,13 +17,14 @@ from vswitch.model.site import ExtendedAcl, Guest, Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, Action, PortRange
 from vswitch.semantics.advice import advise
-from vswitch.semantics.cause import Layer
+from vswitch.semantics.bypass import bypassing, not_denied, without_virtual_functions
+from vswitch.semantics.cause import Advice, Layer
 from vswitch.semantics.endpoints import Endpoint, choose_addresses, endpoint
 from vswitch.semantics.frame import Address, Frame, icmp, icmp_echo, ip, port_unreachable, tcp, udp
 from vswitch.semantics.journey import Decision, Failure, FailureKind, Leg, LegKind, Traveller
 from vswitch.semantics.nat import How, mapping_for
 from vswitch.semantics.network import SiteState
-from vswitch.semantics.verdict import Rule
+from vswitch.semantics.verdict import Rule, Stage
 
 __all__ = ["EPHEMERAL_PORT", "Conversation", "Expected", "converse", "converse_range"]
 
@@ -54,8 +55,8 @@ class Conversation:
     `verdict` is Allow when every packet arrives, the refusal of a closed port included; `expected`
     tells open from refused. `decided_by` is the drop behind a Deny, None when no switch dropped
     anything (no route, not connected). `layer`, `cause` and `fix` are for the administrator, empty
-    when all is well. `assumptions` are the open questions on which the answer hangs. `port` is the
-    destination port asked about, None without ports.
+    when all is well; a Deny that SR-IOV skips is a cause as well. `assumptions` are the open questions
+    on which the answer hangs. `port` is the destination port asked about, None without ports.
     """
 
     source: str
@@ -76,13 +77,14 @@ class Conversation:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The ACL entries that matched this conversation's packets, in the order met."""
+        """The ACL entries that matched this conversation's packets, in the order met; not mirror copies."""
         found: dict[int, Rule] = {}
         for leg in self.legs:
             for hop in leg.packets:
                 for passage in hop.result.passages:
+                    copies = {step.port for step in passage.steps if step.stage is Stage.MIRRORING}
                     for step in passage.steps:
-                        if step.rule is not None:
+                        if step.rule is not None and step.port not in copies:
                             found.setdefault(id(step.rule), step.rule)
         return tuple(found.values())
 
@@ -109,7 +111,18 @@ def converse(
         raise InputError(
             f"{source} and {destination} are one machine", hint="its traffic to itself never meets a switch"
         )
-    return _Exchange(site, ends[0], ends[1], traffic, state or SiteState(), now).run(version)
+    talk = _Exchange(site, ends[0], ends[1], traffic, state or SiteState(), now).run(version)
+    skipped = bypassing(talk.legs) if talk.verdict is Action.ALLOW else None
+    if not skipped:
+        return talk
+    plain = without_virtual_functions(site)
+    again = (endpoint(plain, source), endpoint(plain, destination))
+    decided = _Exchange(plain, again[0], again[1], traffic, state or SiteState(), now).run(version).decided_by
+    advice = not_denied(decided, skipped) if decided else Advice()
+    if advice.layer is None:
+        return talk
+    cause = f"{advice.cause}; besides, {talk.cause}" if talk.cause else advice.cause
+    return replace(talk, layer=advice.layer, cause=cause, fix=advice.fix)
 
 
 def converse_range(

@@ -62,11 +62,11 @@ class Fragment(StrEnum):
 class Frame:
     """A frame on one wire.
 
-    `vlan` is the 802.1Q tag on that wire: None untagged, 0 a priority tag. MAC addresses are in
-    Hyper-V's spelling. `src`, `dst`, `protocol` are those of the IP packet; for ARP `src` and
-    `dst` are the sender's and the target's protocol address. `target` is the address that ND
-    asks for or announces. `tcp_flags` ("S", "SA", "A", "R", "" unknown) decides nothing; it only
-    shows which verdicts hang on an open question.
+    `vlan` is the 802.1Q tag on that wire: None untagged, 0 a priority tag; `priority` its 802.1p
+    priority from 0 to 7, 0 without a tag. MAC addresses are in Hyper-V's spelling. `src`, `dst`,
+    `protocol` are those of the IP packet; for ARP `src` and `dst` are the sender's and the target's
+    protocol address. `target` is the address that ND asks for or announces. `tcp_flags` ("S", "SA",
+    "A", "R", "" unknown) decides nothing; it only shows which verdicts hang on an open question.
     """
 
     src_mac: str
@@ -84,6 +84,7 @@ class Frame:
     arp_operation: int | None = None
     target: Address | None = None
     tcp_flags: str = ""
+    priority: int = 0
 
     @property
     def is_ip(self) -> bool:
@@ -101,8 +102,10 @@ class Frame:
         return self.protocol == ICMPV6 and self.icmp_type in range(133, 138)
 
     def tagged(self, vlan: int | None) -> Frame:
-        """The same frame with another tag, or none."""
-        return self if vlan == self.vlan else replace(self, vlan=vlan)
+        """The same frame with another tag of the same priority, or with none."""
+        if vlan == self.vlan:
+            return self
+        return replace(self, vlan=vlan, priority=0 if vlan is None else self.priority)
 
     def later_fragment(self) -> Frame:
         """A later fragment of the same packet: it has no TCP, UDP or ICMP header."""
@@ -154,6 +157,7 @@ class Frame:
 
     def __str__(self) -> str:
         tag = "" if self.vlan is None else f" VLAN {self.vlan}"
+        tag += f" priority {self.priority}" if self.priority else ""
         return f"{self.src_mac} > {self.dst_mac}{tag} {self.summary}"
 
     @property

@@ -1,12 +1,14 @@
 """One frame through one virtual switch: every stage in Hyper-V's order (§1.6).
 
 Sender's side: flow state, extended Outbound, basic Outbound, guards, source MAC, VLAN ingress;
-then learning and forwarding; then at each destination: VLAN egress, flow state, extended Inbound,
-basic Inbound, delivery. A frame from one VM to another is filtered twice.
+then learning and forwarding, to which mirroring adds destinations; then at each destination: VLAN
+egress, flow state, extended Inbound, basic Inbound, delivery. A frame from one VM to another is
+filtered twice. At an adapter with a virtual function (SR-IOV) only source MAC and VLAN are checked.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
@@ -18,9 +20,10 @@ from vswitch.semantics.acl import (
     evaluate_basic,
     evaluate_extended,
 )
-from vswitch.semantics.forwarding import destinations, learn, ports_of, source_mac_drops
+from vswitch.semantics.forwarding import Destinations, destinations, learn, ports_of, source_mac_drops
 from vswitch.semantics.frame import Fragment, Frame
 from vswitch.semantics.guards import guard_drops
+from vswitch.semantics.mirroring import mirror_destinations
 from vswitch.semantics.state import FlowState, SwitchState, flow_key
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
 from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
@@ -101,9 +104,16 @@ class _Passage:
             )
             return None
         self._step(self.ingress, Stage.VLAN_INGRESS, f"travels on VLAN {vlan}", direction)
+        if sender is not None and frame.priority:
+            kept = sender.ieee_priority_tag
+            text = f"On: {frame.priority} is kept" if kept else "Off: set to 0"
+            self._step(self.ingress, Stage.PRIORITY, f"IeeePriorityTag is {text}", direction)
+            self.frame = frame if kept else replace(frame, priority=0)
         return vlan
 
     def _guards(self, sender: Adapter, vlan: int | None) -> bool:
+        if sender.virtual_function:
+            return True
         reason = guard_drops(sender, self.frame)
         for stage, own, enabled in (
             (Stage.DHCP_GUARD, DropReason.DHCP_GUARD, sender.dhcp_guard),
@@ -128,15 +138,24 @@ class _Passage:
             owner = self.ports.by_number.get(where.dropped_at)
             direction = Direction.INBOUND if owner and where.dropped_at != self.ingress else None
             self._drop(where.dropped_at, Stage.FORWARDING, where.reason, direction, vlan, where.text)
-            return
-        self._step(self.ingress, Stage.FORWARDING, where.text)
+        else:
+            self._step(self.ingress, Stage.FORWARDING, where.text)
         if where.filtered:
             self._drop_filtered(where.filtered, vlan)
         for port in where.ports:
             self._deliver(port, vlan)
+        self._mirror(where, vlan)
+
+    def _mirror(self, where: Destinations, vlan: int) -> None:
+        """Copies for mirroring Destinations, each of which then takes its way out of the switch (U17)."""
+        for port, text in mirror_destinations(self.ports, self.ingress, where):
+            self._step(port, Stage.MIRRORING, text, Direction.INBOUND)
+            self._flag(port, "U17")
+            self._deliver(port, vlan)
 
     def _drop_filtered(self, ports: tuple[int, ...], vlan: int) -> None:
         """A broadcast does not reach adapters of other VLANs: one drop for all of them."""
+        self._flag_virtual_functions(*ports)
         self.drops.append(
             Drop(ports, Stage.VLAN_EGRESS, DropReason.FILTERED_VLAN, Direction.INBOUND, None, vlan)
         )
@@ -169,6 +188,10 @@ class _Passage:
     def _filter(self, adapter: Adapter, direction: Direction, vlan: int | None) -> bool:
         """One adapter's port ACLs in one direction: whether the frame passes (§4.8)."""
         port, frame = adapter.number, self.frame
+        if adapter.virtual_function:
+            text = "the frame takes a virtual function: ACLs and guards are skipped"
+            self._step(port, Stage.VIRTUAL_FUNCTION, text, direction)
+            return True
         extended = ExtendedVerdict(None)
         flow: FlowState | None = None
         if frame.is_ip:
@@ -240,6 +263,13 @@ class _Passage:
         if questions:
             self.flags[port] = self.flags.get(port, frozenset()) | frozenset(questions)
 
+    def _flag_virtual_functions(self, *ports: int) -> None:
+        """What ends at an adapter with a virtual function was ended by the NIC's own switch (U18)."""
+        for port in ports:
+            adapter = self.ports.by_number.get(port)
+            if adapter is not None and adapter.virtual_function:
+                self._flag(port, "U18")
+
     def _step(
         self,
         port: int,
@@ -262,6 +292,7 @@ class _Passage:
         text: str,
         rule: Rule | None = None,
     ) -> None:
+        self._flag_virtual_functions(port)
         self.drops.append(Drop((port,), stage, reason, direction, rule, vlan))
         self._step(port, stage, f"{text}: dropped, {reason}", direction, rule, passed=False)
 

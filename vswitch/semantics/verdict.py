@@ -22,6 +22,7 @@ Rule = ExtendedAcl | BasicAcl
 class Stage(StrEnum):
     """The stages of a virtual switch, in order (§1.6), and the physical network between switches."""
 
+    VIRTUAL_FUNCTION = "SR-IOV"
     STATE = "flow state"
     EXTENDED_ACL = "extended ACL"
     BASIC_ACL = "basic ACL"
@@ -29,8 +30,10 @@ class Stage(StrEnum):
     ROUTER_GUARD = "router guard"
     SOURCE_MAC = "source MAC"
     VLAN_INGRESS = "VLAN ingress"
+    PRIORITY = "802.1p priority"
     LEARNING = "learning"
     FORWARDING = "forwarding"
+    MIRRORING = "mirroring"
     VLAN_EGRESS = "VLAN egress"
     DELIVERY = "delivery"
     PHYSICAL_NETWORK = "physical network"
