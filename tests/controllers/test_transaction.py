@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,30 @@ class FakeSwitch:
     held: dict[int, str] = field(default_factory=dict)
     zones: dict[int, int] = field(default_factory=dict)
     live: list[Connection] = field(default_factory=list)
+    held_meters: dict[int, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)  # commands that changed meters, and bundles
     bundles: int = 0
     before: Callable[[str], None] = lambda what: None  # before anything is done
     after: Callable[[str], None] = lambda what: None  # after a bundle took effect
 
     def match_fragments(self, bridge: str) -> None:
         assert bridge == "br0"
+
+    def meters(self, bridge: str) -> dict[int, str]:
+        assert bridge == "br0"
+        return dict(self.held_meters)
+
+    def change_meters(self, bridge: str, changes: Iterable[tuple[str, str]]) -> None:
+        assert bridge == "br0"
+        for command, text in changes:
+            self.before("meters")
+            self.said.append(command)
+            number = int(text.partition(",")[0].removeprefix("meter="))
+            if command == "del-meter":
+                del self.held_meters[number]
+            else:
+                assert (number in self.held_meters) == (command == "mod-meter")
+                self.held_meters[number] = text
 
     def set_zone_timeouts(self, zones: Mapping[int, int]) -> None:
         self.before("zones")
@@ -73,6 +91,7 @@ class FakeSwitch:
         assert bridge == "br0"
         self.before("bundle")
         self.bundles += 1
+        self.said.append("bundle")
         for line in lines.splitlines():
             verb, rest = line.split(" ", 1)
             match = re.search(r"cookie=(0x[0-9a-f]+)", rest)

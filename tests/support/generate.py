@@ -156,6 +156,8 @@ def site(random: Random) -> Site:
             switch="vs", mac=mac(number), number=number, interface="eth0", origin=origin, vlan=_vlan(random),
             mac_address_spoofing=random.random() < 0.4, dhcp_guard=random.random() < 0.3,
             router_guard=random.random() < 0.3, allow_teaming=random.random() < 0.3,
+            # So high that nothing is dropped: what counts is which frames are counted.
+            storm_limit=random.choice([0, 2**32 - 1]), maximum_bandwidth=random.choice([0, 10**12]),
             acls=basic_entries(random), extended_acls=extended_entries(random),
         )
         for number in range(2, random.randint(4, 8))

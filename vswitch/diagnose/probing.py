@@ -14,14 +14,16 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.limits import count_packets, limited_by
 from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
 from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
-from vswitch.model.site import Switch
+from vswitch.model.site import Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
 from vswitch.pipeline import Flow
+from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, Expected, converse_range
 from vswitch.semantics.endpoints import nics_of
 from vswitch.semantics.journey import LegKind
@@ -81,7 +83,8 @@ class Report:
     conversation: Conversation
     result: ProbeResult | None
     counters: tuple[CounterMove, ...] = field(default=())
-    others: tuple[CounterMove, ...] = field(default=())  # drops at its ends that nobody expected
+    others: tuple[CounterMove, ...] = field(default=())  # drops on its way that nobody expected
+    limit: Advice = field(default=Advice())  # about a limit among the others
 
     @property
     def outcome(self) -> Outcome:
@@ -108,8 +111,9 @@ class Report:
         return any(move.moved > 0 for move in self.counters)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data. A limit that dropped frames is the cause where the reference knows none."""
         talk = self.conversation
+        told = talk if talk.layer else self.limit
         return {
             "ports": str(self.ports) if self.ports else None,
             "outcome": str(self.outcome),
@@ -118,9 +122,9 @@ class Report:
             "detail": self.result.detail
             if self.result
             else "the ends have no address of the same IP version",
-            "layer": str(talk.layer) if talk.layer else None,
-            "cause": talk.cause or None,
-            "fix": talk.fix or None,
+            "layer": str(told.layer) if told.layer else None,
+            "cause": told.cause or None,
+            "fix": told.fix or None,
             "decided_by": (
                 rule_as_dict(talk.decided_by.drop.rule)
                 if talk.decided_by.drop.rule
@@ -257,8 +261,8 @@ def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
 def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
     for report, _ in batch:
-        for end in (report.conversation.source, report.conversation.destination):
-            for adapter in lab.site.guest[end].adapters:
+        for guest in _machines(report.conversation):
+            for adapter in lab.site.guest[guest].adapters:
                 switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
                 switches[switch.id] = switch
     # A guest that has just asked for a neighbour in vain asks rarely, or not again for a while; where
@@ -287,6 +291,7 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
         )
         if not report.agrees:
             report.others = tuple(_other_drops(lab, report, switches.values(), before, after))
+            report.limit = _limit(lab.site, report.others)
 
 
 def _other_drops(
@@ -296,16 +301,15 @@ def _other_drops(
     before: dict[str, dict[int, int]],
     after: dict[str, dict[int, int]],
 ) -> Iterable[CounterMove]:
-    """Drops at the adapters of both ends that counted packets, beside those that were to decide."""
-    ends = {
-        adapter.id
-        for end in (report.conversation.source, report.conversation.destination)
-        for adapter in lab.site.guest[end].adapters
+    """Drops at the adapters passed that counted packets, beside those that were to decide."""
+    passed = {
+        adapter.id for guest in _machines(report.conversation) for adapter in lab.site.guest[guest].adapters
     }
     expected = {(move.switch, move.flow.cookie) for move in report.counters}
     for switch in switches:
         for cookie, flow in lab.programs[switch.host].switches[switch.bridge].flows.items():
-            if not flow.is_drop or flow.adapter not in ends or (switch.id, cookie) in expected:
+            drops = flow.is_drop or flow.meter
+            if not drops or flow.adapter not in passed or (switch.id, cookie) in expected:
                 continue
             move = CounterMove(
                 switch.id, flow, before[switch.id].get(cookie, 0), after[switch.id].get(cookie, 0)
@@ -314,14 +318,28 @@ def _other_drops(
                 yield move
 
 
+def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
+    """What to tell about the limit that dropped most; nothing if none did."""
+    limits = [move for move in drops if move.flow.meter]
+    if not limits:
+        return Advice()
+    most = max(limits, key=lambda move: move.moved)
+    return limited_by(site, most.flow, most.moved, "meanwhile")
+
+
+def _machines(conversation: Conversation) -> set[str]:
+    """Both ends, and every machine that has a part in it: routers on the way."""
+    hops = [hop for leg in conversation.legs for hop in leg.hops]
+    found = {hop.source.guest for hop in hops} | {hop.target.guest for hop in hops if hop.target}
+    return {conversation.source, conversation.destination} | found
+
+
 def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
     found = {}
     for switch in switches:
-        client = lab.client(switch.host)
-        client.settle()
-        found[switch.id] = {
-            cookie: packets for cookie, (packets, _) in client.counters(switch.bridge).items()
-        }
+        program = lab.programs[switch.host].switches[switch.bridge]
+        counted = count_packets(lab.client(switch.host), program)
+        found[switch.id] = {cookie: packets for cookie, (packets, _) in counted.items()}
     return found
 
 

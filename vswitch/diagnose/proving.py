@@ -170,7 +170,11 @@ def _problem(
     talk = _decisive(talks)
     if expectation.verdict in _PASSED:
         if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
-            told = [f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in talks if each.cause]
+            told = [
+                f"; layer {each['layer']}: {each['cause']}; fix: {each['fix']}"
+                for each in reports
+                if each["cause"]
+            ]
             seen = ", ".join(outcomes)
             return f"expected {expectation.verdict}, observed {seen}: {details}{''.join(told[:1])}"
         return _wrong_rule(expectation, [[rule.name for rule in talk.rules] for talk in talks])

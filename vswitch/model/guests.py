@@ -173,6 +173,8 @@ class Guests:
                     dhcp_guard=entry.dhcp_guard,
                     router_guard=entry.router_guard,
                     allow_teaming=entry.allow_teaming,
+                    storm_limit=entry.storm_limit,
+                    maximum_bandwidth=-(-entry.maximum_bandwidth // 8) * 8,
                 )
             )
         return tuple(found)

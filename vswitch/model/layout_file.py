@@ -284,6 +284,12 @@ class AdapterEntry(FileModel):
     allow_teaming: OnOff = Field(
         default=False, description="May send with the MACs of the guest's other adapters."
     )
+    storm_limit: Annotated[int, *integer(0, 2**32 - 1, "a number of frames per second")] = Field(
+        default=0, description="Most broadcast, multicast and unknown unicast it may send a second; 0: any."
+    )
+    maximum_bandwidth: Annotated[int, *integer(0, 10**12 - 1, "a bandwidth in bit/s")] = Field(
+        default=0, description="Most bits it may send a second; 0: any."
+    )
 
 
 class MachineEntry(FileModel):

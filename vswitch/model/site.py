@@ -114,7 +114,8 @@ class Adapter:
     `addresses` are the guest's own on its untagged interface; `tagged_addresses` those of VLAN
     sub-interfaces inside the guest (Trunk only), sorted by VLAN id. `number` is the OpenFlow port
     on the host's Open vSwitch instance, unique within the host. `interface` is the Linux
-    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`.
+    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`. `storm_limit` is in frames
+    and `maximum_bandwidth` in bits per second, 0 for no limit; both are of what the guest sends (§2).
     """
 
     guest: str
@@ -133,6 +134,8 @@ class Adapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    storm_limit: int = 0
+    maximum_bandwidth: int = 0
     acls: tuple[BasicAcl, ...] = ()
     extended_acls: tuple[ExtendedAcl, ...] = ()  # by direction, then weight descending
 

@@ -108,6 +108,8 @@ class DropReason(StrEnum):
     UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
     FILTERED_VLAN = "FilteredVLAN"
     FAILED_PVLAN_SETTING = "FailedPvlanSetting"
+    STORM_LIMIT = "StormLimit"
+    QOS = "Qos"  # MaximumBandwidth
     UNKNOWN_UNICAST = "UnknownUnicast"  # no port may receive an address nobody has shown
     OWN_PORT = "OwnPort"  # the destination is behind the port the frame came from
     NOT_CONNECTED = "NotConnected"  # the switch's port has no adapter

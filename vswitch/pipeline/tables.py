@@ -11,6 +11,7 @@ Registers
     reg3  index of the conntrack zone last looked up (adapters with several idle timeouts)
     reg4  1 when the sender is in a private VLAN mode
     reg5  1 when a guest's priority tag was taken off
+    reg6  1 when the frame has been counted against its sender's StormLimit
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class Layer(StrEnum):
     ACL = "ACL"
     GUARD = "guard"
     FORWARDING = "forwarding"
+    LIMIT = "limit"  # StormLimit, MaximumBandwidth
     SERVICE = "service"
 
 

@@ -31,6 +31,7 @@ class Stage(StrEnum):
     VLAN_INGRESS = "VLAN ingress"
     LEARNING = "learning"
     FORWARDING = "forwarding"
+    STORM_LIMIT = "storm limit"
     VLAN_EGRESS = "VLAN egress"
     DELIVERY = "delivery"
     PHYSICAL_NETWORK = "physical network"
