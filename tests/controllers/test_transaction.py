@@ -343,6 +343,30 @@ def test_reconnecting_rewrites_only_what_is_wrong(rig: Rig) -> None:
     rig.assert_holds(OLD)
 
 
+def test_reconnecting_puts_meters_before_flows_and_takes_them_away_after(tmp_path: Path, rig: Rig) -> None:
+    switch = rig.switches["hv01"]
+    limited = LAYOUT.replace("[10.0.0.1/24]", "[10.0.0.1/24], storm_limit: 10")
+    text = "meter=3,pktps,burst,band=type=drop,rate=10,burst_size=10"
+
+    def connect(layout: str) -> list[str]:
+        """What a controller that starts with this layout does to the switch."""
+        sources = {"layout": "l.yaml", "texts": {"l.yaml": layout, "p.yaml": OLD}, "policies": ["p.yaml"]}
+        (tmp_path / "site.json").write_text(json.dumps(sources))
+        switch.said.clear()
+        Transactions(tmp_path).connected(FIRST)
+        return switch.said
+
+    assert connect(limited) == ["add-meter", "bundle"]
+    assert switch.held_meters == {3: text}
+    assert connect(limited) == []
+    assert connect(limited.replace("storm_limit: 10", "storm_limit: 20")) == ["mod-meter"]
+    switch.held_meters[99] = "not ours"
+    assert connect(limited) == ["mod-meter", "del-meter"]
+    assert switch.held_meters == {3: text}
+    assert connect(LAYOUT) == ["bundle", "del-meter"]
+    assert switch.held_meters == {}
+
+
 def test_a_switch_nobody_knows_is_refused(rig: Rig) -> None:
     with pytest.raises(LabError, match="0x63"):
         rig.transactions.connected(99)
