@@ -390,9 +390,9 @@ def storm_in(table: Table, register: str) -> Patches:
 
     def change(flow: Flow) -> Flow:
         number = flow.match.split(",")[0].removeprefix("reg0=")
-        # Register 7 is nobody's: it marks what was counted, so that it does not come back for ever.
-        match = f"{register}={number},reg7=0"
-        actions = f"meter:{flow.meter},set_field:1->reg7,resubmit(,{table:d})"
+        # Register 9 is nobody's: it marks what was counted, so that it does not come back for ever.
+        match = f"{register}={number},reg9=0"
+        actions = f"meter:{flow.meter},set_field:1->reg9,resubmit(,{table:d})"
         return replace(flow, table=table, priority=65535, match=match, actions=actions)
 
     return storm_flow(change)

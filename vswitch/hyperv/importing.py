@@ -19,7 +19,14 @@ from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, s
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
-from vswitch.model.types import Interface, SwitchType, Vlan, VlanMode
+from vswitch.model.types import (
+    MOST_BITS_A_SECOND,
+    MOST_FRAMES_A_SECOND,
+    Interface,
+    SwitchType,
+    Vlan,
+    VlanMode,
+)
 
 __all__ = ["Imported", "import_hosts"]
 
@@ -258,6 +265,9 @@ class _Importer:
             ):
                 if value:
                     parts.append(f"{key}: On")
+            for key, limit, most in _limits(adapter):
+                if 0 < limit <= most:
+                    parts.append(f"{key}: {limit}")
             self.lines.append(f"{space}  - {{{', '.join(parts)}}}")
             if name != adapter.name:
                 self.say(indent + 4, f"on the host: {adapter.name}")
@@ -401,7 +411,16 @@ def _untold(adapter: HostAdapter) -> Iterable[str]:
         yield f"VLAN isolation id {adapter.isolation_id} is set as well as a VLAN mode; the mode is taken"
     if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
         yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
+    for key, limit, most in _limits(adapter):
+        if not 0 <= limit <= most:
+            yield f"{key} {limit} is out of range: left out"
     yield from adapter.others
+
+
+def _limits(adapter: HostAdapter) -> Iterable[tuple[str, int, int]]:
+    """Key in the layout, what the host has, and the most a layout can say."""
+    yield "storm_limit", adapter.storm_limit, MOST_FRAMES_A_SECOND
+    yield "maximum_bandwidth", adapter.maximum_bandwidth, MOST_BITS_A_SECOND
 
 
 def _guess(text: str) -> Interface | None:

@@ -79,6 +79,8 @@ class HostAdapter:
     dhcp_guard: bool = False
     router_guard: bool = False
     allow_teaming: bool = False
+    storm_limit: int = 0  # frames a second
+    maximum_bandwidth: int = 0  # bit/s
     vlan: Vlan = field(default_factory=Vlan)
     isolation_mode: str = "None"
     isolation_id: int = 0
@@ -143,6 +145,11 @@ def _list(value: Any) -> list[Any]:
 
 def _maps(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in _list(value) if isinstance(item, Mapping)]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """An object, empty where there is none."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str:
@@ -244,8 +251,7 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
     switch_id = _id(raw.get("SwitchId"))
     mac = _text(raw.get("MacAddress")).strip()
     entries, unreadable = _entries(_maps(raw.get("extendedAcls")), _maps(raw.get("acls")))
-    isolation = raw.get("isolation") if isinstance(raw.get("isolation"), Mapping) else {}
-    assert isinstance(isolation, Mapping)
+    isolation = _mapping(raw.get("isolation"))
     mode = enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
         id=_text(raw.get("Id")),
@@ -262,6 +268,8 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
         dhcp_guard=_on(raw.get("DhcpGuard")),
         router_guard=_on(raw.get("RouterGuard")),
         allow_teaming=_on(raw.get("AllowTeaming")),
+        storm_limit=_number(raw.get("StormLimit")),
+        maximum_bandwidth=_number(_mapping(raw.get("BandwidthSetting")).get("MaximumBandwidth")),
         vlan=_vlan(raw.get("vlan")),
         isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
         isolation_id=_number(isolation.get("DefaultIsolationID")),
@@ -279,9 +287,12 @@ def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     mirroring = enum_value(raw.get("PortMirroringMode") or 0, ("None", "Destination", "Source"), "a mode")
     if mirroring:
         yield f"PortMirroring {('None', 'Destination', 'Source')[mirroring]}"
-    for name in ("StormLimit", "DynamicIPAddressLimit"):
-        if _number(raw.get(name)):
-            yield f"{name} {_number(raw.get(name))}"
+    if _number(raw.get("DynamicIPAddressLimit")):
+        yield f"DynamicIPAddressLimit {_number(raw.get('DynamicIPAddressLimit'))}"
+    bandwidth = _mapping(raw.get("BandwidthSetting"))
+    for name in ("MinimumBandwidthWeight", "MinimumBandwidthAbsolute"):
+        if _number(bandwidth.get(name)):
+            yield f"{name} {_number(bandwidth.get(name))}: matters only where a physical NIC is full"
     if _on(raw.get("IeeePriorityTag")):
         yield "IeeePriorityTag On"
 

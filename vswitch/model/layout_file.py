@@ -35,7 +35,15 @@ from vswitch.model.fields import (
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
 from vswitch.model.traffic import port_of, port_range_of
-from vswitch.model.types import TCP, UDP, SwitchType, Vlan, VlanMode
+from vswitch.model.types import (
+    MOST_BITS_A_SECOND,
+    MOST_FRAMES_A_SECOND,
+    TCP,
+    UDP,
+    SwitchType,
+    Vlan,
+    VlanMode,
+)
 
 __all__ = [
     "AdapterEntry",
@@ -284,10 +292,10 @@ class AdapterEntry(FileModel):
     allow_teaming: OnOff = Field(
         default=False, description="May send with the MACs of the guest's other adapters."
     )
-    storm_limit: Annotated[int, *integer(0, 2**32 - 1, "a number of frames per second")] = Field(
+    storm_limit: Annotated[int, *integer(0, MOST_FRAMES_A_SECOND, "a number of frames per second")] = Field(
         default=0, description="Most broadcast, multicast and unknown unicast it may send a second; 0: any."
     )
-    maximum_bandwidth: Annotated[int, *integer(0, 10**12 - 1, "a bandwidth in bit/s")] = Field(
+    maximum_bandwidth: Annotated[int, *integer(0, MOST_BITS_A_SECOND, "a bandwidth in bit/s")] = Field(
         default=0, description="Most bits it may send a second; 0: any."
     )
 
