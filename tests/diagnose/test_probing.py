@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class FakeSwitch:
     """Counts what the packets of this test would have met."""
 
     counted: dict[int, int] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)  # by meters
 
     def settle(self) -> None:
         pass
@@ -42,11 +44,15 @@ class FakeSwitch:
     def counters(self, bridge: str) -> dict[int, tuple[int, int]]:
         return {cookie: (packets, 64 * packets) for cookie, packets in self.counted.items()}
 
+    def meter_drops(self, bridge: str) -> dict[int, tuple[int, int]]:
+        return {number: (packets, 64 * packets) for number, packets in self.dropped.items()}
+
 
 @dataclass
 class FakeLab:
     site: Site
     switch: FakeSwitch = field(default_factory=FakeSwitch)
+    at_probe: Callable[[], None] = lambda: None  # while packets are under way
 
     @property
     def programs(self) -> dict[str, HostProgram]:
@@ -66,6 +72,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
 
     def probe(request: ProbeRequest) -> ProbeResult:
         sent.append(request)
+        lab.at_probe()
         outcome = Outcome.OPEN if request.port == 80 else Outcome.FILTERED
         for flow in lab.programs["hv01"].switches["br0"].flows.values():
             if flow.rule and flow.rule.name == "deny" and outcome is Outcome.FILTERED:
@@ -149,6 +156,34 @@ def test_a_report_says_when_the_reference_expected_something_else(lab: FakeLab) 
     assert not report.agrees
     assert report.as_dict()["outcome"] == "unreachable"
     assert report.as_dict()["expected"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("limited", "dropped", "proven"),
+    [
+        ("a", 0, True),
+        ("a", 1, False),  # the rule's counter moved by one packet: it may be the one that was dropped
+        ("c", 1, True),  # somebody else's
+    ],
+)
+def test_a_packet_that_a_limit_dropped_proves_no_rule(
+    lab: FakeLab, limited: str, dropped: int, proven: bool
+) -> None:
+    adapter = lab.site.guest[limited].adapters[0]
+    guests = tuple(
+        replace(guest, adapters=(replace(adapter, maximum_bandwidth=8000),))
+        if guest.name == limited
+        else guest
+        for guest in lab.site.guests
+    )
+    lab.site = replace(lab.site, guests=guests)
+    (number,) = lab.programs["hv01"].switches["br0"].meters
+    lab.at_probe = lambda: lab.switch.dropped.update({number: dropped})
+    ((report,),) = ask_all(lab, [question("a", "b", "tcp/81")])
+    assert (report.proven, report.agrees) == (proven, proven)
+    told = [move.as_dict() for move in report.counters]
+    assert {(move["before"], move["after"], move["moved"]) for move in told} == {(0, 1, int(proven))}
+    assert (report.limit.layer is None) == proven
 
 
 def test_ends_without_a_common_family_are_not_probed(lab: FakeLab) -> None:

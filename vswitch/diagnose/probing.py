@@ -7,7 +7,7 @@ deciding flows moved while the packets were under way.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
@@ -19,7 +19,7 @@ from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
 from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
-from vswitch.model.site import Site, Switch
+from vswitch.model.site import Adapter, Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
 from vswitch.pipeline import Flow
@@ -47,17 +47,22 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class CounterMove:
-    """A deciding flow's packet counter before and after the packets."""
+    """A deciding flow's packet counter before and after the packets.
+
+    Open vSwitch counts a packet at every flow on its way, those behind the meter that dropped it
+    included: `cut` packets may be such ones.
+    """
 
     switch: str
     flow: Flow
     before: int
     after: int
+    cut: int = 0
 
     @property
     def moved(self) -> int:
-        """How many packets met the flow meanwhile."""
-        return self.after - self.before
+        """How many packets met the flow meanwhile, at least."""
+        return max(0, self.after - self.before - self.cut)
 
     def as_dict(self) -> dict[str, object]:
         """As plain data."""
@@ -71,6 +76,7 @@ class CounterMove:
             "adapter": self.flow.adapter or None,
             "before": self.before,
             "after": self.after,
+            "moved": self.moved,
         }
 
 
@@ -261,10 +267,9 @@ def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
 def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
     for report, _ in batch:
-        for guest in _machines(report.conversation):
-            for adapter in lab.site.guest[guest].adapters:
-                switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
-                switches[switch.id] = switch
+        for adapter in _passed(lab.site, report.conversation):
+            switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
+            switches[switch.id] = switch
     # A guest that has just asked for a neighbour in vain asks rarely, or not again for a while; where
     # that question is what gets dropped, it has to be asked anew for its drop to be counted.
     asking = {
@@ -281,41 +286,52 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
         [report for report, _ in batch], pool.map(lambda pair: _probe(lab, pair[0]), batch), strict=True
     ):
         report.result = result
-    after = _counters(lab, switches.values())
+    moves = _Moves(lab, before, _counters(lab, switches.values()))
     for report, flows in batch:
-        report.counters = tuple(
-            CounterMove(
-                switch.id, flow, before[switch.id].get(flow.cookie, 0), after[switch.id].get(flow.cookie, 0)
-            )
-            for switch, flow in flows
-        )
+        passed = {adapter.id for adapter in _passed(lab.site, report.conversation)}
+        report.counters = tuple(moves.of(switch, flow, passed) for switch, flow in flows)
         if not report.agrees:
-            report.others = tuple(_other_drops(lab, report, switches.values(), before, after))
+            report.others = tuple(_other_drops(lab, report, switches.values(), moves, passed))
             report.limit = _limit(lab.site, report.others)
 
 
+class _Moves:
+    """Counters before and after: cookie to packets, by switch."""
+
+    def __init__(self, lab: Lab, before: dict[str, dict[int, int]], after: dict[str, dict[int, int]]) -> None:
+        self._before = before
+        self._after = after
+        self._limits: dict[str, list[Flow]] = {}
+        for name in before:
+            switch = lab.site.switch[name]
+            program = lab.programs[switch.host].switches[switch.bridge]
+            limits = [flow for flow in program.flows.values() if flow.meter] if program.meters else []
+            self._limits[name] = limits
+
+    def of(self, switch: Switch, flow: Flow, passed: Set[str]) -> CounterMove:
+        """How a flow's counter moved; `passed` are the adapters on the packets' way, by id."""
+        before, after = self._before[switch.id], self._after[switch.id]
+        cut = sum(
+            after[limit.cookie] - before[limit.cookie]
+            for limit in self._limits[switch.id]
+            if limit.adapter in passed and limit.table <= flow.table and not flow.meter
+        )
+        return CounterMove(switch.id, flow, before.get(flow.cookie, 0), after.get(flow.cookie, 0), cut)
+
+
 def _other_drops(
-    lab: Lab,
-    report: Report,
-    switches: Iterable[Switch],
-    before: dict[str, dict[int, int]],
-    after: dict[str, dict[int, int]],
+    lab: Lab, report: Report, switches: Iterable[Switch], moves: _Moves, passed: Set[str]
 ) -> Iterable[CounterMove]:
     """Drops at the adapters passed that counted packets, beside those that were to decide."""
-    passed = {
-        adapter.id for guest in _machines(report.conversation) for adapter in lab.site.guest[guest].adapters
-    }
     expected = {(move.switch, move.flow.cookie) for move in report.counters}
     for switch in switches:
         for cookie, flow in lab.programs[switch.host].switches[switch.bridge].flows.items():
             drops = flow.is_drop or flow.meter
             if not drops or flow.adapter not in passed or (switch.id, cookie) in expected:
                 continue
-            move = CounterMove(
-                switch.id, flow, before[switch.id].get(cookie, 0), after[switch.id].get(cookie, 0)
-            )
-            if move.moved > 0:
-                yield move
+            found = moves.of(switch, flow, passed)
+            if found.moved > 0:
+                yield found
 
 
 def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
@@ -327,11 +343,12 @@ def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
     return limited_by(site, most.flow, most.moved, "meanwhile")
 
 
-def _machines(conversation: Conversation) -> set[str]:
-    """Both ends, and every machine that has a part in it: routers on the way."""
+def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
+    """The adapters of both ends, and of every machine that has a part in it: routers on the way."""
     hops = [hop for leg in conversation.legs for hop in leg.hops]
     found = {hop.source.guest for hop in hops} | {hop.target.guest for hop in hops if hop.target}
-    return {conversation.source, conversation.destination} | found
+    guests = sorted({conversation.source, conversation.destination} | found)
+    return [adapter for guest in guests for adapter in site.guest[guest].adapters]
 
 
 def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:

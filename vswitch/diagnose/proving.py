@@ -237,4 +237,4 @@ def _wrong_rule(expectation: Expectation, decided: Sequence[Sequence[str]]) -> s
 
 
 def _moved(report: Any) -> bool:
-    return any(move["after"] > move["before"] for move in report["counters"])
+    return any(move["moved"] for move in report["counters"])
