@@ -21,6 +21,7 @@ ASSUMPTIONS: dict[str, str] = {
         "admits no ICMP errors, and skips no basic ACLs"
     ),
     "U9": "IdleSessionTimeout is 255 seconds when it is not written",
+    "U11": "a StormLimit counts unknown unicast too, and a second may begin with a whole second's worth",
     "U13": "ARP passes an extended or basic IP rule that denies ANY",
     "U14": "a Meter entry only counts",
     "U15": "ports without TCP or UDP are refused",
