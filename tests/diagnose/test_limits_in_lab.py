@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.support.running_lab import RunningLab, running_lab, wait_until
+from vswitch.cli import render
 
 pytestmark = pytest.mark.lab
 
@@ -70,6 +74,13 @@ def drops(lab: RunningLab, name: str) -> int:
     return sum(each["packets"] for each in lab.call("rule_counters") if each["name"] == name)
 
 
+def shown(how: Callable[..., None], data: Any, **options: Any) -> str:
+    """What a user would read."""
+    text = StringIO()
+    how(Console(file=text, width=1000), data, **options)
+    return text.getvalue()
+
+
 def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     assert lab.probe("storm", "server", "http") == "open"
     assert drops(lab, "StormLimit") == 0
@@ -94,12 +105,18 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     assert "storm_limit at lab.yaml:7:26" in report["fix"]
     (move,) = report["other_drops"]
     assert (move["reason"], move["adapter"]) == ("StormLimit", "storm/Network Adapter")
-    assert move["after"] > move["before"]
+    assert move["moved"] == move["after"] - move["before"] > 0
+    told = shown(render.probe_reports, found)
+    assert "layer     limit" in told
+    assert "dropped   StormLimit at storm/Network Adapter on hv01/vs: " in told
+    assert "DISAGREEMENT" not in told
 
     lab.call("forget")
     wait_until(lambda: lab.probe("storm", "server", "http") == "open", "the limit has recovered")
-    (answer,) = lab.call("explain", source="storm", destination="server", traffic="http")["answers"]
+    found = lab.call("explain", source="storm", destination="server", traffic="http")
+    (answer,) = found["answers"]
     assert (answer["verdict"], answer["layer"], answer["agrees"]) == ("Allow", "limit", True)
+    assert f"not traced {limit}: a trace measures no rates" in shown(render.explanation, found, steps=False)
     assert answer["cause"].endswith(f"{drops(lab, 'StormLimit')} dropped so far")
 
 
@@ -118,6 +135,9 @@ def test_bandwidth_is_capped_at_the_sender(lab: RunningLab) -> None:
     assert most / 4 < got["slow"] < most
     assert got["fast"] > 2 * got["slow"]
     assert drops(lab, "Qos") > 100
+    # That is what the limit is for: nothing is wrong.
+    (answer,) = lab.call("explain", source="slow", destination="server", traffic="http")["answers"]
+    assert (answer["verdict"], answer["layer"], answer["agrees"]) == ("Allow", None, True)
 
 
 def test_a_controller_that_comes_back_leaves_meters_alone_and_puts_back_what_is_missing(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from vswitch.diagnose.counting import CounterMove, Moves, count_all
 from vswitch.diagnose.explain import rule_as_dict
-from vswitch.diagnose.limits import count_packets, limited_by
+from vswitch.diagnose.limits import limited_by
 from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
@@ -43,41 +44,6 @@ class Question:
     traffic: Traffic
     version: int | None = None
     timeout: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class CounterMove:
-    """A deciding flow's packet counter before and after the packets.
-
-    Open vSwitch counts a packet at every flow on its way, those behind the meter that dropped it
-    included: `cut` packets may be such ones.
-    """
-
-    switch: str
-    flow: Flow
-    before: int
-    after: int
-    cut: int = 0
-
-    @property
-    def moved(self) -> int:
-        """How many packets met the flow meanwhile, at least."""
-        return max(0, self.after - self.before - self.cut)
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        rule = self.flow.rule
-        return {
-            "switch": self.switch,
-            "cookie": f"{self.flow.cookie:#x}",
-            "flow": self.flow.text,
-            "rule": rule_as_dict(rule) if rule else None,
-            "reason": self.flow.reason or None,
-            "adapter": self.flow.adapter or None,
-            "before": self.before,
-            "after": self.after,
-            "moved": self.moved,
-        }
 
 
 @dataclass(slots=True)
@@ -281,12 +247,12 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     }
     for guest in sorted(asking):
         forget_neighbours(lab.netns(guest))
-    before = _counters(lab, switches.values())
+    before = count_all(lab, switches.values())
     for report, result in zip(
         [report for report, _ in batch], pool.map(lambda pair: _probe(lab, pair[0]), batch), strict=True
     ):
         report.result = result
-    moves = _Moves(lab, before, _counters(lab, switches.values()))
+    moves = Moves(lab, before, count_all(lab, switches.values()))
     for report, flows in batch:
         passed = {adapter.id for adapter in _passed(lab.site, report.conversation)}
         report.counters = tuple(moves.of(switch, flow, passed) for switch, flow in flows)
@@ -295,32 +261,8 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
             report.limit = _limit(lab.site, report.others)
 
 
-class _Moves:
-    """Counters before and after: cookie to packets, by switch."""
-
-    def __init__(self, lab: Lab, before: dict[str, dict[int, int]], after: dict[str, dict[int, int]]) -> None:
-        self._before = before
-        self._after = after
-        self._limits: dict[str, list[Flow]] = {}
-        for name in before:
-            switch = lab.site.switch[name]
-            program = lab.programs[switch.host].switches[switch.bridge]
-            limits = [flow for flow in program.flows.values() if flow.meter] if program.meters else []
-            self._limits[name] = limits
-
-    def of(self, switch: Switch, flow: Flow, passed: Set[str]) -> CounterMove:
-        """How a flow's counter moved; `passed` are the adapters on the packets' way, by id."""
-        before, after = self._before[switch.id], self._after[switch.id]
-        cut = sum(
-            after[limit.cookie] - before[limit.cookie]
-            for limit in self._limits[switch.id]
-            if limit.adapter in passed and limit.table <= flow.table and not flow.meter
-        )
-        return CounterMove(switch.id, flow, before.get(flow.cookie, 0), after.get(flow.cookie, 0), cut)
-
-
 def _other_drops(
-    lab: Lab, report: Report, switches: Iterable[Switch], moves: _Moves, passed: Set[str]
+    lab: Lab, report: Report, switches: Iterable[Switch], moves: Moves, passed: Set[str]
 ) -> Iterable[CounterMove]:
     """Drops at the adapters passed that counted packets, beside those that were to decide."""
     expected = {(move.switch, move.flow.cookie) for move in report.counters}
@@ -349,15 +291,6 @@ def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
     found = {hop.source.guest for hop in hops} | {hop.target.guest for hop in hops if hop.target}
     guests = sorted({conversation.source, conversation.destination} | found)
     return [adapter for guest in guests for adapter in site.guest[guest].adapters]
-
-
-def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
-    found = {}
-    for switch in switches:
-        program = lab.programs[switch.host].switches[switch.bridge]
-        counted = count_packets(lab.client(switch.host), program)
-        found[switch.id] = {cookie: packets for cookie, (packets, _) in counted.items()}
-    return found
 
 
 def _probe(lab: Lab, report: Report) -> ProbeResult | None:
