@@ -120,6 +120,33 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     assert answer["cause"].endswith(f"{drops(lab, 'StormLimit')} dropped so far")
 
 
+CROWD = """
+name: crowd
+hosts:
+  hv01:
+    switches: {{vs: {{type: Private}}}}
+    vms:
+      asker: {{adapters: [{{switch: vs, addresses: [10.0.0.100/24], storm_limit: 3}}]}}
+{vms}
+"""
+
+
+def test_questions_that_are_a_storm_themselves_are_asked_again() -> None:
+    names = [f"vm{number}" for number in range(1, 7)]
+    vms = "\n".join(
+        f"      {name}: {{adapters: [{{switch: vs, addresses: [10.0.0.{number}/24]}}]}}"
+        for number, name in enumerate(names, 1)
+    )
+    with running_lab(CROWD.format(vms=vms)) as lab:
+        time.sleep(1)  # what guests send when they start
+        asked = [
+            {"source": "asker", "destination": name, "traffic": "icmp", "patience": 0.5} for name in names
+        ]
+        answers = lab.call("probe_all", questions=asked)
+        assert [report["outcome"] for (report,) in answers] == ["open"] * len(names)
+        assert drops(lab, "StormLimit") > 0, "there was no storm: this test shows nothing"
+
+
 def test_bandwidth_is_capped_at_the_sender(lab: RunningLab) -> None:
     got: dict[str, int] = {}
     took: dict[str, float] = {}

@@ -52,7 +52,7 @@ class FakeSwitch:
 class FakeLab:
     site: Site
     switch: FakeSwitch = field(default_factory=FakeSwitch)
-    at_probe: Callable[[], None] = lambda: None  # while packets are under way
+    at_probe: Callable[[], object] = lambda: None  # while packets are under way
 
     @property
     def programs(self) -> dict[str, HostProgram]:
@@ -167,7 +167,7 @@ def test_a_report_says_when_the_reference_expected_something_else(lab: FakeLab) 
     ],
 )
 def test_a_packet_that_a_limit_dropped_proves_no_rule(
-    lab: FakeLab, limited: str, dropped: int, proven: bool
+    lab: FakeLab, monkeypatch: pytest.MonkeyPatch, limited: str, dropped: int, proven: bool
 ) -> None:
     adapter = lab.site.guest[limited].adapters[0]
     guests = tuple(
@@ -178,12 +178,29 @@ def test_a_packet_that_a_limit_dropped_proves_no_rule(
     )
     lab.site = replace(lab.site, guests=guests)
     (number,) = lab.programs["hv01"].switches["br0"].meters
-    lab.at_probe = lambda: lab.switch.dropped.update({number: dropped})
+    monkeypatch.setattr(probing, "_RECOVERY", 0)
+    lab.at_probe = lambda: lab.switch.dropped.update({number: lab.switch.dropped.get(number, 0) + dropped})
     ((report,),) = ask_all(lab, [question("a", "b", "tcp/81")])
     assert (report.proven, report.agrees) == (proven, proven)
     told = [move.as_dict() for move in report.counters]
-    assert {(move["before"], move["after"], move["moved"]) for move in told} == {(0, 1, int(proven))}
+    assert {(move["after"] - move["before"], move["moved"]) for move in told} == {(1, int(proven))}
+    assert len(lab.sent) == (1 if proven else 2)  # type: ignore[attr-defined]
     assert (report.limit.layer is None) == proven
+
+
+def test_what_a_limit_cut_once_is_asked_again(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = replace(lab.site.guest["a"].adapters[0], storm_limit=1)
+    guests = tuple(
+        replace(guest, adapters=(adapter,)) if guest.name == "a" else guest for guest in lab.site.guests
+    )
+    lab.site = replace(lab.site, guests=guests)
+    (number,) = lab.programs["hv01"].switches["br0"].meters
+    monkeypatch.setattr(probing, "_RECOVERY", 0)
+    lab.at_probe = lambda: lab.switch.dropped.setdefault(number, 1)
+    answers = ask_all(lab, [question("a", "b", text) for text in ("tcp/80", "tcp/81", "tcp/82")])
+    assert [[report.agrees for report in reports] for reports in answers] == [[True]] * 3
+    sent = sorted(str(request) for request in lab.sent)  # type: ignore[attr-defined]
+    assert sent == ["tcp/80", "tcp/81", "tcp/81", "tcp/82"]
 
 
 def test_ends_without_a_common_family_are_not_probed(lab: FakeLab) -> None:

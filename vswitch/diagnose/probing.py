@@ -7,6 +7,7 @@ deciding flows moved while the packets were under way.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ __all__ = ["CounterMove", "Question", "Report", "ask", "ask_all", "ask_destinati
 
 _THREADS = 64
 _MOST_PORTS = 4096
+_RECOVERY = 1.0  # seconds after which a StormLimit lets a whole second's worth pass again
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,9 @@ class Report:
         }
 
 
+_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
+
+
 def ask(lab: Lab, question: Question) -> list[Report]:
     """Send the packets of one question. Ports with the same outcome for the same reason are joined.
 
@@ -126,10 +131,11 @@ def ask_all(
     Packets that would move the same counters are not under way at the same time, so that every
     movement belongs to one question.
     """
-    planned = [list(_plan(lab, question)) for question in questions]
-    waiting = [
-        (report, deciding_flows(lab, report.conversation)) for reports in planned for report in reports
+    planned = [
+        [(report, deciding_flows(lab, report.conversation)) for report in _plan(lab, question)]
+        for question in questions
     ]
+    waiting = [pair for pairs in planned for pair in pairs]
     done, total = 0, len(waiting)
     with ThreadPoolExecutor(_THREADS) as pool:
         while waiting:
@@ -137,7 +143,22 @@ def ask_all(
             _run(lab, batch, pool)
             done += len(batch)
             progress(f"probed {done} of {total}")
-    return planned
+        _ask_again(lab, planned, pool)
+    return [[report for report, _ in pairs] for pairs in planned]
+
+
+def _ask_again(lab: Lab, planned: Iterable[_Waiting], pool: ThreadPoolExecutor) -> None:
+    """Ask questions that a limit has cut again, each by itself: asked side by side, they can be a storm.
+
+    Ends when one is cut again: then it is something else that sends too much.
+    """
+    for pairs in planned:
+        cut = [(report, flows) for report, flows in pairs if report.limit.layer]
+        if cut:
+            time.sleep(_RECOVERY)
+            _run(lab, cut, pool)
+        if any(report.limit.layer for report, _ in cut):
+            return
 
 
 def forget_neighbours(netns: str) -> None:
@@ -206,9 +227,6 @@ def _check_ports(traffic: Traffic) -> None:
         raise InputError(f"{traffic} has more than {_MOST_PORTS} ports", hint=hint)
 
 
-_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
-
-
 def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
     """The reports that may run together, and the rest: no two of a batch share a deciding drop.
 
@@ -256,9 +274,10 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     for report, flows in batch:
         passed = {adapter.id for adapter in _passed(lab.site, report.conversation)}
         report.counters = tuple(moves.of(switch, flow, passed) for switch, flow in flows)
+        report.others = ()
         if not report.agrees:
             report.others = tuple(_other_drops(lab, report, switches.values(), moves, passed))
-            report.limit = _limit(lab.site, report.others)
+        report.limit = _limit(lab.site, report.others)
 
 
 def _other_drops(
