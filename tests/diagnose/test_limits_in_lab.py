@@ -92,8 +92,11 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     with lab.python("storm", FLOOD) as flood:
         assert flood.hear() == "ready"
         wait_until(lambda: drops(lab, "StormLimit") > 100, "the storm is cut")
-        lab.call("forget")
-        found = lab.call("probe", source="storm", destination="server", traffic="http", patience=0.5)
+        for _ in range(5):  # a question that comes while the flood pauses may get through
+            lab.call("forget")
+            found = lab.call("probe", source="storm", destination="server", traffic="http", patience=0.5)
+            if found["reports"][0]["outcome"] == "unreachable":
+                break
         # What the others send, and what the storm's guest sends to an address that is known, passes.
         assert lab.probe("fast", "server", "http") == "open"
         assert lab.probe("server", "storm", "icmp") == "open"
