@@ -22,7 +22,15 @@ from controllers.state import Sources
 from vswitch.errors import BusyError, LabError, SwitchError
 from vswitch.model.site import Site, Switch
 from vswitch.openvswitch import Connection, SwitchClient
-from vswitch.pipeline import LEARNED_COOKIE, Change, Compiler, HostProgram, SwitchProgram, difference
+from vswitch.pipeline import (
+    LEARNED_COOKIE,
+    Change,
+    Compiler,
+    HostProgram,
+    SwitchProgram,
+    difference,
+    meter_difference,
+)
 
 __all__ = ["ApplyReport", "SwitchChange", "Transactions"]
 
@@ -123,10 +131,14 @@ class Transactions:
         client.match_fragments(bridge)
         client.set_zone_timeouts(program.zones)
         held = client.counters(bridge).keys() - {LEARNED_COOKIE}
-        change = difference(held, program.switches[bridge].flows)
+        wanted = program.switches[bridge]
+        change = difference(held, wanted.flows)
+        meters = meter_difference(client.meters(bridge), wanted.meters)
+        client.change_meters(bridge, meters.before)
         if change:
             client.bundle(bridge, change.text)
             client.settle()
+        client.change_meters(bridge, meters.after)
         _end_sessions(client, program)
         return change
 

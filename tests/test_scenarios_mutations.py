@@ -24,6 +24,7 @@ from vswitch.model import loader, policies, rules
 from vswitch.model.types import BasicAction, Direction, PortMirroring, Vlan
 from vswitch.pipeline import Table
 from vswitch.semantics import acl, forwarding, journey, mirroring, nat, state, switching
+from vswitch.semantics.frame import ARP, is_multicast
 from vswitch.semantics.state import flow_key
 from vswitch.semantics.verdict import DropReason
 
@@ -246,6 +247,76 @@ MUTATIONS: list[Mutation] = [
     ),
     *misread("forwarding", "learned MACs stay", naive.everlasting),
     *misread("forwarding", "room for every MAC", naive.endless_table),
+    *both(
+        "storm-limit",
+        "known unicast counts",
+        naive.instead(switching, "destinations", naive.storms(lambda found: True)),
+        naive.storm_in(Table.VLAN_INGRESS, "reg0"),
+    ),
+    *both(
+        "storm-limit",
+        "unknown unicast does not count",
+        naive.instead(switching, "destinations", naive.storms(lambda found: is_multicast(found[1].dst_mac))),
+        naive.storm_spares("dl_dst=00:00:00:00:00:00/01:00:00:00:00:00"),
+    ),
+    *both(
+        "storm-limit",
+        "multicast does not count",
+        naive.instead(
+            switching,
+            "destinations",
+            naive.storms(lambda found: found[0].stormy and found[1].dst_mac[:5] not in ("33-33", "01-00")),
+        ),
+        naive.storm_spares("dl_dst=01:00:00:00:00:00/fd:00:00:00:00:00"),
+    ),
+    *both(
+        "storm-limit",
+        "ARP does not count",
+        naive.instead(
+            switching,
+            "destinations",
+            naive.storms(lambda found: found[0].stormy and found[1].ethertype != ARP),
+        ),
+        naive.storm_spares("dl_type=0x0806"),
+    ),
+    *both(
+        "storm-limit",
+        "what an adapter receives counts",
+        naive.instead(switching._Passage, "_deliver", naive.storms_on_receive),
+        naive.storm_in(Table.DELIVER, "reg1"),
+    ),
+    *both(
+        "storm-limit",
+        "what ACLs and checks stop counts",
+        naive.instead(switching._Passage, "_enter", naive.storms_before_acls),
+        naive.storm_in(Table.OUTBOUND_STATE, "reg0"),
+    ),
+    *both(
+        "storm-limit",
+        "one limit for the switch",
+        naive.instead(state.SwitchState, "with_storm", naive.one_bucket),
+        None,
+    ),
+    *both(
+        "storm-limit",
+        "the limit is for good",
+        naive.instead(
+            switching, "count", lambda original: lambda limit, bucket, now: original(limit, bucket, 0.0)
+        ),
+        None,
+    ),
+    *both(
+        "storm-limit",
+        "every second begins anew whatever was sent",
+        naive.instead(switching, "count", lambda original: lambda limit, _, now: original(limit, None, now)),
+        None,
+    ),
+    *misread("storm-limit", "no limit", naive.adapters(lambda a: replace(a, storm_limit=0))),
+    *misread(
+        "storm-limit",
+        "0 is nothing at all",
+        naive.adapters(lambda a: replace(a, storm_limit=a.storm_limit or 1)),
+    ),
     *misread("vlans", "every VLAN is one", naive.vlan_setting(lambda vlan: Vlan())),
     *misread("vlans", "the native VLAN is untagged", naive.vlan_setting(naive.native_is_untagged)),
     *misread("vlans", "the native VLAN is tagged", naive.vlan_setting(naive.native_must_be_allowed)),

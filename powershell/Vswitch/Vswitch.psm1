@@ -746,6 +746,8 @@ function Read-VswitchAdapter {
     if (-not $isManagement) {
         $machineName = Get-VswitchText -InputObject $Adapter -Name 'VMName'
     }
+    # Null as a whole where neither a limit nor a reservation was ever set.
+    $bandwidth = Get-VswitchValue -InputObject $Adapter -Name 'BandwidthSetting' -Default $null
     $state = [ordered]@{
         Id = Get-VswitchText -InputObject $Adapter -Name 'Id'
         Name = Get-VswitchText -InputObject $Adapter -Name 'Name'
@@ -765,6 +767,11 @@ function Read-VswitchAdapter {
         PortMirroringMode = Get-VswitchNumber -InputObject $Adapter -Name 'PortMirroringMode'
         IeeePriorityTag = Get-VswitchNumber -InputObject $Adapter -Name 'IeeePriorityTag' -Default 1
         StormLimit = Get-VswitchNumber -InputObject $Adapter -Name 'StormLimit'
+        BandwidthSetting = [ordered]@{
+            MaximumBandwidth = Get-VswitchNumber -InputObject $bandwidth -Name 'MaximumBandwidth'
+            MinimumBandwidthAbsolute = Get-VswitchNumber -InputObject $bandwidth -Name 'MinimumBandwidthAbsolute'
+            MinimumBandwidthWeight = Get-VswitchNumber -InputObject $bandwidth -Name 'MinimumBandwidthWeight'
+        }
         DynamicIPAddressLimit = Get-VswitchNumber -InputObject $Adapter -Name 'DynamicIPAddressLimit'
         IovWeight = Get-VswitchNumber -InputObject $Adapter -Name 'IovWeight'
         VFDataPathActive = Get-VswitchFlag -InputObject $Adapter -Name 'VFDataPathActive'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,30 @@ class FakeSwitch:
     held: dict[int, str] = field(default_factory=dict)
     zones: dict[int, int] = field(default_factory=dict)
     live: list[Connection] = field(default_factory=list)
+    held_meters: dict[int, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)  # commands that changed meters, and bundles
     bundles: int = 0
     before: Callable[[str], None] = lambda what: None  # before anything is done
     after: Callable[[str], None] = lambda what: None  # after a bundle took effect
 
     def match_fragments(self, bridge: str) -> None:
         assert bridge == "br0"
+
+    def meters(self, bridge: str) -> dict[int, str]:
+        assert bridge == "br0"
+        return dict(self.held_meters)
+
+    def change_meters(self, bridge: str, changes: Iterable[tuple[str, str]]) -> None:
+        assert bridge == "br0"
+        for command, text in changes:
+            self.before("meters")
+            self.said.append(command)
+            number = int(text.partition(",")[0].removeprefix("meter="))
+            if command == "del-meter":
+                del self.held_meters[number]
+            else:
+                assert (number in self.held_meters) == (command == "mod-meter")
+                self.held_meters[number] = text
 
     def set_zone_timeouts(self, zones: Mapping[int, int]) -> None:
         self.before("zones")
@@ -73,6 +91,7 @@ class FakeSwitch:
         assert bridge == "br0"
         self.before("bundle")
         self.bundles += 1
+        self.said.append("bundle")
         for line in lines.splitlines():
             verb, rest = line.split(" ", 1)
             match = re.search(r"cookie=(0x[0-9a-f]+)", rest)
@@ -322,6 +341,30 @@ def test_reconnecting_rewrites_only_what_is_wrong(rig: Rig) -> None:
     rig.transactions.connected(FIRST)
     assert rig.transactions.reconciled_flows == counted + 1
     rig.assert_holds(OLD)
+
+
+def test_reconnecting_puts_meters_before_flows_and_takes_them_away_after(tmp_path: Path, rig: Rig) -> None:
+    switch = rig.switches["hv01"]
+    limited = LAYOUT.replace("[10.0.0.1/24]", "[10.0.0.1/24], storm_limit: 10")
+    text = "meter=3,pktps,burst,band=type=drop,rate=10,burst_size=10"
+
+    def connect(layout: str) -> list[str]:
+        """What a controller that starts with this layout does to the switch."""
+        sources = {"layout": "l.yaml", "texts": {"l.yaml": layout, "p.yaml": OLD}, "policies": ["p.yaml"]}
+        (tmp_path / "site.json").write_text(json.dumps(sources))
+        switch.said.clear()
+        Transactions(tmp_path).connected(FIRST)
+        return switch.said
+
+    assert connect(limited) == ["add-meter", "bundle"]
+    assert switch.held_meters == {3: text}
+    assert connect(limited) == []
+    assert connect(limited.replace("storm_limit: 10", "storm_limit: 20")) == ["mod-meter"]
+    switch.held_meters[99] = "not ours"
+    assert connect(limited) == ["mod-meter", "del-meter"]
+    assert switch.held_meters == {3: text}
+    assert connect(LAYOUT) == ["bundle", "del-meter"]
+    assert switch.held_meters == {}
 
 
 def test_a_switch_nobody_knows_is_refused(rig: Rig) -> None:

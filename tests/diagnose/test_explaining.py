@@ -179,7 +179,7 @@ def test_a_structural_deny_needs_a_destination_that_answers_itself(control: Any,
 def test_every_port_of_a_range_must_be_decided_by_the_rule_that_is_expected() -> None:
     some = extended("Deny", "Inbound", 5, protocol="TCP", local_port=(80, 85), name="some")
     where = one_switch(a="10.0.0.1/24").vm("b", "10.0.0.2/24", rules=[some, DENY]).build()
-    silence = {"outcome": "filtered", "detail": "", "agrees": True, "counters": [{"before": 0, "after": 1}]}
+    silence = {"outcome": "filtered", "detail": "", "agrees": True, "counters": [{"moved": 1}]}
     control = [{"outcome": "refused"}]
 
     def problem(ports: str, by: str) -> str:

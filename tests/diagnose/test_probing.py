@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class FakeSwitch:
     """Counts what the packets of this test would have met."""
 
     counted: dict[int, int] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)  # by meters
 
     def settle(self) -> None:
         pass
@@ -42,11 +44,15 @@ class FakeSwitch:
     def counters(self, bridge: str) -> dict[int, tuple[int, int]]:
         return {cookie: (packets, 64 * packets) for cookie, packets in self.counted.items()}
 
+    def meter_drops(self, bridge: str) -> dict[int, tuple[int, int]]:
+        return {number: (packets, 64 * packets) for number, packets in self.dropped.items()}
+
 
 @dataclass
 class FakeLab:
     site: Site
     switch: FakeSwitch = field(default_factory=FakeSwitch)
+    at_probe: Callable[[], object] = lambda: None  # while packets are under way
 
     @property
     def programs(self) -> dict[str, HostProgram]:
@@ -66,6 +72,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
 
     def probe(request: ProbeRequest) -> ProbeResult:
         sent.append(request)
+        lab.at_probe()
         outcome = Outcome.OPEN if request.port == 80 else Outcome.FILTERED
         for flow in lab.programs["hv01"].switches["br0"].flows.values():
             if flow.rule and flow.rule.name == "deny" and outcome is Outcome.FILTERED:
@@ -149,6 +156,51 @@ def test_a_report_says_when_the_reference_expected_something_else(lab: FakeLab) 
     assert not report.agrees
     assert report.as_dict()["outcome"] == "unreachable"
     assert report.as_dict()["expected"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("limited", "dropped", "proven"),
+    [
+        ("a", 0, True),
+        ("a", 1, False),  # the rule's counter moved by one packet: it may be the one that was dropped
+        ("c", 1, True),  # somebody else's
+    ],
+)
+def test_a_packet_that_a_limit_dropped_proves_no_rule(
+    lab: FakeLab, monkeypatch: pytest.MonkeyPatch, limited: str, dropped: int, proven: bool
+) -> None:
+    adapter = lab.site.guest[limited].adapters[0]
+    guests = tuple(
+        replace(guest, adapters=(replace(adapter, maximum_bandwidth=8000),))
+        if guest.name == limited
+        else guest
+        for guest in lab.site.guests
+    )
+    lab.site = replace(lab.site, guests=guests)
+    (number,) = lab.programs["hv01"].switches["br0"].meters
+    monkeypatch.setattr(probing, "_RECOVERY", 0)
+    lab.at_probe = lambda: lab.switch.dropped.update({number: lab.switch.dropped.get(number, 0) + dropped})
+    ((report,),) = ask_all(lab, [question("a", "b", "tcp/81")])
+    assert (report.proven, report.agrees) == (proven, proven)
+    told = [move.as_dict() for move in report.counters]
+    assert {(move["after"] - move["before"], move["moved"]) for move in told} == {(1, int(proven))}
+    assert len(lab.sent) == (1 if proven else 2)  # type: ignore[attr-defined]
+    assert (report.limit.layer is None) == proven
+
+
+def test_what_a_limit_cut_once_is_asked_again(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = replace(lab.site.guest["a"].adapters[0], storm_limit=1)
+    guests = tuple(
+        replace(guest, adapters=(adapter,)) if guest.name == "a" else guest for guest in lab.site.guests
+    )
+    lab.site = replace(lab.site, guests=guests)
+    (number,) = lab.programs["hv01"].switches["br0"].meters
+    monkeypatch.setattr(probing, "_RECOVERY", 0)
+    lab.at_probe = lambda: lab.switch.dropped.setdefault(number, 1)
+    answers = ask_all(lab, [question("a", "b", text) for text in ("tcp/80", "tcp/81", "tcp/82")])
+    assert [[report.agrees for report in reports] for reports in answers] == [[True]] * 3
+    sent = sorted(str(request) for request in lab.sent)  # type: ignore[attr-defined]
+    assert sent == ["tcp/80", "tcp/81", "tcp/81", "tcp/82"]
 
 
 def test_ends_without_a_common_family_are_not_probed(lab: FakeLab) -> None:

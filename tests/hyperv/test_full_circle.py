@@ -76,7 +76,7 @@ def a_host() -> dict[str, Any]:
         ),
         adapter("db01", "Störnetz 試験/2", 4, "10.0.0.13", name="Network Adapter"),
         adapter("pv1", "vs-ext", 5, "10.2.0.1", vlan=PRIVATE),
-        adapter("pv2", "vs-ext", 6, "10.2.0.2", vlan=COMMUNITY, DhcpGuard=0),
+        adapter("pv2", "vs-ext", 6, "10.2.0.2", vlan=COMMUNITY, DhcpGuard=0, StormLimit=1000),
         adapter("off", None, 7, rules=[deny]),
         adapter(None, "vs-ext", 8, "192.168.1.5", name="vs-ext", rules=[extended("Allow", "Inbound", 9)]),
     ]
@@ -215,7 +215,17 @@ def test_importing_again_gives_the_same_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["vlan", "isolation", "acls", "extendedAcls", "IPAddresses", "MacAddress"]
+    "missing",
+    [
+        "vlan",
+        "isolation",
+        "acls",
+        "extendedAcls",
+        "IPAddresses",
+        "MacAddress",
+        "StormLimit",
+        "BandwidthSetting",
+    ],
 )
 def test_missing_columns_do_not_matter(missing: str) -> None:
     state = a_host()

@@ -30,15 +30,25 @@ def test_lab_and_host_agree() -> None:
         ),
     ]
     state["adapters"] = [
-        adapter("web01", "vs-ext", 1, "10.0.0.11", rules=rules),
+        adapter("web01", "vs-ext", 1, "10.0.0.11", rules=rules, StormLimit=1000),
         adapter(
             "web02", "vs-ext", 2, "10.0.0.12", acls=[basic("Deny", "Outbound", "Remote", 2, "10.0.0.13")]
         ),
-        adapter("db01", "vs-ext", 3, "10.0.0.13", rules=[extended("Deny", "Outbound", 7, Protocol="UDP")]),
+        adapter(
+            "db01",
+            "vs-ext",
+            3,
+            "10.0.0.13",
+            rules=[extended("Deny", "Outbound", 7, Protocol="UDP")],
+            BandwidthSetting={"MaximumBandwidth": 10**9, "MinimumBandwidthWeight": 5},
+        ),
     ]
     imported = import_hosts([("hv01", read_state(state))], layout_file="lab.yaml", policy_file="policy.yaml")
 
     with running_lab(imported.layout, {"policy.yaml": imported.policy}) as lab:
+        meters = lab.ofctl(0, "dump-meters")
+        assert "rate=1000 burst_size=1000" in meters
+        assert "rate=1000000 burst_size=250000" in meters
         for one, other in permutations(("web01", "web02", "db01"), 2):
             for traffic in ("tcp/443", "tcp/80", "udp/53", "icmp"):
                 told = lab.call("explain", source=one, destination=other, traffic=traffic, version=None)

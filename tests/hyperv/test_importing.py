@@ -101,6 +101,18 @@ vlans = st.fixed_dictionaries(
 )
 
 
+bandwidths = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {
+            "MaximumBandwidth": st.sampled_from([0, 8, 100_000_000, 10**12, 2**64 - 1]),
+            "MinimumBandwidthAbsolute": st.sampled_from([0, 10**9]),
+            "MinimumBandwidthWeight": st.sampled_from([0, 100]),
+        }
+    ),
+)
+
+
 @st.composite
 def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
     state = blank_state(computer)
@@ -125,6 +137,8 @@ def hosts(draw: st.DrawFn, computer: str = "HV01") -> dict[str, Any]:
                 rules=draw(st.lists(rules, max_size=3)),
                 acls=draw(st.lists(plain, max_size=3)),
                 vlan=draw(vlans),
+                StormLimit=draw(st.sampled_from([0, 1, 2**32 - 1, 2**32, -1])),
+                BandwidthSetting=draw(bandwidths),
                 Id=f"adapter-{number}",
                 VMId=owner["Id"] if owner else None,
                 SwitchId=on["Id"] if on else None,
@@ -308,3 +322,33 @@ def test_a_plan_for_an_adapter_with_a_virtual_function_warns(fields: dict[str, A
         told = [warning for warning in plan.warnings if "SR-IOV" in warning]
         assert len(told) == bool(words and entries)
         assert all(words in warning for warning in told)
+
+
+def test_limits_are_in_the_layout_and_reservations_are_said() -> None:
+    state = blank_state("HV01")
+    state["switches"] = [switch("vs")]
+    state["vms"] = [vm("a"), vm("b"), vm("c")]
+    high = {"MaximumBandwidth": 2**63, "MinimumBandwidthAbsolute": 10**9, "MinimumBandwidthWeight": 0}
+    weight = {"MaximumBandwidth": 100_000_000, "MinimumBandwidthAbsolute": 0, "MinimumBandwidthWeight": 10}
+    state["adapters"] = [
+        adapter("a", "vs", 1, StormLimit=100, BandwidthSetting=weight),
+        adapter("b", "vs", 2, BandwidthSetting=None),
+        adapter("c", "vs", 3, StormLimit=2**32, BandwidthSetting=high),
+    ]
+    imported = import_hosts(
+        [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
+    )
+    limits = {
+        each.guest: (each.storm_limit, each.maximum_bandwidth)
+        for each in load(imported).adapters
+        if not each.is_management_os
+    }
+    assert limits == {"a": (100, 100_000_000), "b": (0, 0), "c": (0, 0)}
+    why = "matters only where a physical NIC is full"
+    assert imported.notes == (
+        f"a/Network Adapter: MinimumBandwidthWeight 10: {why}",
+        "c/Network Adapter: storm_limit 4294967296 is out of range: left out",
+        f"c/Network Adapter: maximum_bandwidth {2**63} is out of range: left out",
+        f"c/Network Adapter: MinimumBandwidthAbsolute 1000000000: {why}",
+    )
+    assert all(f"# {note.partition(': ')[2]}" in imported.layout for note in imported.notes)

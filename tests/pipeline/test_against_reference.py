@@ -20,7 +20,7 @@ from vswitch.model.site import Site
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.state import FlowState, Learned, SwitchState, flow_key
 from vswitch.semantics.switching import process
-from vswitch.semantics.verdict import DropReason, Result
+from vswitch.semantics.verdict import DropReason, Result, Stage
 
 pytestmark = pytest.mark.ovs
 FRAMES_PER_SITE = 40
@@ -57,6 +57,17 @@ def _compare(
             note(str(adapter))
     assert dict(traced.outputs) == wanted
     assert said == reference
+    assert traced.limits == tuple(_counted(site, port, expected))
+
+
+def _counted(site: Site, port: int, result: Result) -> Iterator[str]:
+    """The limits a frame counts against: of all that is forwarded, and of all that is flooded."""
+    stages = {step.stage for step in result.steps if step.passed}
+    sender = next((adapter for adapter in site.adapters if adapter.number == port), None)
+    if sender and sender.maximum_bandwidth and Stage.VLAN_INGRESS in stages:
+        yield DropReason.QOS
+    if Stage.STORM_LIMIT in stages:
+        yield DropReason.STORM_LIMIT
 
 
 @given(st.integers(0, 2**32))

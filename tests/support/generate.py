@@ -160,6 +160,8 @@ def site(random: Random) -> Site:
             router_guard=random.random() < 0.3, allow_teaming=random.random() < 0.3,
             ieee_priority_tag=random.random() < 0.3,
             port_mirroring=random.choice(mirroring), virtual_function=bool(uplink) and random.random() < 0.15,
+            # So high that nothing is dropped: what counts is which frames are counted.
+            storm_limit=random.choice([0, 2**32 - 1]), maximum_bandwidth=random.choice([0, 10**12]),
             acls=basic_entries(random), extended_acls=extended_entries(random),
         )
         for number in range(2, random.randint(4, 8))

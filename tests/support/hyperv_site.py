@@ -98,6 +98,8 @@ def _adapter(host: str, guest: str, number: int, state: Document) -> Adapter:
         dhcp_guard=state["DhcpGuard"] == ON,
         router_guard=state["RouterGuard"] == ON,
         allow_teaming=state["AllowTeaming"] == ON,
+        storm_limit=state["StormLimit"],
+        maximum_bandwidth=state["BandwidthSetting"]["MaximumBandwidth"],
         acls=tuple(_basic(entry) for entry in state["acls"]),
         extended_acls=tuple(
             sorted(

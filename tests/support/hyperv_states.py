@@ -67,6 +67,11 @@ def adapter(
         "PortMirroringMode": 0,
         "IeeePriorityTag": 1,
         "StormLimit": 0,
+        "BandwidthSetting": {
+            "MaximumBandwidth": 0,
+            "MinimumBandwidthAbsolute": 0,
+            "MinimumBandwidthWeight": 0,
+        },
         "DynamicIPAddressLimit": 0,
         "IovWeight": 0,
         "VFDataPathActive": False,

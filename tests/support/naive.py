@@ -31,8 +31,9 @@ from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, Port
 from vswitch.pipeline import Flow, HostProgram, Purpose, SwitchProgram, Table, compile_site
 from vswitch.semantics import acl, forwarding
 from vswitch.semantics.acl import ExtendedVerdict
-from vswitch.semantics.frame import Frame
+from vswitch.semantics.frame import Frame, is_multicast
 from vswitch.semantics.guards import guard_drops
+from vswitch.semantics.storm import count
 from vswitch.semantics.verdict import DropReason, Stage
 
 EXTENDED = (Table.OUTBOUND_EXTENDED, Table.INBOUND_EXTENDED)
@@ -209,6 +210,46 @@ def unknown_to_all(original: Any) -> Any:
     return forwarding._flood
 
 
+def storms(which: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """A StormLimit that counts the frames of these destinations, and no others."""
+
+    def make(original: Any) -> Any:
+        def destinations(switch: Any, ports: Any, ingress: int, frame: Any, *args: Any) -> Any:
+            found = original(switch, ports, ingress, frame, *args)
+            return replace(found, stormy=which((found, frame)))
+
+        return destinations
+
+    return make
+
+
+def storms_on_receive(original: Any) -> Any:
+    def deliver(self: Any, port: int, vlan: int) -> None:
+        adapter = self.ports.by_number.get(port)
+        if adapter and adapter.storm_limit and is_multicast(self.frame.dst_mac):
+            bucket, within = count(adapter.storm_limit, self.state.storms.get(port), self.now)
+            self.state = self.state.with_storm(port, bucket)
+            if not within:
+                self._drop(port, Stage.STORM_LIMIT, DropReason.STORM_LIMIT, Direction.INBOUND, vlan, "naive")
+                return
+        original(self, port, vlan)
+
+    return deliver
+
+
+def storms_before_acls(original: Any) -> Any:
+    def enter(self: Any) -> Any:
+        if self.sender and is_multicast(self.frame.dst_mac) and not self._within_storm_limit(0):
+            return None
+        return original(self)
+
+    return enter
+
+
+def one_bucket(original: Any) -> Any:
+    return lambda self, port, bucket: replace(self, storms=dict.fromkeys(range(64), bucket))
+
+
 def one_way_key(original: Any) -> Any:
     def key(frame: Any) -> Any:
         found = original(frame)
@@ -347,6 +388,38 @@ def guards_for_receivers(flow: Flow) -> Flow:
     if flow.reason in (DropReason.DHCP_GUARD, DropReason.ROUTER_GUARD):
         return replace(flow, table=Table.DELIVER, priority=30, match=flow.match.replace("reg0=", "reg1="))
     return flow
+
+
+def storm_flow(change: Callable[[Flow], Flow | list[Flow] | None]) -> Patches:
+    """A compiler that changes the flows of StormLimits."""
+    return flows(lambda flow: change(flow) if flow.reason == DropReason.STORM_LIMIT else flow)
+
+
+def storm_in(table: Table, register: str) -> Patches:
+    """A StormLimit that counts whatever meets a table."""
+
+    def change(flow: Flow) -> Flow:
+        number = flow.match.split(",")[0].removeprefix("reg0=")
+        # Register 9 is nobody's: it marks what was counted, so that it does not come back for ever.
+        match = f"{register}={number},reg9=0"
+        actions = f"meter:{flow.meter},set_field:1->reg9,resubmit(,{table:d})"
+        return replace(flow, table=table, priority=65535, match=match, actions=actions)
+
+    return storm_flow(change)
+
+
+def storm_spares(match: str) -> Patches:
+    """A StormLimit that does not count some frames."""
+
+    def change(flow: Flow) -> list[Flow]:
+        onward = flow.actions.partition(",")[2]
+        spared = replace(
+            flow, priority=flow.priority + 1, match=f"{flow.match},{match}", actions=onward,
+            purpose=Purpose.FORWARD, meter=0,
+        )  # fmt: skip
+        return [flow, spared]
+
+    return storm_flow(change)
 
 
 def unknown_unicast_to_all(site: Site) -> dict[str, HostProgram]:

@@ -18,7 +18,8 @@ Steps are taken in order, and what switches learn and remember is kept from one 
     {frame: {...}, delivered: [b, t/eth0.10], drops: [FilteredVLAN]}
         One frame on the wire (see scenario_frames.Shape), the interfaces of guests that get it (`b` is
         b/eth0; `t/eth0.10^5` has an 802.1p priority), and every drop it meets by rule or reason; also
-        `assumptions`.
+        `assumptions`, and `limits`: what it counts against. `times: 200, copies: [1, 60]` sends it so
+        often at once, and each of those that get it gets at least 1 and at most 60.
     {wait: 2}                   # seconds
     {apply: {...}}              # another policy; with `refused: words`, one that must not load
 
@@ -97,10 +98,14 @@ class SentFrame:
     delivered: tuple[str, ...] | None = None
     drops: tuple[str, ...] | None = None
     assumptions: tuple[str, ...] | None = None
+    limits: tuple[str, ...] | None = None
+    times: int = 1
+    copies: tuple[int, int] = (1, 1)
     exceptions: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.guest}/{self.interface} sends {self.frame}"
+        times = f" {self.times} times" if self.times > 1 else ""
+        return f"{self.guest}/{self.interface} sends {self.frame}{times}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ def controls(scenarios: list[Scenario]) -> Iterator[Scenario]:
                 asked = replace(step, verdict="", outcome="", by="", leg="", layer="", assumptions=None)
                 found[str(replace(asked, traffic=replace(step.traffic, source_port=None)))] = asked
             elif isinstance(step, SentFrame) and set(step.drops or ()) - built_in:
-                found[str(step)] = replace(step, delivered=None, drops=None, assumptions=None)
+                found[str(step)] = replace(step, delivered=None, drops=None, assumptions=None, limits=None)
     for layout, chosen in steps.items():
         name = yaml.safe_load(layout)["name"]
         policy = _text(None)
@@ -253,7 +258,7 @@ def _step(layout: str, site: Site, data: Mapping[str, Any], ports: Iterator[int]
         only(data, "apply", "refused", "except")
         return _apply(layout, data, exceptions)
     if "frame" in data:
-        only(data, "frame", "delivered", "drops", "assumptions", "except")
+        only(data, "frame", "delivered", "drops", "assumptions", "limits", "times", "copies", "except")
         guest, interface, frame = read_frame(site, data["frame"])
         return SentFrame(
             guest,
@@ -262,6 +267,9 @@ def _step(layout: str, site: Site, data: Mapping[str, Any], ports: Iterator[int]
             _interfaces(data["delivered"]),
             _sorted(data.get("drops")),
             _sorted(data.get("assumptions")),
+            _sorted(data.get("limits")),
+            data.get("times", 1),
+            tuple(data.get("copies", (1, 1))),
             exceptions,
         )
     only(

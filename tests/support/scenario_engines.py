@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tests.support.scenario import Question, Scenario, SentFrame, load_policy
@@ -12,6 +14,7 @@ from vswitch.model.site import Site
 from vswitch.semantics import network
 from vswitch.semantics.conversation import Conversation, converse
 from vswitch.semantics.network import SiteResult, SiteState
+from vswitch.semantics.verdict import DropReason, Stage
 
 __all__ = ["AnswerSeen", "Engine", "FrameSeen", "Reference"]
 
@@ -38,15 +41,22 @@ class AnswerSeen:
 
 @dataclass(frozen=True)
 class FrameSeen:
-    """Where a frame arrived and by what its copies were dropped, each sorted."""
+    """Where a frame arrived, by what its copies were dropped, what limits it counts against: each sorted.
+
+    `copies` are how many of those of a frame that was sent several times arrived at each place.
+    """
 
     delivered: tuple[str, ...]
     drops: tuple[str, ...]
     assumptions: tuple[str, ...] | None = None
+    limits: tuple[str, ...] | None = None
+    copies: Mapping[str, int] = field(default_factory=dict)
     details: str = ""
 
     def __str__(self) -> str:
-        return f"delivered to {list(self.delivered)}, drops {list(self.drops)}"
+        copies = f" {dict(self.copies)}" if self.copies else ""
+        limits = f", limits {list(self.limits)}" if self.limits else ""
+        return f"delivered to {list(self.delivered)}{copies}, drops {list(self.drops)}{limits}"
 
 
 class Engine(Protocol):
@@ -95,8 +105,21 @@ def _seen(result: SiteResult, details: str) -> FrameSeen:
         tuple(sorted(place(f"{e.guest}/{e.interface}", e.frame.priority) for e in result.deliveries)),
         tuple(sorted(drop.rule.name if drop.rule else str(drop.reason) for _, drop in result.drops)),
         tuple(sorted(result.assumptions)),
-        details,
+        tuple(
+            str(DropReason.STORM_LIMIT)
+            for passage in result.passages
+            for step in passage.steps
+            if step.stage is Stage.STORM_LIMIT
+        ),
+        details=details,
     )
+
+
+def _together(seen: list[FrameSeen]) -> FrameSeen:
+    """What became of one frame sent several times."""
+    copies = Counter(place for each in seen for place in each.delivered)
+    drops = tuple(sorted({drop for each in seen for drop in each.drops}))
+    return replace(seen[-1], delivered=tuple(sorted(copies)), drops=drops, copies=copies)
 
 
 class Reference:
@@ -131,6 +154,10 @@ class Reference:
         return _answer(talk, "\n".join(_words(hop.result) for hop in hops))
 
     def send(self, sent: SentFrame) -> FrameSeen:
+        seen = [self._send(sent) for _ in range(sent.times)]
+        return _together(seen) if sent.times > 1 else seen[0]
+
+    def _send(self, sent: SentFrame) -> FrameSeen:
         result = network.send(self.site, sent.guest, sent.interface, sent.frame, self.state, self.now)
         self.state = result.state
         return _seen(result, _words(result))

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 import uuid
+from collections import Counter
 from typing import Any
 
 from tests.support.scenario import LAYOUT, POLICY, Question, Scenario, SentFrame
@@ -76,13 +77,18 @@ class RealPackets:
             interface=sent.interface,
             frame=as_bytes(sent.frame, token).hex(),
             token=token.hex(),
-            wanted=len(sent.delivered or ()),
+            times=sent.times,
+            wanted=len(sent.delivered or ()) * sent.copies[0],
             patience=PATIENCE,
             settle=SETTLE,
         )
         moved = self._moved(before)
         drops = tuple(name for name in sent.drops or () if name in (*moved, *UNCOUNTED))
-        return FrameSeen(tuple(seen), drops, details=f"counters that moved: {', '.join(moved)}")
+        details = f"counters that moved: {', '.join(moved)}"
+        if sent.times == 1:
+            return FrameSeen(tuple(seen), drops, details=details)
+        copies = Counter(seen)
+        return FrameSeen(tuple(sorted(copies)), drops, copies=copies, details=details)
 
     def _moved(self, before: dict[str, int]) -> tuple[str, ...]:
         after = self._call("moved_counters")

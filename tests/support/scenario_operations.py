@@ -75,9 +75,17 @@ def _heard(ear: _Ear) -> Iterator[tuple[str, bytes]]:
 
 @operation
 def exchange(
-    lab: Lab, guest: str, interface: str, frame: str, token: str, wanted: int, patience: float, settle: float
+    lab: Lab,
+    guest: str,
+    interface: str,
+    frame: str,
+    token: str,
+    times: int,
+    wanted: int,
+    patience: float,
+    settle: float,
 ) -> list[str]:
-    """Send a frame (hexadecimal) from a guest's interface; the places at which `token` was seen.
+    """Send a frame (hexadecimal) from a guest's interface; the places at which `token` was seen, each time.
 
     Returns `settle` seconds after `wanted` copies were seen, or after `patience` seconds.
     """
@@ -88,7 +96,8 @@ def exchange(
     by_fd = {sock.fileno(): (name, sock) for name, sock in ears}
     mark = bytes.fromhex(token)
     by_name = dict(ears)
-    by_name[f"{guest}/{interface}"].send(bytes.fromhex(frame))
+    for _ in range(times):
+        by_name[f"{guest}/{interface}"].send(bytes.fromhex(frame))
     poll = select.poll()
     for fd in by_fd:
         poll.register(fd, select.POLLIN)

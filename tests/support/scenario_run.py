@@ -132,6 +132,11 @@ def _problems(step: Step, seen: Seen) -> Iterator[str]:
             yield from _compare("delivered", step.delivered, seen.delivered)
             yield from _compare("drops", step.drops, seen.drops)
             yield from _compare("assumptions", step.assumptions, seen.assumptions)
+            yield from _compare("limits", step.limits, seen.limits)
+            low, high = step.copies
+            for place, copies in seen.copies.items():
+                if not low <= copies <= high:
+                    yield f"expected {low} to {high} of {step.times} copies at {place}, found {copies}"
         case Apply(), str():
             if not seen:
                 yield f"a policy is taken that should be refused: {step.refused}"
@@ -156,7 +161,7 @@ def _differences(seen: dict[str, Seen]) -> Iterator[str]:
             yield f"the engines contradict each other about {what}"
     exact = [each for name, each in seen.items() if name != "real"]
     reasons = {
-        each.by if isinstance(each, AnswerSeen) else each.drops
+        each.by if isinstance(each, AnswerSeen) else (each.drops, each.limits)
         for each in exact
         if isinstance(each, (AnswerSeen, FrameSeen))
     }

@@ -24,7 +24,15 @@ from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
 from vswitch.model.types import BasicAction, Direction
 from vswitch.openvswitch import BridgeSpec, Instance, PortSpec
 from vswitch.openvswitch.trace import Trace, parse_ports, parse_trace
-from vswitch.pipeline import Flow, HostProgram, Purpose, Table, compile_site, difference
+from vswitch.pipeline import (
+    Flow,
+    HostProgram,
+    Purpose,
+    Table,
+    compile_site,
+    difference,
+    meter_difference,
+)
 from vswitch.semantics import network
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.state import FlowKey, SwitchState, flow_key
@@ -134,7 +142,10 @@ class _Program:
 
 
 class FlowTrace(Reference):
-    """The reference's hosts and physical network, around switches that Open vSwitch traces."""
+    """The reference's hosts and physical network, around switches that Open vSwitch traces.
+
+    A trace says which limits a frame counts against, and lets it pass whatever was sent before.
+    """
 
     name = "trace"
 
@@ -142,6 +153,7 @@ class FlowTrace(Reference):
         self.switches = switches
         self.instance = switches.instance
         self.texts: list[str] = []
+        self.limits: list[str] = []
 
     def begin(self, scenario: Scenario) -> None:
         super().begin(scenario)
@@ -165,7 +177,10 @@ class FlowTrace(Reference):
                 bridge, switch = f"br{next(bridges)}", program.switch
                 held = () if fresh else self.programs[switch.id].flows
                 change = difference(held, program.flows)
+                meters = meter_difference(self.instance.meters(bridge), program.meters)
+                self.instance.change_meters(bridge, meters.before)
                 self.instance.bundle(bridge, ("delete\n" if fresh else "") + change.text)
+                self.instance.change_meters(bridge, meters.after)
                 self.programs[switch.id] = _Program(switch, bridge, program.flows)
 
     def wait(self, seconds: float) -> None:
@@ -185,10 +200,14 @@ class FlowTrace(Reference):
         return replace(seen, layer=seen.layer or None, assumptions=None, details="\n".join(self.texts))
 
     def send(self, sent: SentFrame) -> FrameSeen:
+        if sent.times > 1:
+            raise ValueError(f"{sent}: a trace measures no rates, leave this engine out")
         self.texts.clear()
+        self.limits.clear()
         with patch.object(network, "process", self._process):
             seen = super().send(sent)
-        return replace(seen, assumptions=None, details="\n".join(self.texts))
+        limits = tuple(self.limits)
+        return replace(seen, assumptions=None, limits=limits, details="\n".join(self.texts))
 
     def _process(
         self, site: Site, switch: Switch, ingress: int, frame: Frame, state: Any = None, now: float = 0.0
@@ -204,6 +223,7 @@ class FlowTrace(Reference):
         trace = self._trace(program, flow_text(frame, ingress), live)
         self.texts.append(trace.text)
         met = [flow for cookie in trace.cookies if (flow := program.flows.get(cookie))]
+        self.limits += [flow.reason for flow in met if flow.meter]
         steps = list(self._remember(site, program, met, key, live)) if key else []
         steps += [step for flow in met if (step := _rule_step(site, ingress, flow))]
         steps += [

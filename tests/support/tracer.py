@@ -10,7 +10,7 @@ from vswitch.diagnose.flowtext import flow_text
 from vswitch.model.site import Site
 from vswitch.model.types import colon_mac
 from vswitch.openvswitch import BridgeSpec, Instance, PortSpec, Trace
-from vswitch.pipeline import Compiler, Flow, Purpose, Table
+from vswitch.pipeline import Compiler, Flow, Purpose, Table, meter_difference
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.state import SwitchState
 
@@ -19,13 +19,15 @@ PORTS = range(1, 65)
 
 @dataclass(frozen=True)
 class Traced:
-    """Where a frame left (OpenFlow port to tag and 802.1p priority), the drops it met, and the trace.
+    """Where a frame left (OpenFlow port to tag and 802.1p priority), the drops and meters it met, the trace.
+
 
     A port that a frame leaves by twice is an AssertionError.
     """
 
     outputs: Mapping[int, tuple[int | None, int]]
     drops: tuple[Flow, ...]
+    limits: tuple[str, ...]
     trace: Trace
 
 
@@ -51,6 +53,8 @@ class Tracer:
         switch = site.switch[switch_id] if switch_id else site.hosts[0].switches[0]
         program = Compiler().compile(site)[switch.host].switches[switch.bridge]
         self.flows = program.flows
+        meters = meter_difference(self.instance.meters("br0"), program.meters)
+        self.instance.change_meters("br0", meters.before)
         lines = ["delete", *(f"add {flow.text}" for flow in program.flows.values())]
         lines += [
             f"add table={Table.LEARNED:d},priority=10,dl_dst={colon_mac(mac)},reg2={vlan} "
@@ -58,6 +62,7 @@ class Tracer:
             for (mac, vlan), entry in (state.learned if state else {}).items()
         ]
         self.instance.bundle("br0", "\n".join(lines))
+        self.instance.change_meters("br0", meters.after)
 
     def trace(self, frame: Frame, in_port: int, *, live: bool = False) -> Traced:
         """What becomes of `frame`. `live`: every TCP or UDP flow state looked up is a live one."""
@@ -73,4 +78,5 @@ class Tracer:
             for c in trace.cookies
             if (flow := self.flows.get(c)) and flow.is_drop and flow.purpose != Purpose.FORWARD
         )
-        return Traced(outputs, drops, trace)
+        limits = tuple(flow.reason for c in trace.cookies if (flow := self.flows.get(c)) and flow.meter)
+        return Traced(outputs, drops, limits, trace)

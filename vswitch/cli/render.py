@@ -15,6 +15,7 @@ __all__ = ["explanation", "probe_reports", "table"]
 
 _GOOD = {"Allow", "open", "delivered"}
 _WARN = {"refused"}
+_LIMIT = "limit"  # the one layer that packets show and the reference does not know of
 
 
 def verdict(word: str) -> str:
@@ -143,6 +144,8 @@ def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
             _line(
                 console, "flow", escape(f"{flow['switch']} {name}: {flow['packets']} packets, {flow['flow']}")
             )
+    for limit in dict.fromkeys(limit for check in checks for limit in check["limits"]):
+        _line(console, "not traced", escape(f"{limit}: a trace measures no rates, `counters` has drops"))
     for check in checks:
         if check["skipped"]:
             _line(console, "not traced", escape(f"{check['frame']}: {check['skipped']}"))
@@ -161,7 +164,8 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
         for sighting in (evidence or {}).get("sightings", ()):
             counts = f"{sighting['requests']} requests, {sighting['replies']} replies"
             _line(console, "seen at", escape(f"{sighting['label']}: {counts}"))
-        if report["cause"] and report["agrees"]:
+        told = report["agrees"] or report["layer"] == _LIMIT
+        if report["cause"] and told:
             _line(console, "layer", escape(report["layer"] or ""))
             _line(console, "cause", escape(report["cause"]))
         moved = [move for move in report["counters"] if move["after"] != move["before"]]
@@ -171,18 +175,24 @@ def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
             _line(
                 console, "counter", escape(f"{name} on {move['switch']}: {move['before']} -> {move['after']}")
             )
-        if report["fix"] and report["agrees"]:
+        if report["fix"] and told:
             _line(console, "fix", escape(report["fix"]))
         if not report["agrees"]:
-            _disagreement(console, report)
+            _other_drops(console, report)
+            if not told:
+                _disagreement(console, report)
 
 
-def _disagreement(console: Console, report: Mapping[str, Any]) -> None:
-    """What the packets did is not what the files say."""
+def _other_drops(console: Console, report: Mapping[str, Any]) -> None:
+    """Drops that nobody expected."""
     for move in report["other_drops"]:
         name = f"{move['rule']['name']} ({move['rule']['where']})" if move["rule"] else move["reason"]
         where = f"{name} at {move['adapter']} on {move['switch']}"
         _line(console, "dropped", escape(f"{where}: {move['before']} -> {move['after']}"))
+
+
+def _disagreement(console: Console, report: Mapping[str, Any]) -> None:
+    """What the packets did is not what the files say."""
     still = report["counters"] and all(move["after"] == move["before"] for move in report["counters"])
     expected = report["cause"] if report["cause"] and still else f"{report['expected']}"
     console.print(

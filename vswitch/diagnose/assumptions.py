@@ -21,6 +21,7 @@ ASSUMPTIONS: dict[str, str] = {
         "admits no ICMP errors, and skips no basic ACLs"
     ),
     "U9": "IdleSessionTimeout is 255 seconds when it is not written",
+    "U11": "a StormLimit counts unknown unicast too, and a second may begin with a whole second's worth",
     "U12": (
         "an open NAT session admits what its filtering behavior says, and a static mapping is for packets "
         "from outside only"

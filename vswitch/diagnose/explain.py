@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vswitch.diagnose.limits import limited_by
 from vswitch.diagnose.mirrored import Mirrored, mirrored
 from vswitch.diagnose.tracing import Lab, SwitchCheck, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
-from vswitch.model.types import Action, PortRange
+from vswitch.model.types import Action, DropReason, PortRange
+from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, converse_range
 from vswitch.semantics.journey import Leg
 from vswitch.semantics.network import Passage, SwitchPassage
@@ -21,11 +23,15 @@ __all__ = ["Answer", "Explanation", "explain"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer for some of the ports asked about, with Open vSwitch's opinion where a lab runs."""
+    """The answer for some of the ports asked about, with Open vSwitch's opinion where a lab runs.
+
+    `limit` is about a StormLimit that such frames count against and that has dropped some.
+    """
 
     ports: PortRange | None
     conversation: Conversation
     checks: tuple[SwitchCheck, ...]
+    limit: Advice
     mirrored: tuple[Mirrored, ...] = ()
 
     @property
@@ -34,16 +40,17 @@ class Answer:
         return all(check.agrees for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data. A StormLimit that has dropped such frames is the cause where there is no other."""
         talk = self.conversation
         decided = talk.decided_by
+        told = talk if talk.layer else self.limit
         return {
             "ports": str(self.ports) if self.ports else None,
             "verdict": str(talk.verdict),
             "expected": str(talk.expected),
-            "layer": str(talk.layer) if talk.layer else None,
-            "cause": talk.cause or None,
-            "fix": talk.fix or None,
+            "layer": str(told.layer) if told.layer else None,
+            "cause": told.cause or None,
+            "fix": told.fix or None,
             "source_address": str(talk.source_address) if talk.source_address else None,
             "destination_address": str(talk.destination_address) if talk.destination_address else None,
             "decided_by": {
@@ -68,6 +75,10 @@ class Answer:
                     "agrees": check.agrees,
                     "skipped": check.skipped or None,
                     "flows": [seen.as_dict() for seen in check.flows],
+                    "limits": [
+                        f"{seen.flow.reason} of {seen.flow.adapter}, {seen.flow.note}"
+                        for seen in check.limits
+                    ],
                     "delivered_to": list(check.traced),
                     "reference_delivered_to": list(check.reference),
                     "trace": check.text if not check.agrees else None,
@@ -118,16 +129,36 @@ def explain(
     Ends as `vswitch.semantics.conversation.converse` takes them. Raises InputError for an end that
     is not there, SwitchError if the lab's Open vSwitch does not answer.
     """
-    answers = [
-        Answer(
-            ports if traffic.ports else None,
-            conversation,
-            tuple(check_conversation(lab, conversation)) if lab else (),
-            mirrored(site, conversation),
+    answers = []
+    for ports, conversation in converse_range(site, source, destination, traffic, version=version):
+        checks = tuple(check_conversation(lab, conversation)) if lab else ()
+        answers.append(
+            Answer(
+                ports if traffic.ports else None,
+                conversation,
+                checks,
+                _limit(site, checks),
+                mirrored(site, conversation),
+            )
         )
-        for ports, conversation in converse_range(site, source, destination, traffic, version=version)
-    ]
     return Explanation(source, destination, traffic, tuple(answers))
+
+
+def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
+    """What to tell about the StormLimit that has dropped most; nothing if none has dropped any.
+
+    MaximumBandwidth drops some of any large transfer: TCP is meant to notice.
+    """
+    limits = [
+        seen
+        for check in checks
+        for seen in check.limits
+        if seen.packets and seen.flow.reason == DropReason.STORM_LIMIT
+    ]
+    if not limits:
+        return Advice()
+    most = max(limits, key=lambda seen: seen.packets)
+    return limited_by(site, most.flow, most.packets, "so far")
 
 
 def rule_as_dict(rule: Rule) -> dict[str, object]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from vswitch.diagnose.explain import explain as explain_at
+from vswitch.diagnose.limits import count_packets
 from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination, forget_neighbours
 from vswitch.errors import InputError
 from vswitch.lab import nat
@@ -214,13 +215,13 @@ def _meaning(flow: Flow | None) -> str:
 
 @operation
 def rule_counters(lab: Lab, switch: str | None = None) -> list[dict[str, Any]]:
-    """Packets and bytes by (switch, adapter, rule or drop reason)."""
+    """Packets and bytes by (switch, adapter, rule or drop reason); of a limit those it has dropped."""
     view = LabView(lab)
     sums: dict[tuple[str, str, str, str], list[int]] = {}
     for each, client in switches(lab, switch):
-        client.settle()
-        counted = client.counters(each.bridge)
-        for flow in view.programs[each.host].switches[each.bridge].flows.values():
+        program = view.programs[each.host].switches[each.bridge]
+        counted = count_packets(client, program)
+        for flow in program.flows.values():
             if flow.purpose is Purpose.FORWARD:
                 continue
             name = flow.rule.name if flow.rule else flow.reason or "live flow state"

@@ -7,22 +7,26 @@ deciding flows moved while the packets were under way.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from vswitch.diagnose.counting import CounterMove, Moves, count_all
 from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.limits import limited_by
 from vswitch.diagnose.mirrored import mirrored
 from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
 from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
-from vswitch.model.site import Switch
+from vswitch.model.site import Adapter, Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
 from vswitch.pipeline import Flow
+from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, Expected, converse_range
 from vswitch.semantics.endpoints import nics_of
 from vswitch.semantics.frame import Address, Frame
@@ -32,6 +36,7 @@ __all__ = ["CounterMove", "Question", "Report", "ask", "ask_all", "ask_destinati
 
 _THREADS = 64
 _MOST_PORTS = 4096
+_RECOVERY = 1.0  # seconds after which a StormLimit lets a whole second's worth pass again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +50,6 @@ class Question:
     timeout: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class CounterMove:
-    """A deciding flow's packet counter before and after the packets."""
-
-    switch: str
-    flow: Flow
-    before: int
-    after: int
-
-    @property
-    def moved(self) -> int:
-        """How many packets met the flow meanwhile."""
-        return self.after - self.before
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        rule = self.flow.rule
-        return {
-            "switch": self.switch,
-            "cookie": f"{self.flow.cookie:#x}",
-            "flow": self.flow.text,
-            "rule": rule_as_dict(rule) if rule else None,
-            "reason": self.flow.reason or None,
-            "adapter": self.flow.adapter or None,
-            "before": self.before,
-            "after": self.after,
-        }
-
-
 @dataclass(slots=True)
 class Report:
     """What happened to the packets of one port (or of traffic without ports), or of a run of ports alike."""
@@ -83,7 +59,8 @@ class Report:
     conversation: Conversation
     result: ProbeResult | None
     counters: tuple[CounterMove, ...] = field(default=())
-    others: tuple[CounterMove, ...] = field(default=())  # drops at its ends that nobody expected
+    others: tuple[CounterMove, ...] = field(default=())  # drops on its way that nobody expected
+    limit: Advice = field(default=Advice())  # about a limit among the others
 
     @property
     def outcome(self) -> Outcome:
@@ -110,8 +87,9 @@ class Report:
         return any(move.moved > 0 for move in self.counters)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data. A limit that dropped frames is the cause where the reference knows none."""
         talk = self.conversation
+        told = talk if talk.layer else self.limit
         return {
             "ports": str(self.ports) if self.ports else None,
             "outcome": str(self.outcome),
@@ -120,9 +98,9 @@ class Report:
             "detail": self.result.detail
             if self.result
             else "the ends have no address of the same IP version",
-            "layer": str(talk.layer) if talk.layer else None,
-            "cause": talk.cause or None,
-            "fix": talk.fix or None,
+            "layer": str(told.layer) if told.layer else None,
+            "cause": told.cause or None,
+            "fix": told.fix or None,
             "decided_by": (
                 rule_as_dict(talk.decided_by.drop.rule)
                 if talk.decided_by.drop.rule
@@ -134,6 +112,9 @@ class Report:
             "other_drops": [move.as_dict() for move in self.others],
             "evidence": self.result.as_dict() if self.result else None,
         }
+
+
+_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
 
 
 def ask(lab: Lab, question: Question) -> list[Report]:
@@ -152,10 +133,11 @@ def ask_all(
     Packets that would move the same counters are not under way at the same time, so that every
     movement belongs to one question.
     """
-    planned = [list(_plan(lab, question)) for question in questions]
-    waiting = [
-        (report, deciding_flows(lab, report.conversation)) for reports in planned for report in reports
+    planned = [
+        [(report, deciding_flows(lab, report.conversation)) for report in _plan(lab, question)]
+        for question in questions
     ]
+    waiting = [pair for pairs in planned for pair in pairs]
     done, total = 0, len(waiting)
     with ThreadPoolExecutor(_THREADS) as pool:
         while waiting:
@@ -163,7 +145,22 @@ def ask_all(
             _run(lab, batch, pool)
             done += len(batch)
             progress(f"probed {done} of {total}")
-    return planned
+        _ask_again(lab, planned, pool)
+    return [[report for report, _ in pairs] for pairs in planned]
+
+
+def _ask_again(lab: Lab, planned: Iterable[_Waiting], pool: ThreadPoolExecutor) -> None:
+    """Ask questions that a limit has cut again, each by itself: asked side by side, they can be a storm.
+
+    Ends when one is cut again: then it is something else that sends too much.
+    """
+    for pairs in planned:
+        cut = [(report, flows) for report, flows in pairs if report.limit.layer]
+        if cut:
+            time.sleep(_RECOVERY)
+            _run(lab, cut, pool)
+        if any(report.limit.layer for report, _ in cut):
+            return
 
 
 def forget_neighbours(netns: str) -> None:
@@ -232,9 +229,6 @@ def _check_ports(traffic: Traffic) -> None:
         raise InputError(f"{traffic} has more than {_MOST_PORTS} ports", hint=hint)
 
 
-_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
-
-
 def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
     """The reports that may run together, and the rest: no two of a batch share a deciding drop.
 
@@ -259,10 +253,9 @@ def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
 def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
     for report, _ in batch:
-        for end in (report.conversation.source, report.conversation.destination):
-            for adapter in lab.site.guest[end].adapters:
-                switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
-                switches[switch.id] = switch
+        for adapter in _passed(lab.site, report.conversation):
+            switch = lab.site.switch[f"{adapter.host}/{adapter.switch}"]
+            switches[switch.id] = switch
     # A guest that has just asked for a neighbour in vain asks rarely, or not again for a while; where
     # that question is what gets dropped, it has to be asked anew for its drop to be counted.
     asking = {
@@ -274,57 +267,51 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     }
     for guest in sorted(asking):
         forget_neighbours(lab.netns(guest))
-    before = _counters(lab, switches.values())
+    before = count_all(lab, switches.values())
     for report, result in zip(
         [report for report, _ in batch], pool.map(lambda pair: _probe(lab, pair[0]), batch), strict=True
     ):
         report.result = result
-    after = _counters(lab, switches.values())
+    moves = Moves(lab, before, count_all(lab, switches.values()))
     for report, flows in batch:
-        report.counters = tuple(
-            CounterMove(
-                switch.id, flow, before[switch.id].get(flow.cookie, 0), after[switch.id].get(flow.cookie, 0)
-            )
-            for switch, flow in flows
-        )
+        passed = {adapter.id for adapter in _passed(lab.site, report.conversation)}
+        report.counters = tuple(moves.of(switch, flow, passed) for switch, flow in flows)
+        report.others = ()
         if not report.agrees:
-            report.others = tuple(_other_drops(lab, report, switches.values(), before, after))
+            report.others = tuple(_other_drops(lab, report, switches.values(), moves, passed))
+        report.limit = _limit(lab.site, report.others)
 
 
 def _other_drops(
-    lab: Lab,
-    report: Report,
-    switches: Iterable[Switch],
-    before: dict[str, dict[int, int]],
-    after: dict[str, dict[int, int]],
+    lab: Lab, report: Report, switches: Iterable[Switch], moves: Moves, passed: Set[str]
 ) -> Iterable[CounterMove]:
-    """Drops at the adapters of both ends that counted packets, beside those that were to decide."""
-    ends = {
-        adapter.id
-        for end in (report.conversation.source, report.conversation.destination)
-        for adapter in lab.site.guest[end].adapters
-    }
+    """Drops at the adapters passed that counted packets, beside those that were to decide."""
     expected = {(move.switch, move.flow.cookie) for move in report.counters}
     for switch in switches:
         for cookie, flow in lab.programs[switch.host].switches[switch.bridge].flows.items():
-            if not flow.is_drop or flow.adapter not in ends or (switch.id, cookie) in expected:
+            drops = flow.is_drop or flow.meter
+            if not drops or flow.adapter not in passed or (switch.id, cookie) in expected:
                 continue
-            move = CounterMove(
-                switch.id, flow, before[switch.id].get(cookie, 0), after[switch.id].get(cookie, 0)
-            )
-            if move.moved > 0:
-                yield move
+            found = moves.of(switch, flow, passed)
+            if found.moved > 0:
+                yield found
 
 
-def _counters(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
-    found = {}
-    for switch in switches:
-        client = lab.client(switch.host)
-        client.settle()
-        found[switch.id] = {
-            cookie: packets for cookie, (packets, _) in client.counters(switch.bridge).items()
-        }
-    return found
+def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
+    """What to tell about the limit that dropped most; nothing if none did."""
+    limits = [move for move in drops if move.flow.meter]
+    if not limits:
+        return Advice()
+    most = max(limits, key=lambda move: move.moved)
+    return limited_by(site, most.flow, most.moved, "meanwhile")
+
+
+def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
+    """The adapters of both ends, and of every machine that has a part in it: routers on the way."""
+    hops = [hop for leg in conversation.legs for hop in leg.hops]
+    found = {hop.source.guest for hop in hops} | {hop.target.guest for hop in hops if hop.target}
+    guests = sorted({conversation.source, conversation.destination} | found)
+    return [adapter for guest in guests for adapter in site.guest[guest].adapters]
 
 
 def _probe(lab: Lab, report: Report) -> ProbeResult | None:

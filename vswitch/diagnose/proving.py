@@ -168,7 +168,9 @@ def _problem(
     """Why the expectation is not proven; "" if it is."""
     details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
     talk = _decisive(talks)
-    told = [f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in talks if each.cause]
+    told = [
+        f"; layer {each['layer']}: {each['cause']}; fix: {each['fix']}" for each in reports if each["cause"]
+    ]
     if expectation.verdict in _PASSED:
         if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
             seen = ", ".join(outcomes)
@@ -233,4 +235,4 @@ def _wrong_rule(expectation: Expectation, decided: Sequence[Sequence[str]]) -> s
 
 
 def _moved(report: Any) -> bool:
-    return any(move["after"] > move["before"] for move in report["counters"])
+    return any(move["moved"] for move in report["counters"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vswitch.diagnose.flowtext import flow_text
+from vswitch.diagnose.limits import count_packets
 from vswitch.model.site import ExtendedAcl, Site, Switch
 from vswitch.model.types import DropReason
 from vswitch.openvswitch import SwitchClient
@@ -46,7 +47,10 @@ class Lab(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FlowSeen:
-    """A flow that a traced frame met, and its packet counter at that moment."""
+    """A flow that a traced frame met, and its packet counter at that moment.
+
+    Of a flow with a meter, `packets` are those the meter has dropped so far.
+    """
 
     switch: str
     flow: Flow
@@ -85,6 +89,11 @@ class SwitchCheck:
     skipped: str = ""
 
     @property
+    def limits(self) -> tuple[FlowSeen, ...]:
+        """The limits the frame counts against: a trace does not measure, it lets every frame pass."""
+        return tuple(seen for seen in self.flows if seen.flow.meter)
+
+    @property
     def agrees(self) -> bool:
         """Whether both give the same deliveries for the same reasons."""
         same = (self.reference, self.reference_drops) == (self.traced, self.traced_drops)
@@ -112,9 +121,9 @@ class _Known:
         self._site = lab.site
         self._switch = switch
         self._client = lab.client(switch.host)
-        self._program = lab.programs[switch.host].switches[switch.bridge].flows
-        self._client.settle()
-        self._counters = self._client.counters(switch.bridge)
+        program = lab.programs[switch.host].switches[switch.bridge]
+        self._program = program.flows
+        self._counters = count_packets(self._client, program)
         self._learned = lab.learned(switch)
 
     def check(self, passage: SwitchPassage) -> SwitchCheck:

@@ -21,7 +21,12 @@ from vswitch.hyperv.imported_ports import port_notes, port_parts
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
-from vswitch.model.types import Interface, SwitchType, Vlan, VlanMode
+from vswitch.model.types import (
+    Interface,
+    SwitchType,
+    Vlan,
+    VlanMode,
+)
 
 __all__ = ["Imported", "import_hosts"]
 

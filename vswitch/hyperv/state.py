@@ -85,6 +85,8 @@ class HostAdapter:
     router_guard: bool = False
     allow_teaming: bool = False
     ieee_priority_tag: bool = False
+    storm_limit: int = 0  # frames a second
+    maximum_bandwidth: int = 0  # bit/s
     vlan: Vlan = field(default_factory=Vlan)
     isolation_mode: str = "None"
     isolation_id: int = 0
@@ -156,6 +158,11 @@ def _list(value: Any) -> list[Any]:
 
 def _maps(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in _list(value) if isinstance(item, Mapping)]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """An object, empty where there is none."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: Any) -> str:
@@ -273,8 +280,7 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
     lengths = own.get(mac, {}) if _flag(raw.get("IsManagementOs")) else {}
     told = [_text(address) for address in _list(raw.get("IPAddresses"))]
     entries, unreadable = _entries(_maps(raw.get("extendedAcls")), _maps(raw.get("acls")))
-    isolation = raw.get("isolation") if isinstance(raw.get("isolation"), Mapping) else {}
-    assert isinstance(isolation, Mapping)
+    isolation = _mapping(raw.get("isolation"))
     mode = enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
         id=_text(raw.get("Id")),
@@ -293,6 +299,8 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
         router_guard=_on(raw.get("RouterGuard")),
         allow_teaming=_on(raw.get("AllowTeaming")),
         ieee_priority_tag=_on(raw.get("IeeePriorityTag")),
+        storm_limit=_number(raw.get("StormLimit")),
+        maximum_bandwidth=_number(_mapping(raw.get("BandwidthSetting")).get("MaximumBandwidth")),
         vlan=_vlan(raw.get("vlan")),
         isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
         isolation_id=_number(isolation.get("DefaultIsolationID")),
@@ -312,9 +320,12 @@ def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     mirroring = enum_value(raw.get("PortMirroringMode") or 0, _MIRRORING_MODES, "a mirroring mode")
     if not 0 <= mirroring < len(_MIRRORING_MODES):
         yield f"PortMirroringMode {mirroring} is not known"
-    for name in ("StormLimit", "DynamicIPAddressLimit"):
-        if _number(raw.get(name)):
-            yield f"{name} {_number(raw.get(name))}"
+    if _number(raw.get("DynamicIPAddressLimit")):
+        yield f"DynamicIPAddressLimit {_number(raw.get('DynamicIPAddressLimit'))}"
+    bandwidth = _mapping(raw.get("BandwidthSetting"))
+    for name in ("MinimumBandwidthWeight", "MinimumBandwidthAbsolute"):
+        if _number(bandwidth.get(name)):
+            yield f"{name} {_number(bandwidth.get(name))}: matters only where a physical NIC is full"
 
 
 def _mirroring(raw: Any) -> PortMirroring:

@@ -188,6 +188,8 @@ class Guests:
                     ieee_priority_tag=entry.ieee_priority_tag,
                     port_mirroring=entry.port_mirroring,
                     virtual_function=has_virtual_function(entry.iov_weight, switch, management=management),
+                    storm_limit=entry.storm_limit,
+                    maximum_bandwidth=-(-entry.maximum_bandwidth // 8) * 8,
                 )
             )
             if switch is not None:

@@ -37,7 +37,16 @@ from vswitch.model.nat_file import NatEntry, one_nat
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
 from vswitch.model.traffic import port_of, port_range_of
-from vswitch.model.types import TCP, UDP, PortMirroring, SwitchType, Vlan, VlanMode
+from vswitch.model.types import (
+    MOST_BITS_A_SECOND,
+    MOST_FRAMES_A_SECOND,
+    TCP,
+    UDP,
+    PortMirroring,
+    SwitchType,
+    Vlan,
+    VlanMode,
+)
 
 __all__ = [
     "AdapterEntry",
@@ -289,7 +298,13 @@ class AdapterEntry(FileModel):
     )
     iov_weight: Annotated[int, *integer(0, 100, "an IovWeight")] = Field(
         default=0,
-        description="SR-IOV: above 0, frames go past the switch: no ACLs, guards, mirroring; External only.",
+        description="SR-IOV: above 0, frames go past the switch: no ACLs, guards, limits or mirroring.",
+    )
+    storm_limit: Annotated[int, *integer(0, MOST_FRAMES_A_SECOND, "a number of frames per second")] = Field(
+        default=0, description="Most broadcast, multicast and unknown unicast it may send a second; 0: any."
+    )
+    maximum_bandwidth: Annotated[int, *integer(0, MOST_BITS_A_SECOND, "a bandwidth in bit/s")] = Field(
+        default=0, description="Most bits it may send a second; 0: any."
     )
 
 

@@ -28,6 +28,8 @@ def virtual_function_notes(adapter: Adapter, iov_weight: int, switch: Switch) ->
     settings = {
         "dhcp_guard": adapter.dhcp_guard,
         "router_guard": adapter.router_guard,
+        "storm_limit": bool(adapter.storm_limit),
+        "maximum_bandwidth": bool(adapter.maximum_bandwidth),
         "port_mirroring": adapter.port_mirroring is not PortMirroring.NONE,
     }
     idle = [name for name, is_set in settings.items() if is_set]

@@ -120,8 +120,10 @@ class Adapter:
     `addresses` are the guest's own on its untagged interface; `tagged_addresses` those of VLAN
     sub-interfaces inside the guest (Trunk only), sorted by VLAN id. `number` is the OpenFlow port
     on the host's Open vSwitch instance, unique within the host. `interface` is the Linux
-    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`. With a `virtual_function`
-    (SR-IOV) its frames go past the switch's port: no ACLs, no guards, no mirroring (§1.6).
+    interface in the guest (`eth0`, ...); a sub-interface is `eth0.<vlan>`. `storm_limit` is in frames
+    and `maximum_bandwidth` in bits per second, 0 for no limit; both are of what the guest sends (§2).
+    With a `virtual_function` (SR-IOV) its frames go past the switch's port: no ACLs, guards, limits,
+    mirroring (§1.6).
     """
 
     guest: str
@@ -143,6 +145,8 @@ class Adapter:
     ieee_priority_tag: bool = False
     port_mirroring: PortMirroring = PortMirroring.NONE
     virtual_function: bool = False
+    storm_limit: int = 0
+    maximum_bandwidth: int = 0
     acls: tuple[BasicAcl, ...] = ()
     extended_acls: tuple[ExtendedAcl, ...] = ()  # by direction, then weight descending
 

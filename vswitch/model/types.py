@@ -15,6 +15,8 @@ __all__ = [
     "UDP",
     "ICMPV4",
     "ICMPV6",
+    "MOST_BITS_A_SECOND",
+    "MOST_FRAMES_A_SECOND",
     "Action",
     "AnyAddress",
     "BasicAction",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 TCP, UDP, ICMPV4, ICMPV6 = 6, 17, 1, 58
+#: What an adapter's StormLimit (uint32) can be at most, and its MaximumBandwidth in a layout.
+MOST_FRAMES_A_SECOND, MOST_BITS_A_SECOND = 2**32 - 1, 10**12 - 1
 
 Network = IPv4Network | IPv6Network
 Interface = IPv4Interface | IPv6Interface
@@ -117,6 +121,8 @@ class DropReason(StrEnum):
     UNAUTHORIZED_VLAN = "UnauthorizedVLAN"
     FILTERED_VLAN = "FilteredVLAN"
     FAILED_PVLAN_SETTING = "FailedPvlanSetting"
+    STORM_LIMIT = "StormLimit"
+    QOS = "Qos"  # MaximumBandwidth
     UNKNOWN_UNICAST = "UnknownUnicast"  # no port may receive an address nobody has shown
     OWN_PORT = "OwnPort"  # the destination is behind the port the frame came from
     NOT_CONNECTED = "NotConnected"  # the switch's port has no adapter

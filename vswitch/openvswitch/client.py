@@ -18,6 +18,7 @@ from vswitch.openvswitch.conntrack import Connection, parse_connections
 from vswitch.openvswitch.database import BridgeSpec
 from vswitch.openvswitch.flows import FlowStats, parse_flows, sum_counters
 from vswitch.openvswitch.jsonrpc import call
+from vswitch.openvswitch.meters import parse_meter_drops, parse_meters
 from vswitch.openvswitch.trace import Trace, parse_ports, parse_trace
 
 __all__ = ["PACKAGES_HINT", "SwitchClient"]
@@ -159,6 +160,33 @@ class SwitchClient:
         Counters follow the datapath within about a second; call `settle` first to have them exact.
         """
         return sum_counters(self.dump_text(bridge))
+
+    # -- meters --------------------------------------------------------------------------------
+
+    def meters(self, bridge: str) -> dict[int, str]:
+        """The meters of `bridge`: number to text as `change_meters` takes it."""
+        return parse_meters(self._meter("dump-meters", bridge))
+
+    def change_meters(self, bridge: str, changes: Iterable[tuple[str, str]]) -> None:
+        """Change meters one after the other, each (add-meter, mod-meter or del-meter, text).
+
+        In force at once. No bundle holds meters: a flow is refused while its meter is missing, and goes
+        with it.
+        """
+        for command, text in changes:
+            self._meter(command, bridge, text)
+
+    def meter_drops(self, bridge: str) -> dict[int, tuple[int, int]]:
+        """What each meter of `bridge` has dropped: number to (packets, bytes)."""
+        return parse_meter_drops(self._meter("meter-stats", bridge))
+
+    def _meter(self, command: str, bridge: str, *text: str) -> str:
+        status, stdout, stderr = self._ofctl("OpenFlow14", command, bridge, *text)
+        if status:
+            raise SwitchError(f"bridge {bridge}: {' '.join((command, *text))} failed: {stderr.strip()}")
+        return stdout
+
+    # -- the datapath --------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Make the datapath forget what it remembers of the flow tables, and count every packet it has seen.

@@ -4,6 +4,7 @@ from vswitch.pipeline.compile import Compiler, HostProgram, SwitchProgram, check
 from vswitch.pipeline.diff import Change, difference
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.forwarding import LEARNED_COOKIE
+from vswitch.pipeline.limits import Meter, MeterChange, meter_difference
 from vswitch.pipeline.tables import LEARNED_TABLES, Table
 
 __all__ = [
@@ -13,10 +14,13 @@ __all__ = [
     "Compiler",
     "Flow",
     "HostProgram",
+    "Meter",
+    "MeterChange",
     "Purpose",
     "SwitchProgram",
     "Table",
     "check_lookups",
     "compile_site",
     "difference",
+    "meter_difference",
 ]

@@ -23,6 +23,7 @@ from vswitch.pipeline.acl import (
 )
 from vswitch.pipeline.flow import Flow, digest
 from vswitch.pipeline.forwarding import forwarding_flows
+from vswitch.pipeline.limits import Meter, meters_of
 
 __all__ = ["Compiler", "HostProgram", "SwitchProgram", "check_lookups", "compile_site"]
 
@@ -33,10 +34,11 @@ _MOST_LOOKUPS = 6
 
 @dataclass(frozen=True, slots=True)
 class SwitchProgram:
-    """The flows of one switch by cookie."""
+    """The flows of one switch by cookie, and the meters they name by number."""
 
     switch: Switch
     flows: dict[int, Flow]
+    meters: dict[int, Meter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Compiler:
                         compiled = self._acls(adapter, zones)
                         flows.update(compiled.flows)
                         marks |= compiled.marks
-                switches[switch.bridge] = SwitchProgram(switch, flows)
+                meters = meters_of(site.adapters_of(switch))
+                switches[switch.bridge] = SwitchProgram(switch, flows, meters)
             timeouts = {zone: timeout for (_, timeout), zone in zones.items()}
             programs[host.name] = HostProgram(host.name, switches, timeouts, frozenset(marks))
         return programs

@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     RULE = "rule"  # an ACL entry; Flow.rule
     DROP = "drop"  # a built-in check; Flow.reason in pktmon's words
     STATE = "state"  # lets the packets of a live stateful flow pass
+    LIMIT = "limit"  # hands on what a meter lets pass; Flow.reason is that of the meter's drops
     FORWARD = "forward"  # moves the frame along
 
 
@@ -37,7 +38,8 @@ class Flow:
     """An OpenFlow flow in the notation of ovs-ofctl, with what it stands for.
 
     `rule` is the ACL entry it implements, `reason` the drop reason, `adapter` the adapter it
-    belongs to (its id, or ""), `note` a few words for people.
+    belongs to (its id, or ""), `meter` the number of the meter its actions begin with (0: none),
+    `note` a few words for people.
     """
 
     table: Table
@@ -48,6 +50,7 @@ class Flow:
     rule: ExtendedAcl | BasicAcl | None = field(default=None, compare=False)
     reason: str = field(default="", compare=False)
     adapter: str = field(default="", compare=False)
+    meter: int = field(default=0, compare=False)
     note: str = field(default="", compare=False)
     cookie: int = field(init=False, compare=False)
 

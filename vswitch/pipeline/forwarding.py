@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vswitch.model.site import Adapter, Switch
 from vswitch.model.types import Direction, DropReason, VlanMode, colon_mac
 from vswitch.pipeline.flow import Flow, Purpose
+from vswitch.pipeline.limits import limit_flows
 from vswitch.pipeline.masks import ranges, split_range
 from vswitch.pipeline.match import join
 from vswitch.pipeline.mirroring import COPY_ALL, NOT_MIRRORED, mirror_flows, mirrors
@@ -50,6 +51,7 @@ def forwarding_flows(
     yield from _guards(adapters)
     yield from _source_mac(switch, adapters, teams)
     yield from _vlan_ingress(adapters)
+    yield from limit_flows(adapters)
     yield from _learn(switch, adapters, teams)
     yield from _forward(adapters)
     yield from _flood(switch, adapters)

@@ -11,6 +11,7 @@ Registers
     reg3  index of the conntrack zone last looked up (adapters with several idle timeouts)
     reg4  1 when the sender is in a private VLAN mode
     reg5  1 when a guest's priority tag was taken off
+    reg6  1 when the frame has been counted against its sender's StormLimit
     reg7  1 when the copies of a mirrored frame have been made
     reg8  802.1p priority of the tag it came with, where that is to be kept; else 0
 """

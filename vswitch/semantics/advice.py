@@ -9,6 +9,7 @@ from vswitch.model.site import Adapter, Guest, PhysicalPort, Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Vlan, VlanMode
 from vswitch.semantics.advice_acl import denied
+from vswitch.semantics.advice_limits import limited
 from vswitch.semantics.advice_nat import about_nat
 from vswitch.semantics.cause import Advice, Layer, protocol_name, what_failed
 from vswitch.semantics.endpoints import Nic
@@ -31,6 +32,7 @@ _LAYERS = {
     DropReason.PHYSICAL_VLAN: Layer.VLAN,
     DropReason.UNKNOWN_UNICAST: Layer.FORWARDING,
     DropReason.OWN_PORT: Layer.FORWARDING,
+    DropReason.STORM_LIMIT: Layer.LIMIT,
 }
 
 
@@ -161,6 +163,8 @@ def _not_delivered(site: Site, failure: Failure, leg: Leg | None, legs: tuple[Le
         return denied(failure, decision, leg, legs)
     if layer is Layer.VLAN:
         return _vlan(failure, decision)
+    if layer is Layer.LIMIT and decision.adapter is not None:
+        return limited(decision.adapter, decision.drop.reason)
     cause, fix = _BY_REASON[decision.drop.reason]
     names = {
         "adapter": decision.adapter.id if decision.adapter else decision.place,

@@ -23,6 +23,7 @@ class Layer(StrEnum):
     GUARD = "guard"
     NAT = "NAT"  # of a host, behind its switch
     FORWARDING = "forwarding"
+    LIMIT = "limit"  # StormLimit, MaximumBandwidth
     SERVICE = "service"
     SR_IOV = "SR-IOV"  # frames go past the switch
 

@@ -35,6 +35,7 @@ class Destinations:
     """Where a frame goes, in words and as ports; or, when `ports` is empty, why nowhere.
 
     `filtered` are the adapters a broadcast passes by because they do not receive its VLAN.
+    `stormy`: it is broadcast, multicast or unknown unicast, which a StormLimit counts (§1.3, U11).
     """
 
     ports: tuple[int, ...]
@@ -43,6 +44,7 @@ class Destinations:
     dropped_at: int = 0
     filtered: tuple[int, ...] = ()
     assumptions: frozenset[str] = frozenset()
+    stormy: bool = False
 
 
 def source_mac_drops(site: Site, ports: Ports, sender: Adapter | None, frame: Frame) -> DropReason | None:
@@ -138,6 +140,7 @@ def _flood(switch: Switch, ports: Ports, ingress: int, vlan: int) -> Destination
         (*uplink, *receivers),
         f"to all ports in VLAN {vlan} and the uplink if there is one",
         filtered=filtered,
+        stormy=True,
     )
 
 
@@ -151,11 +154,12 @@ def _unknown(switch: Switch, ports: Ports, ingress: int, vlan: int) -> Destinati
     uplink = [switch.uplink] if switch.uplink and switch.uplink != ingress else []
     if uplink or spoofing:
         text = "unknown unicast: to the uplink and to adapters with MacAddressSpoofing On"
-        return Destinations((*uplink, *spoofing), text)
+        return Destinations((*uplink, *spoofing), text, stormy=True)
     return Destinations(
         (),
         "unknown unicast is not delivered to adapters with MacAddressSpoofing Off",
         DropReason.UNKNOWN_UNICAST,
         ingress,
         assumptions=frozenset({"U3"}) if receivers else frozenset(),
+        stormy=True,
     )

@@ -298,7 +298,8 @@ class Traveller:
 
     def _send(self, nic: Nic, frame: Frame) -> SiteResult:
         result = send(self.site, nic.guest, nic.interface, frame.tagged(None), self.state, self.now)
-        self.state = result.state
+        # A guest whose question is lost asks again a second later: a conversation uses no limit up.
+        self.state = result.state.with_storms_of(self.state)
         return result
 
 

@@ -69,6 +69,17 @@ class SiteState:
         table = {**self.networks.get(network, {}), (mac, vlan): entry}
         return replace(self, networks=MappingProxyType({**self.networks, network: MappingProxyType(table)}))
 
+    def with_storms_of(self, other: SiteState) -> SiteState:
+        """The same, with what `other` has counted against StormLimits."""
+        restored = {
+            name: replace(state, storms=other.switches.get(name, SwitchState()).storms)
+            for name, state in self.switches.items()
+            if state.storms
+        }
+        if not restored:
+            return self
+        return replace(self, switches=MappingProxyType({**self.switches, **restored}))
+
     def for_site_change(self, site: Site) -> SiteState:
         """What is left when `site` becomes the one in force. See SwitchState.for_site_change."""
         kept = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vswitch.model.site import ExtendedAcl, Site, Switch
 from vswitch.model.types import TCP, UDP
 from vswitch.semantics.frame import Address, Fragment, Frame
+from vswitch.semantics.storm import Bucket
 
 __all__ = ["FlowKey", "FlowState", "Learned", "SwitchState", "entry_identity", "flow_key"]
 
@@ -42,13 +43,14 @@ def _nothing() -> Mapping[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SwitchState:
-    """Learned MAC addresses by (MAC, VLAN), and flow states by (adapter's port, flow).
+    """Learned MACs by (MAC, VLAN), flow states by (adapter's port, flow), StormLimit counts by port.
 
     Entries whose time is over may still be present; `port_of` and `flow` know.
     """
 
     learned: Mapping[tuple[str, int], Learned] = field(default_factory=_nothing)
     flows: Mapping[tuple[int, FlowKey], FlowState] = field(default_factory=_nothing)
+    storms: Mapping[int, Bucket] = field(default_factory=_nothing)
 
     @classmethod
     def of(
@@ -77,13 +79,17 @@ class SwitchState:
         for vlan in sorted(vlans):
             if (mac, vlan) in learned or len(learned) < switch.max_mac_addresses:
                 learned[mac, vlan] = Learned(port, now)
-        return SwitchState(MappingProxyType(learned), self.flows)
+        return replace(self, learned=MappingProxyType(learned))
 
     def see(self, port: int, key: FlowKey, rule: ExtendedAcl, now: float) -> SwitchState:
         """Create or refresh the state of a flow."""
         flows = {old: flow for old, flow in self.flows.items() if _live(flow, now)}
         flows[port, key] = FlowState(rule, now)
-        return SwitchState(self.learned, MappingProxyType(flows))
+        return replace(self, flows=MappingProxyType(flows))
+
+    def with_storm(self, port: int, bucket: Bucket) -> SwitchState:
+        """The same, after an adapter with a StormLimit has sent a frame that counts."""
+        return replace(self, storms=MappingProxyType({**self.storms, port: bucket}))
 
     def for_site_change(self, site: Site, switch: Switch) -> SwitchState:
         """What is left of this state when `site`, with this `switch`, becomes the one in force.
@@ -117,7 +123,7 @@ class SwitchState:
             for (mac, vlan), entry in self.learned.items()
             if may_stay(mac, vlan, entry.port)
         }
-        return SwitchState(MappingProxyType(learned), MappingProxyType(flows))
+        return SwitchState(MappingProxyType(learned), MappingProxyType(flows), self.storms)
 
 
 def _young(entry: Learned, switch: Switch, now: float) -> bool:

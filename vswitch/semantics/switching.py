@@ -1,9 +1,10 @@
 """One frame through one virtual switch: every stage in Hyper-V's order (§1.6).
 
 Sender's side: flow state, extended Outbound, basic Outbound, guards, source MAC, VLAN ingress;
-then learning and forwarding, to which mirroring adds destinations; then at each destination: VLAN
-egress, flow state, extended Inbound, basic Inbound, delivery. A frame from one VM to another is
-filtered twice. At an adapter with a virtual function (SR-IOV) only source MAC and VLAN are checked.
+then learning, forwarding and StormLimit, to which mirroring adds destinations; then at each
+destination: VLAN egress, flow state, extended Inbound, basic Inbound, delivery. A frame from one VM
+to another is filtered twice. At an adapter with a virtual function (SR-IOV) only source MAC and VLAN
+are checked.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from vswitch.semantics.acl import (
     evaluate_extended,
 )
 from vswitch.semantics.forwarding import Destinations, destinations, learn, ports_of, source_mac_drops
-from vswitch.semantics.frame import Fragment, Frame
+from vswitch.semantics.frame import Fragment, Frame, is_multicast
 from vswitch.semantics.guards import guard_drops
 from vswitch.semantics.mirroring import mirror_destinations
 from vswitch.semantics.state import FlowState, SwitchState, flow_key
+from vswitch.semantics.storm import count
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
 from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
 
@@ -133,6 +135,10 @@ class _Passage:
         self.state, text = learn(self.switch, self.ports, self.sender, frame, vlan, self.state, self.now)
         self._step(self.ingress, Stage.LEARNING, text)
         where = destinations(self.switch, self.ports, self.ingress, frame, vlan, self.state, self.now)
+        if where.stormy and not self._within_storm_limit(vlan):
+            if not is_multicast(frame.dst_mac):
+                self._mirror(Destinations((), ""), vlan)  # it has been sent (U17)
+            return
         self._flag(self.ingress, *where.assumptions)
         if where.reason is not None:
             owner = self.ports.by_number.get(where.dropped_at)
@@ -152,6 +158,23 @@ class _Passage:
             self._step(port, Stage.MIRRORING, text, Direction.INBOUND)
             self._flag(port, "U17")
             self._deliver(port, vlan)
+
+    def _within_storm_limit(self, vlan: int) -> bool:
+        """Count a broadcast, multicast or unknown unicast frame against its sender's limit (§2, U11)."""
+        sender = self.sender
+        if sender is None or sender.virtual_function or not sender.storm_limit:
+            return True
+        bucket, within = count(sender.storm_limit, self.state.storms.get(self.ingress), self.now)
+        self.state = self.state.with_storm(self.ingress, bucket)
+        limit = f"{sender.storm_limit} frames a second"
+        if within:
+            self._step(self.ingress, Stage.STORM_LIMIT, f"within {limit}", Direction.OUTBOUND)
+            return True
+        if not is_multicast(self.frame.dst_mac):
+            self._flag(self.ingress, "U11")
+        stage, reason = Stage.STORM_LIMIT, DropReason.STORM_LIMIT
+        self._drop(self.ingress, stage, reason, Direction.OUTBOUND, vlan, f"more than {limit}")
+        return False
 
     def _drop_filtered(self, ports: tuple[int, ...], vlan: int) -> None:
         """A broadcast does not reach adapters of other VLANs: one drop for all of them."""

@@ -33,6 +33,7 @@ class Stage(StrEnum):
     PRIORITY = "802.1p priority"
     LEARNING = "learning"
     FORWARDING = "forwarding"
+    STORM_LIMIT = "storm limit"
     MIRRORING = "mirroring"
     VLAN_EGRESS = "VLAN egress"
     DELIVERY = "delivery"
