@@ -64,7 +64,8 @@ def _counted(site: Site, port: int, result: Result) -> Iterator[str]:
     """The limits a frame counts against: of all that is forwarded, and of all that is flooded."""
     stages = {step.stage for step in result.steps if step.passed}
     sender = next((adapter for adapter in site.adapters if adapter.number == port), None)
-    if sender and sender.maximum_bandwidth and Stage.VLAN_INGRESS in stages:
+    passes_by = sender and sender.virtual_function
+    if sender and sender.maximum_bandwidth and not passes_by and Stage.VLAN_INGRESS in stages:
         yield DropReason.QOS
     if Stage.STORM_LIMIT in stages:
         yield DropReason.STORM_LIMIT

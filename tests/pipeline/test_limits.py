@@ -53,6 +53,10 @@ def test_without_limits_there_are_no_meters_and_no_flow_knows_of_them() -> None:
     assert not any("meter" in flow.actions or "reg6" in flow.match for flow in plain.flows.values())
 
 
+def test_a_virtual_function_passes_the_limits_by() -> None:
+    assert program(storm_limit=10, maximum_bandwidth=8000, virtual_function=True).meters == {}
+
+
 def test_a_changed_limit_is_one_changed_meter_and_no_changed_flow() -> None:
     old = program(storm_limit=10, maximum_bandwidth=8000)
     new = program(storm_limit=20, maximum_bandwidth=8000)
