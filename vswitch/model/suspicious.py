@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vswitch.errors import Origin
@@ -38,22 +38,18 @@ def extended_notes(entries: Sequence[ExtendedAcl], spans: Sequence[Span], direct
     return [*_shadowed(entries, spans), *_open_families(entries, direction)]
 
 
-def nat_notes(guests: Iterable[Guest]) -> Iterator[Note]:
-    """Warnings about the NAT networks of hosts, whose `guests` are all those of the site."""
-    there: dict[str, set[object]] = {}
-    hosts: list[Guest] = []
-    for guest in guests:
-        there.setdefault(guest.host, set()).update(own.ip for own in guest.addresses)
-        if guest.nat:
-            hosts.append(guest)
-    for host in hosts:
+def nat_notes(guests: Sequence[Guest]) -> Iterator[Note]:
+    """Warnings about the NAT networks of hosts; `guests` are all those of the site."""
+    for host in guests:
         nat = host.nat
-        assert nat is not None
+        if nat is None:
+            continue
+        there = {own.ip for guest in guests if guest.host == host.host for own in guest.addresses}
         if not nat.external:
             sentence = f"no address of {host.name!r} is outside of {nat.internal}: nothing gets out"
             yield Note(nat.origin, f"NAT {nat.name!r} has no external side: {sentence}")
         for mapping in nat.mappings:
-            if mapping.internal_address not in there[host.host]:
+            if mapping.internal_address not in there:
                 who = f"nobody on {host.name!r} has the address {mapping.internal_address}"
                 yield Note(mapping.origin, f"the static mapping {mapping} leads nowhere: {who}")
 
