@@ -160,6 +160,36 @@ def test_no_entry_is_lost_silently(document: dict[str, Any]) -> None:
         assert len(missing) <= len(left_out)
 
 
+@pytest.mark.parametrize("name", ["::1", "10.0.0.1", "abc", "fe80::1", "*", "[a]"])
+def test_rules_of_a_vm_with_any_name_are_its_own(name: str) -> None:
+    """A name that looks like an address or a pattern is written so that it is taken for neither."""
+    state = blank_state("HV01")
+    state["switches"], state["vms"] = [switch("vs", PRIVATE)], [vm(name), vm("a")]
+    rules = [extended("Deny", "Inbound", 7)]
+    state["adapters"] = [
+        adapter(name, "vs", 1, rules=rules),
+        adapter(name, "vs", 2, name=name, acls=[basic("Deny", "Inbound", "Remote", 6, "ANY")]),
+        adapter("a", "vs", 3),
+    ]
+    site = load(
+        import_hosts([("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml")
+    )
+    assert [(len(each.extended_acls), len(each.acls)) for each in site.adapters] == [(1, 0), (0, 1), (0, 0)]
+
+
+def test_the_physical_network_carries_every_vlan_the_adapters_use() -> None:
+    state = blank_state("HV01")
+    state["switches"], state["vms"] = [switch("vs", EXTERNAL)], [vm("a")]
+    trunk = {"OperationMode": 2, "AllowedVlanIdList": [30, 31, 40], "NativeVlanId": 5}
+    private = {"OperationMode": 3, "PrivateVlanMode": 2, "PrimaryVlanId": 200, "SecondaryVlanId": 201}
+    state["adapters"] = [adapter("a", "vs", 1, vlan=trunk), adapter("a", "vs", 2, vlan=private)]
+    imported = import_hosts(
+        [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
+    )
+    assert "vs: {vlans: [5, 30-31, 40, 200-201]}" in imported.layout
+    assert load(imported).networks[0].vlans == (5, 30, 31, 40, 200, 201)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -120,8 +120,7 @@ class _Importer:
         if networks:
             head.append("networks:  # external switches of one name are taken to be on one physical network")
             for network, vlans in networks.items():
-                listed = ", ".join(map(str, sorted(vlans - {0})))
-                head.append(f"  {_scalar(network)}: {{vlans: [{listed}]}}")
+                head.append(f"  {_scalar(network)}: {{vlans: {_ranges(vlans - {0})}}}")
         layout = "\n".join([*head, "hosts:", *body, f"policies: [{_scalar(self.policy_path)}]"]) + "\n"
         return Imported(layout, self.policy(times), tuple(dict.fromkeys(self.notes)))
 
@@ -246,7 +245,7 @@ class _Importer:
             if vlan != Vlan():
                 parts.append(f"vlan: {_vlan_text(vlan)}")
             if domain in networks:
-                networks[domain] |= {vlan.access, vlan.primary, vlan.secondary, *vlan.secondaries}
+                networks[domain] |= vlan.receives | {vlan.send}
             addresses = [str(each) for each in self.addresses(adapter, domain, vlan, indent)]
             if addresses:
                 parts.append(f"addresses: [{', '.join(map(_scalar, addresses))}]")
@@ -343,11 +342,7 @@ def _lab_name(hosts: Sequence[tuple[str, HostState]]) -> str:
 def _pattern(guest: str) -> str:
     """A glob that means exactly this guest; never taken for an address."""
     escaped = glob.escape(guest)
-    return (
-        f"[{escaped[0]}]{escaped[1:]}"
-        if escaped[0].isalnum() and re.fullmatch(r"[0-9a-fA-F.:]+", guest)
-        else escaped
-    )
+    return f"[{escaped[0]}]{escaped[1:]}" if re.fullmatch(r"[0-9a-fA-F.:]+", guest) else escaped
 
 
 def _list(texts: Iterable[str]) -> str:
@@ -380,7 +375,7 @@ def _vlan_text(vlan: Vlan) -> str:
             return f"{{{vlan.mode.lower()}: {{primary: {vlan.primary}, secondary: {vlan.secondary}}}}}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _ranges(numbers: Iterable[int]) -> str:
     """`[1-100, 200]`"""
     spans: list[list[int]] = []
     for number in sorted(numbers):
