@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -10,18 +12,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import hyperv_generate
-from tests.support.hyperv_circle import Circle, meaning
+from tests.support.hyperv_circle import Circle, Disagreement, meaning
 from tests.support.hyperv_direct import DirectTransport
 from tests.support.hyperv_host import HypervHost
 from tests.support.scenario_trace import FlowTrace, TracedSwitches
 from vswitch.errors import InputError
 from vswitch.hyperv.importing import Imported, import_hosts
+from vswitch.hyperv.state import read_state
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target, plan_policy
 from vswitch.model import load_site
-from vswitch.model.site import Site
+from vswitch.model.site import Site, Switch
+from vswitch.semantics import Frame, Result, SwitchState, process
 
-pytestmark = pytest.mark.ovs
+#: What a mistaken importer would write: found in the texts, and what stands there in its place.
+MISTAKES = {
+    "directions swapped": (r"(In|Out)bound", lambda m: "Outbound" if m[1] == "In" else "Inbound"),
+    "actions swapped": (r"action: (Allow|Deny)\b(?!.*stateful)", lambda m: f"action: {OTHER[m[1]]}"),
+    "order turned round": (r"weight: (\d+)", lambda m: f"weight: {65536 - int(m[1])}"),
+    "ends swapped": (r"(local|remote)_(?=port|ip|mac)", lambda m: f"{OTHER[m[1]]}_"),
+    "the last port lost": (r"port: (\d+)-(\d+)", lambda m: f"port: {m[1]}-{max(int(m[1]), int(m[2]) - 1)}"),
+    "a host for its network": (r"ip_address: (\S+)/(?:30|31)\b", r"ip_address: \1"),
+    "TCP for UDP": (r"protocol: UDP", "protocol: TCP"),
+    "Stateful lost": (r", stateful: true, idle_session_timeout: \d+", ""),
+    "IsolationID lost": (r", isolation_id: \d+", ""),
+    "ANY for IPv4 alone": (r"ip_address: ANY", "ip_address: 0.0.0.0/0"),
+    "every MAC for one": (r"mac_address: (?!ANY)[^,}]+", "mac_address: ANY"),
+    "all adapters of the host": (r"(adapters: ).+?(, direction)", r'\1["*", "host:*"]\2'),
+    "MacAddressSpoofing lost": (r", mac_address_spoofing: On", ""),
+    "DhcpGuard lost": (r", dhcp_guard: On", ""),
+    "RouterGuard lost": (r", router_guard: On", ""),
+    "AllowTeaming lost": (r", allow_teaming: On", ""),
+    "the VLAN lost": (r", vlan: \{access: \d+\}", ""),
+    "the native VLAN lost": (r", native: [1-9]\d*", ", native: 0"),
+    "a trunk's last VLANs lost": (r"allowed: \[(\d+).*?\]", r"allowed: [\1]"),
+    "isolated for community": (r"community: ", "isolated: "),
+    "a secondary VLAN lost": (r"secondaries: \[201-202\]", "secondaries: [201]"),
+}
+OTHER = {"Allow": "Deny", "Deny": "Allow", "local": "remote", "remote": "local"}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +79,7 @@ def change(random: Random, imported: Imported, target: Target) -> Site:
         return new
 
 
+@pytest.mark.ovs
 @given(st.integers(0, 2**32))
 def test_lab_and_host_agree(engine: FlowTrace, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     random = Random(seed)
@@ -77,3 +106,44 @@ def test_lab_and_host_agree(engine: FlowTrace, tmp_path_factory: pytest.TempPath
     again = imported_from(target)
     assert meaning(load(again.layout, again.policy)) == meaning(new)
     assert not plan_policy(target, new).changes
+
+
+class Reference:
+    """The reference in place of Open vSwitch, which says the same and takes longer."""
+
+    def start(self, site: Site) -> None:
+        self.memory: dict[str, SwitchState] = {}
+        self.now, self.texts = 1000.0, [""]
+
+    def process(self, site: Site, switch: Switch, port: int, frame: Frame) -> Result:
+        result = process(site, switch, port, frame, self.memory.get(switch.id), self.now)
+        self.memory[switch.id] = result.state
+        self.texts.append("")
+        return result
+
+
+@pytest.mark.parametrize("mistake", [None, *MISTAKES])
+def test_every_mistake_of_an_import_shows(mistake: str | None) -> None:
+    """The comparison itself: texts with a mistake planted disagree with the host soon, others never."""
+    found, put = MISTAKES[mistake] if mistake else ("", "")
+    for seed in range(100 if mistake else 20):
+        random = Random(seed)
+        state = HypervHost(hyperv_generate.state(random)).state()
+        imported = import_hosts(
+            [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
+        )
+        layout, policy = (re.sub(found, put, text) for text in (imported.layout, imported.policy))
+        if mistake and (layout, policy) == (imported.layout, imported.policy):
+            continue
+        try:
+            circle = Circle(Reference(), state, load(layout, policy))
+        except InputError:  # such as two rules that have one weight now
+            continue
+        if not mistake:
+            circle.run(random, 100)
+            continue
+        with suppress(Disagreement):
+            circle.run(random, 100)
+            continue
+        return
+    assert mistake is None, "nothing showed"
