@@ -12,20 +12,22 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
+from vswitch.hyperv.imported_vlans import ranges, vlan_of, vlan_text
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
-from vswitch.model.types import Interface, SwitchType, Vlan, VlanMode
+from vswitch.model.types import Interface, SwitchType, Vlan
 
 __all__ = ["Imported", "import_hosts"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_])?")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "any", "untagged"}
 _LONGEST_NAME = 90
+_USUAL_EXTENSION = "Microsoft Windows Filtering Platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,16 @@ class _Target:
     adapter: HostAdapter
 
 
+def _in_order(state: HostState) -> HostState:
+    """The state in an order of its own: a host may list its things in any order, any time."""
+    return replace(
+        state,
+        switches=tuple(sorted(state.switches, key=lambda switch: (switch.name, switch.id))),
+        vms=tuple(sorted(state.vms, key=lambda vm: (vm[1], vm[0]))),
+        adapters=tuple(sorted(state.adapters, key=lambda each: (each.vm_name, each.name, each.id))),
+    )
+
+
 # --- the layout ----------------------------------------------------------------------------------
 
 
@@ -101,9 +113,13 @@ class _Importer:
     names: _Names = field(default_factory=_Names)
     macs: set[str] = field(default_factory=set)
     segments: set[tuple[str, int, str]] = field(default_factory=set)
+    networks: dict[str, str] = field(default_factory=dict)  # by name of the external switch
+    network_names: _Names = field(default_factory=_Names)
 
     def run(self) -> Imported:
-        hosts = [(self.names.take(name or state.computer, "host"), state) for name, state in self.states]
+        hosts = [
+            (self.names.take(name or state.computer, "host"), _in_order(state)) for name, state in self.states
+        ]
         body: list[str] = []
         networks: dict[str, set[int]] = {}
         for host, state in hosts:
@@ -120,13 +136,18 @@ class _Importer:
         if networks:
             head.append("networks:  # external switches of one name are taken to be on one physical network")
             for network, vlans in networks.items():
-                head.append(f"  {_scalar(network)}: {{vlans: {_ranges(vlans - {0})}}}")
+                head.append(f"  {_scalar(network)}: {{vlans: {ranges(vlans - {0})}}}")
         layout = "\n".join([*head, "hosts:", *body, f"policies: [{_scalar(self.policy_path)}]"]) + "\n"
         return Imported(layout, self.policy(times), tuple(dict.fromkeys(self.notes)))
 
     def say(self, indent: int, text: str) -> None:
         """Something the layout has no word for."""
         self.lines.append(f"{' ' * indent}# {_comment(text)}")
+
+    def tell(self, indent: int, what: str, text: str) -> None:
+        """The same, as a note as well."""
+        self.say(indent, text)
+        self.notes.append(f"{what}: {text}")
 
     def host(self, host: str, state: HostState, networks: dict[str, set[int]]) -> None:
         self.lines.append(f"  {_scalar(host)}:")
@@ -178,6 +199,8 @@ class _Importer:
             if name != labels[vm]:
                 self.say(8, f"on the host: {labels[vm]} ({vm})")
                 self.notes.append(f"{host}: the VM {labels[vm]!r} is called {name!r} in the layout")
+            if vm not in state.running:
+                self.say(8, "off on the host; here it runs")
             self.lines.append("        # services: []")
             plugged = [adapter for adapter in adapters if adapter.switch_id in switches]
             for adapter in adapters:
@@ -188,9 +211,7 @@ class _Importer:
     def unconnected(self, indent: int, adapter: HostAdapter) -> None:
         count = len(adapter.entries)
         text = f"not connected, left out: adapter {adapter.name} with {count} ACL entries"
-        self.say(indent, text)
-        if count:
-            self.notes.append(f"{adapter.label}: {text}")
+        self.tell(indent, adapter.label, text)
 
     def switches(
         self, host: str, state: HostState, networks: dict[str, set[int]]
@@ -204,7 +225,8 @@ class _Importer:
             domain = f"{host}/{name}"
             parts = [f"type: {switch.type}"]
             if switch.type is SwitchType.EXTERNAL:
-                domain = _name(switch.name, "network")
+                domain = self.networks.get(switch.name) or self.network_names.take(switch.name, "network")
+                self.networks[switch.name] = domain
                 networks.setdefault(domain, set())
                 shared = any(
                     adapter.is_management_os and adapter.switch_id == switch.id for adapter in state.adapters
@@ -217,6 +239,13 @@ class _Importer:
             about = [*switch.nics, *(["Switch Embedded Teaming"] if switch.teaming else [])]
             if about:
                 self.say(8, f"on {', '.join(about)}")
+            if switch.notes:
+                self.say(8, f"notes: {switch.notes}")
+            for extension in switch.extensions:
+                if extension != _USUAL_EXTENSION:
+                    self.tell(8, f"{host}/{name}", f"the extension {extension} is not emulated")
+            if name != switch.name:
+                self.tell(8, f"{host}/{name}", f"on the host: {switch.name}")
             found[switch.id] = (name, domain, switch)
         return found
 
@@ -240,10 +269,10 @@ class _Importer:
         for adapter in adapters:
             name = names.take(adapter.name, "Network Adapter")
             switch, domain, _ = switches[adapter.switch_id]
-            vlan = _vlan_of(adapter)
-            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter)]
+            vlan = vlan_of(adapter)
+            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter, indent)]
             if vlan != Vlan():
-                parts.append(f"vlan: {_vlan_text(vlan)}")
+                parts.append(f"vlan: {vlan_text(vlan)}")
             if domain in networks:
                 networks[domain] |= vlan.receives | {vlan.send}
             addresses = [str(each) for each in self.addresses(adapter, domain, vlan, indent)]
@@ -259,23 +288,22 @@ class _Importer:
                     parts.append(f"{key}: On")
             self.lines.append(f"{space}  - {{{', '.join(parts)}}}")
             if name != adapter.name:
-                self.say(indent + 4, f"on the host: {adapter.name}")
+                self.tell(indent + 4, f"{guest}/{name}", f"on the host: {adapter.name}")
             for text in _untold(adapter):
-                self.say(indent + 4, text)
-                self.notes.append(f"{guest}/{name}: {text}")
+                self.tell(indent + 4, f"{guest}/{name}", text)
             prefix = "host:" if adapter.is_management_os else ""
             pattern = f"{prefix}{_pattern(guest)}"
             if len(adapters) > 1 or adapter.is_management_os:
                 pattern += f"/{glob.escape(name)}"
             self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
 
-    def mac(self, adapter: HostAdapter) -> list[str]:
+    def mac(self, adapter: HostAdapter, indent: int) -> list[str]:
         """The `mac:` of an adapter; a made-up one where its own cannot be written."""
         mac = adapter.mac
         if not mac or int(mac[:2], 16) & 1 or mac in self.macs:
             what = f"its MAC {mac} is taken or no unicast one" if mac else "no MAC address given out yet"
             mac = next(each for each in made_up_macs(adapter.id) if each not in self.macs)
-            self.notes.append(f"{adapter.label}: {what}; {mac} is made up")
+            self.tell(indent + 2, adapter.label, f"{what}; {mac} is made up")
         self.macs.add(mac)
         return [f"mac: {mac}"]
 
@@ -286,21 +314,24 @@ class _Importer:
             try:
                 address = ip_address(text.partition("%")[0])
             except ValueError:
+                self.tell(indent + 2, adapter.label, f"its address {text} is none, and left out")
                 continue
             useless = address.is_link_local or address.is_loopback or address.is_unspecified
             if useless or address.is_multicast:
+                self.say(indent + 2, f"its address {address} means nothing outside of it, and is left out")
                 continue
             key = (domain, segment, str(address))
             if key in self.segments:
-                self.say(indent + 2, f"{address} of {adapter.label} is taken on this network")
-                self.notes.append(
-                    f"{adapter.label}: its address {address} is taken on this network, and left out"
-                )
+                why = f"its address {address} is taken on this network, and left out"
+                self.tell(indent + 2, adapter.label, why)
                 continue
             interface = _guess(str(address))
-            if interface is not None:
-                self.segments.add(key)
-                yield interface
+            if interface is None:
+                why = f"its address {address} can be no interface's, and is left out"
+                self.tell(indent + 2, adapter.label, why)
+                continue
+            self.segments.add(key)
+            yield interface
 
     # --- the policy
 
@@ -310,7 +341,11 @@ class _Importer:
         untold: list[str] = []
         for target in self.targets:
             keys: set[tuple[object, ...]] = set()
-            for entry in with_any(sorted(target.adapter.entries, key=sort_key)):
+            # Of two entries for one prefix, the one that denies decides (U2), and is kept.
+            found = sorted(
+                target.adapter.entries, key=lambda entry: (entry.action != "Deny", sort_key(entry))
+            )
+            for entry in with_any(found):
                 why = cannot_be_written(entry)
                 if entry.key in keys:
                     why = "another entry has its weight or prefix"
@@ -350,42 +385,6 @@ def _list(texts: Iterable[str]) -> str:
     return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
-def _vlan_of(adapter: HostAdapter) -> Vlan:
-    """The VLAN setting, whichever of the two families of cmdlets set it (§2.2)."""
-    if adapter.vlan == Vlan() and adapter.isolation_mode == "Vlan" and 0 < adapter.isolation_id < 4095:
-        return Vlan(VlanMode.ACCESS, access=adapter.isolation_id)
-    vlan = adapter.vlan
-    if vlan.is_private and not (vlan.primary and (vlan.secondary or vlan.secondaries)):
-        return Vlan()
-    if vlan.mode is VlanMode.TRUNK and not vlan.allowed and not vlan.native:
-        return Vlan()
-    return vlan
-
-
-def _vlan_text(vlan: Vlan) -> str:
-    match vlan.mode:
-        case VlanMode.ACCESS:
-            return f"{{access: {vlan.access}}}"
-        case VlanMode.TRUNK:
-            allowed = vlan.allowed or (vlan.native,)
-            return f"{{trunk: {{allowed: {_ranges(allowed)}, native: {vlan.native}}}}}"
-        case VlanMode.PROMISCUOUS:
-            return f"{{promiscuous: {{primary: {vlan.primary}, secondaries: {_ranges(vlan.secondaries)}}}}}"
-        case _:
-            return f"{{{vlan.mode.lower()}: {{primary: {vlan.primary}, secondary: {vlan.secondary}}}}}"
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """`[1-100, 200]`"""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return f"[{', '.join(str(a) if a == b else f'{a}-{b}' for a, b in spans)}]"
-
-
 def _untold(adapter: HostAdapter) -> Iterable[str]:
     """Settings that matter and that the layout cannot express."""
     if adapter.virtual_function:
@@ -394,7 +393,7 @@ def _untold(adapter: HostAdapter) -> Iterable[str]:
         yield f"isolation mode {adapter.isolation_mode} is not emulated"
     if adapter.isolation_mode == "Vlan" and adapter.vlan != Vlan():
         yield f"VLAN isolation id {adapter.isolation_id} is set as well as a VLAN mode; the mode is taken"
-    if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
+    if adapter.vlan.receives != vlan_of(adapter).receives and adapter.isolation_mode != "Vlan":
         yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
     yield from adapter.others
 
