@@ -215,6 +215,9 @@ def test_real_frames_arrive_where_the_hosts_say(seed: int, tmp_path: Path) -> No
             link = transport_to(endpoint, module=module_text(), name=name)
             targets.append(Target(name, link, Store(name, tmp_path / name)))
         imported = imported_from(targets)
+        (tmp_path / "lab.yaml").write_text(imported.layout, encoding="utf-8")
+        (tmp_path / POLICY).write_text(imported.policy, encoding="utf-8")
+        assert CliRunner().invoke(app, ["validate", str(tmp_path / "lab.yaml")]).exit_code == 0
         hosts = Hosts(site_of(*(host.state() for host in modelled)))
         running = stack.enter_context(
             running_lab(imported.layout, {POLICY: imported.policy}, ["tests.support.scenario_operations"])
