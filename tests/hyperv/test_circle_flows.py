@@ -93,6 +93,7 @@ def test_lab_and_host_agree(engine: FlowTrace, tmp_path_factory: pytest.TempPath
     if random.random() < 0.1:
         circle.wait(random.choice((4, 31)))
         circle.run(random, 10)
+    assert meaning(site) == meaning(circle.host)
     if random.random() < 0.5:
         return
 
