@@ -128,7 +128,7 @@ def test_settings_that_differ() -> None:
             [nat(InternalIPInterfaceAddressPrefix="")],
             "MyNAT: internal prefix : left out: its internal prefix",
         ),
-        ([nat(InternalIPInterfaceAddressPrefix="10.9.0.0/24")], "10.9.0.1 on vs-other is assumed"),
+        ([nat(InternalIPInterfaceAddressPrefix="10.9.0.0/24")], "10.9.0.1 on vs-nat is assumed"),
         (
             [nat(mapping(1, "10.9.9.9"))],
             "static mapping TCP 0.0.0.0:1 to 10.9.9.9:80: left out: 10.9.9.9 is not",

@@ -456,6 +456,8 @@ def test_fragments_without_ports_do_not_match_entries_with_ports_u5(site: Site) 
     assert (first.outputs, first.assumptions) == ({}, {"U5"})
     by_protocol = with_acls(site, "b", rules=[extended("Deny", "Inbound", 9, protocol="TCP")])
     assert run(by_protocol, later).assumptions == set()
+    six = SYN6.later_fragment()
+    assert (passes(by_protocol, six), run(by_protocol, six).assumptions) == (True, {"U5"})
 
 
 def test_a_later_fragment_neither_uses_nor_makes_state(site: Site) -> None:

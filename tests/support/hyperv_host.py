@@ -198,10 +198,9 @@ class HypervHost:
     ) -> Result:
         """What the host's switch does to a frame that this adapter's guest sends (the reference)."""
         site = self.site()
-        names = {(adapter.guest, adapter.name): adapter for adapter in site.adapters}
-        live = self.adapter(adapter_id)
-        sender = names[live["VMName"] or "ManagementOS", live["Name"]]
-        return process(site, site.switch[f"{sender.host}/{sender.switch}"], sender.number, frame, state, now)
+        number = self.cmdlets.content["adapters"].index(self.adapter(adapter_id)) + 1
+        (sender,) = (adapter for adapter in site.adapters if adapter.number == number)
+        return process(site, site.switch[f"{sender.host}/{sender.switch}"], number, frame, state, now)
 
 
 def blank_state(computer: str = "HV01") -> Document:

@@ -1,11 +1,13 @@
 """A modelled host's state as a Site, so that the project's reference can judge its frames.
 
-Written without the project's importer, which it serves to check. Values in a state are numbers:
-OnOffState On is 0 (hyperv-semantics §5.1).
+Written without the project's importer and reader of entries, which it serves to check: nothing of
+`vswitch.hyperv` is used. Values in a state are numbers: OnOffState On is 0 (hyperv-semantics §5.1).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
@@ -27,6 +29,7 @@ from vswitch.model.types import (
     BasicAction,
     Direction,
     Network,
+    PortMirroring,
     PortRange,
     Side,
     SwitchType,
@@ -37,67 +40,97 @@ from vswitch.model.types import (
 
 Document = dict[str, Any]
 NOWHERE = Origin("state")
+_MIRRORING = (PortMirroring.NONE, PortMirroring.DESTINATION, PortMirroring.SOURCE)
 ON = 0
-NETWORK, UPLINK = "uplink", 60000
+UPLINK, VLAN_ISOLATION = 60000, 3
 DIRECTIONS = {1: Direction.INBOUND, 2: Direction.OUTBOUND}
 PROTOCOLS = {"TCP": 6, "UDP": 17}
 PRIVATE_MODES = {1: VlanMode.ISOLATED, 2: VlanMode.COMMUNITY, 3: VlanMode.PROMISCUOUS}
 
 
-def site_of(state: Document) -> Site:
-    """The host with its connected adapters. Every external switch shares one physical network."""
-    name = state["computer"]
-    types = (SwitchType.PRIVATE, SwitchType.INTERNAL, SwitchType.EXTERNAL)
-    switches = tuple(
-        Switch(
-            name,
-            switch["Name"],
-            types[switch["SwitchType"]],
+def site_of(*states: Document) -> Site:
+    """Hosts with their connected adapters, as one site.
+
+    Adapters are numbered as they stand in their host's state, from 1. External switches of one name
+    share a physical network that carries every VLAN. Names that are not unique get an id behind them.
+    """
+    hosts, guests = [], []
+    for index, state in enumerate(states):
+        switches = tuple(_switches(state, index << 16))
+        hosts.append(Host(state["computer"], NOWHERE, switches))
+        guests += _guests(state)
+    networks = dict.fromkeys(switch.network for host in hosts for switch in host.switches if switch.network)
+    carried = tuple(range(1, 4095))
+    physical = tuple(PhysicalNetwork(name, NOWHERE, carried) for name in networks)
+    return Site("host", physical, tuple(hosts), tuple(guests))
+
+
+def _switches(state: Document, first: int) -> Iterable[Switch]:
+    names = _unique((switch["Id"], switch["Name"]) for switch in state["switches"])
+    for index, switch in enumerate(state["switches"]):
+        kind = (SwitchType.PRIVATE, SwitchType.INTERNAL, SwitchType.EXTERNAL)[switch["SwitchType"]]
+        external = kind is SwitchType.EXTERNAL
+        yield Switch(
+            state["computer"],
+            names[switch["Id"]],
+            kind,
             NOWHERE,
             f"br{index}",
-            index + 1,
-            network=NETWORK if switch["SwitchType"] == 2 else "",
-            uplink=UPLINK + index if switch["SwitchType"] == 2 else 0,
+            first + index + 1,
+            network=switch["Name"] if external else "",
+            uplink=UPLINK + index if external else 0,
             allow_management_os=switch["AllowManagementOS"],
         )
-        for index, switch in enumerate(state["switches"])
-    )
-    by_guest: dict[str, list[Adapter]] = {}
-    for number, adapter in enumerate(state["adapters"], start=1):
-        guest = adapter["VMName"] or "ManagementOS"
-        if adapter["SwitchId"]:
-            by_guest.setdefault(guest, []).append(_adapter(name, guest, number, adapter))
-    guests = tuple(
-        Guest(
-            guest,
-            GuestKind.MANAGEMENT_OS if guest == "ManagementOS" else GuestKind.VM,
-            NOWHERE,
-            name,
-            adapters=tuple(adapters),
-        )
-        for guest, adapters in by_guest.items()
-    )
-    networks = (PhysicalNetwork(NETWORK, NOWHERE),) if any(switch.network for switch in switches) else ()
-    return Site(name, networks, (Host(name, NOWHERE, switches),), guests)
 
 
-def _adapter(host: str, guest: str, number: int, state: Document) -> Adapter:
+def _guests(state: Document) -> Iterable[Guest]:
+    """The VMs and the management OS; told apart by the VM's id, which is what Hyper-V does."""
+    host = state["computer"]
+    switches = _unique((switch["Id"], switch["Name"]) for switch in state["switches"])
+    with_functions = {
+        switch["Id"] for switch in state["switches"] if switch["SwitchType"] == 2 and switch["IovEnabled"]
+    }
+    names = _unique((one["VMId"], one["VMName"]) for one in state["adapters"] if not one["IsManagementOs"])
+    found: dict[str, list[Adapter]] = {}
+    for number, one in enumerate(state["adapters"], start=1):
+        guest = f"ManagementOS of {host}" if one["IsManagementOs"] else f"{names[one['VMId']]} on {host}"
+        if one["SwitchId"]:
+            adapter = _adapter(host, guest, switches[one["SwitchId"]], number, one)
+            if not adapter.is_management_os and one["SwitchId"] in with_functions:
+                active = one["IovWeight"] > 0 or one["VFDataPathActive"]
+                adapter = replace(adapter, virtual_function=active)
+            found.setdefault(guest, []).append(adapter)
+    for guest, adapters in found.items():
+        kind = GuestKind.MANAGEMENT_OS if adapters[0].is_management_os else GuestKind.VM
+        yield Guest(guest, kind, NOWHERE, host, adapters=tuple(adapters))
+
+
+def _unique(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Names by id, with the id behind a name that several have."""
+    found = dict(named)
+    names: Sequence[str] = list(found.values())
+    return {key: name if names.count(name) == 1 else f"{name} {key}" for key, name in found.items()}
+
+
+def _adapter(host: str, guest: str, switch: str, number: int, state: Document) -> Adapter:
     return Adapter(
         guest,
-        state["Name"],
+        f"{state['Name']} {number}",
         host,
-        state["SwitchName"],
+        switch,
         normalise_mac(state["MacAddress"]),
         number,
         f"eth{number}",
         NOWHERE,
         is_management_os=state["IsManagementOs"],
-        vlan=_vlan(state["vlan"]),
+        vlan=_vlan(state["vlan"], state["isolation"]),
         addresses=tuple(ip_interface(text) for text in state["IPAddresses"]),
         mac_address_spoofing=state["MacAddressSpoofing"] == ON,
         dhcp_guard=state["DhcpGuard"] == ON,
         router_guard=state["RouterGuard"] == ON,
         allow_teaming=state["AllowTeaming"] == ON,
+        ieee_priority_tag=state["IeeePriorityTag"] == ON,
+        port_mirroring=_MIRRORING[state["PortMirroringMode"]],
         storm_limit=state["StormLimit"],
         maximum_bandwidth=state["BandwidthSetting"]["MaximumBandwidth"],
         acls=tuple(_basic(entry) for entry in state["acls"]),
@@ -110,7 +143,8 @@ def _adapter(host: str, guest: str, number: int, state: Document) -> Adapter:
     )
 
 
-def _vlan(state: Document) -> Vlan:
+def _vlan(state: Document, isolation: Document) -> Vlan:
+    """The VLAN mode, or the VLAN that Set-VMNetworkAdapterIsolation gives to untagged frames (§2.2)."""
     match state["OperationMode"]:
         case 1:
             return Vlan(VlanMode.ACCESS, access=state["AccessVlanId"])
@@ -124,6 +158,8 @@ def _vlan(state: Document) -> Vlan:
                 secondary=state["SecondaryVlanId"],
                 secondaries=tuple(sorted(state["SecondaryVlanIdList"])),
             )
+        case _ if isolation["IsolationMode"] == VLAN_ISOLATION and isolation["DefaultIsolationID"]:
+            return Vlan(VlanMode.ACCESS, access=isolation["DefaultIsolationID"])
         case _:
             return Vlan()
 
@@ -162,7 +198,7 @@ def _basic(entry: Document) -> BasicAcl:
         case 7:
             address = AnyAddress.MAC
         case _:
-            address = ip_network(text)
+            address = ip_network(text, strict=False)
     action = (BasicAction.ALLOW, BasicAction.DENY, BasicAction.METER)[entry["Action"] - 1]
     return BasicAcl(_name(entry, "Action"), NOWHERE, action, DIRECTIONS[entry["Direction"]], side, address)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,7 +176,9 @@ class Talker:
 
 
 @contextmanager
-def running_lab(layout: str, policies: Mapping[str, str] | None = None) -> Iterator[RunningLab]:
+def running_lab(
+    layout: str, policies: Mapping[str, str] | None = None, extensions: Sequence[str] = ()
+) -> Iterator[RunningLab]:
     """A lab of its own name for as long as the block lasts."""
     lab = RunningLab(f"test-{uuid.uuid4().hex[:12]}", layout, dict(policies or {}))
     sources = {
@@ -184,7 +186,7 @@ def running_lab(layout: str, policies: Mapping[str, str] | None = None) -> Itera
         "texts": {LAYOUT: layout, **lab.policies},
         "policies": list(lab.policies),
     }
-    client.start(lab.name, sources, extensions=("vswitch.diagnose.operations",))
+    client.start(lab.name, sources, extensions=("vswitch.diagnose.operations", *extensions))
     try:
         yield lab
     finally:

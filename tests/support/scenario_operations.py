@@ -6,7 +6,7 @@ import select
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -26,6 +26,7 @@ _OUTGOING = 4  # linux/if_packet.h
 _SOL_PACKET, _AUXDATA = 263, 8
 _TAG_VALID = 0x10  # TP_STATUS_VLAN_VALID
 _LONGEST = 70_000
+_TOKEN = 16
 _THREADS = 16
 
 _Ear = tuple[str, socket.socket]
@@ -111,6 +112,53 @@ def exchange(
                     if len(seen) == wanted:
                         end = monotonic() + settle
     return sorted(seen)
+
+
+@operation
+def exchange_all(
+    lab: Lab, frames: list[list[Any]], patience: float, settle: float, gap: float
+) -> list[list[str]]:
+    """Send frames one after the other; for each the places at which its token was seen.
+
+    A frame is `[guest, interface, bytes, token, wanted]`, bytes and token hexadecimal. The next one is
+    sent `gap` seconds after `wanted` copies were seen, or after `patience` seconds. Copies that come
+    later than that are counted too, until `settle` seconds after the last frame.
+    """
+    ears = _listen(lab)
+    by_name = dict(ears)
+    by_fd = {sock.fileno(): (name, sock) for name, sock in ears}
+    poll = select.poll()
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    marks = {bytes.fromhex(token): index for index, (_, _, _, token, _) in enumerate(frames)}
+    seen: list[list[str]] = [[] for _ in frames]
+
+    def hear(seconds: float, enough: Callable[[], bool]) -> None:
+        end = monotonic() + seconds
+        while not enough() and (left := end - monotonic()) > 0:
+            for fd, _ in poll.poll(left * 1000):
+                for heard, data in _heard(by_fd[fd]):
+                    if (index := marks.get(data[-_TOKEN:])) is not None:
+                        seen[index].append(heard)
+
+    for index, (guest, interface, data, _, wanted) in enumerate(frames):
+        by_name[f"{guest}/{interface}"].send(bytes.fromhex(data))
+        if wanted:
+            hear(patience, lambda index=index, wanted=wanted: len(seen[index]) >= wanted)  # type: ignore[misc]
+        hear(gap, lambda: False)
+    hear(settle, lambda: False)
+    return [sorted(places) for places in seen]
+
+
+@operation
+def silence(lab: Lab) -> None:
+    """Take all addresses from all guests, so that they answer nothing and say nothing by themselves."""
+    for guest in lab.site.guests:
+        for command in (["ip", "addr", "flush", "scope", "global"], ["ip", "addr", "flush", "scope", "link"]):
+            in_netns(
+                lab.guest_netns(guest.name),
+                lambda command=command: subprocess.run(command, check=True, capture_output=True),  # type: ignore[misc]
+            )
 
 
 @operation

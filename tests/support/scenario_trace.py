@@ -157,9 +157,14 @@ class FlowTrace(Reference):
 
     def begin(self, scenario: Scenario) -> None:
         super().begin(scenario)
+        self.start(scenario.site)
+
+    def start(self, site: Site) -> None:
+        """Switches of `site` that know nothing yet, at any time of day."""
+        self.site, self.state, self.now = site, network.SiteState(), 1000.0
         self.live: dict[tuple[str, int, FlowKey], _Live] = {}
         self.programs: dict[str, _Program] = {}
-        self._install(scenario.site, fresh=True)
+        self._install(site, fresh=True)
 
     def apply(self, site: Site, policy: str) -> None:
         self._install(site, fresh=False)
@@ -190,7 +195,7 @@ class FlowTrace(Reference):
         self.instance.appctl("time/warp", str(milliseconds), str(max(250, milliseconds // 40)))
 
     def ask(self, questions: list[Question]) -> list[AnswerSeen]:
-        with patch.object(network, "process", self._process):
+        with patch.object(network, "process", self.process):
             return super().ask(questions)
 
     def _ask(self, question: Question) -> AnswerSeen:
@@ -204,12 +209,12 @@ class FlowTrace(Reference):
             raise ValueError(f"{sent}: a trace measures no rates, leave this engine out")
         self.texts.clear()
         self.limits.clear()
-        with patch.object(network, "process", self._process):
+        with patch.object(network, "process", self.process):
             seen = super().send(sent)
         limits = tuple(self.limits)
         return replace(seen, assumptions=None, limits=limits, details="\n".join(self.texts))
 
-    def _process(
+    def process(
         self, site: Site, switch: Switch, ingress: int, frame: Frame, state: Any = None, now: float = 0.0
     ) -> Result:
         """`vswitch.semantics.switching.process`, answered by Open vSwitch."""

@@ -70,6 +70,8 @@ def _body(frame: Frame) -> Any:
         return inet.TCP(sport=frame.src_port, dport=frame.dst_port, flags=frame.tcp_flags or "A")
     if frame.protocol == UDP:
         return inet.UDP(sport=frame.src_port, dport=frame.dst_port) / Raw(b"scenario")
+    if frame.icmp_type is None:
+        return None
     if frame.protocol == ICMPV4:
         return inet.ICMP(type=frame.icmp_type, code=frame.icmp_code or 0) / Raw(bytes(28))
     if frame.protocol != ICMPV6:

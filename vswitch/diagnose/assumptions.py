@@ -13,8 +13,9 @@ ASSUMPTIONS: dict[str, str] = {
     "U3": "unknown unicast is not delivered to an adapter with MacAddressSpoofing Off",
     "U4": "a Weight is unique for each adapter and direction",
     "U5": (
-        "later fragments carry no ports, so entries with ports do not match them; "
-        "a Stateful entry with ports matches no fragment at all, and no fragment is part of a live flow"
+        "later fragments carry no ports, so entries with ports do not match them, and those of IPv6 show "
+        "no protocol but 44; a Stateful entry with ports matches no fragment at all, and no fragment is "
+        "part of a live flow"
     ),
     "U6": (
         "a Stateful flow ends only when idle or when its rule goes, "

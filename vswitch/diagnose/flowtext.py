@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, colon_mac
-from vswitch.semantics.frame import ARP, IPV4, IPV6, Fragment, Frame
+from vswitch.semantics.frame import ARP, IPV4, IPV6, IPV6_FRAGMENT, Fragment, Frame
 
 __all__ = ["flow_text"]
 
@@ -35,8 +35,10 @@ def flow_text(frame: Frame, in_port: int) -> str:
 def _ip_words(frame: Frame) -> list[str]:
     prefix = "nw" if frame.ethertype == IPV4 else "ipv6"
     plain = "ip" if frame.ethertype == IPV4 else "ipv6"
-    family = _FAMILY.get((frame.ethertype, frame.protocol or 0))
-    words = [family] if family else [plain, f"nw_proto={frame.protocol}"]
+    headless = frame.ethertype == IPV6 and frame.fragment is Fragment.LATER
+    protocol = IPV6_FRAGMENT if headless else frame.protocol or 0
+    family = _FAMILY.get((frame.ethertype, protocol))
+    words = [family] if family else [plain, f"nw_proto={protocol}"]
     words += [
         f"{prefix}_src={frame.src}",
         f"{prefix}_dst={frame.dst}",

@@ -12,27 +12,24 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
 from vswitch.hyperv.imported_nat import ImportedNat, Untold, first_nat
 from vswitch.hyperv.imported_ports import port_notes, port_parts
 from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
+from vswitch.hyperv.imported_vlans import ranges, vlan_of, vlan_text
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
-from vswitch.model.types import (
-    Interface,
-    SwitchType,
-    Vlan,
-    VlanMode,
-)
+from vswitch.model.types import Interface, SwitchType, Vlan
 
 __all__ = ["Imported", "import_hosts"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_])?")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "any", "untagged"}
 _LONGEST_NAME = 90
+_USUAL_EXTENSION = "Microsoft Windows Filtering Platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,16 @@ class _Target:
     adapter: HostAdapter
 
 
+def _in_order(state: HostState) -> HostState:
+    """The state in an order of its own: a host may list its things in any order, any time."""
+    return replace(
+        state,
+        switches=tuple(sorted(state.switches, key=lambda switch: (switch.name, switch.id))),
+        vms=tuple(sorted(state.vms, key=lambda vm: (vm[1], vm[0]))),
+        adapters=tuple(sorted(state.adapters, key=lambda each: (each.vm_name, each.name, each.id))),
+    )
+
+
 # --- the layout ----------------------------------------------------------------------------------
 
 
@@ -108,9 +115,13 @@ class _Importer:
     names: _Names = field(default_factory=_Names)
     macs: set[str] = field(default_factory=set)
     segments: set[tuple[str, int, str]] = field(default_factory=set)
+    networks: dict[str, str] = field(default_factory=dict)  # by name of the external switch
+    network_names: _Names = field(default_factory=_Names)
 
     def run(self) -> Imported:
-        hosts = [(self.names.take(name or state.computer, "host"), state) for name, state in self.states]
+        hosts = [
+            (self.names.take(name or state.computer, "host"), _in_order(state)) for name, state in self.states
+        ]
         body: list[str] = []
         networks: dict[str, set[int]] = {}
         for host, state in hosts:
@@ -128,14 +139,18 @@ class _Importer:
         if networks:
             head.append("networks:  # external switches of one name are taken to be on one physical network")
             for network, vlans in networks.items():
-                listed = ", ".join(map(str, sorted(vlans - {0})))
-                head.append(f"  {_scalar(network)}: {{vlans: [{listed}]}}")
+                head.append(f"  {_scalar(network)}: {{vlans: {ranges(vlans - {0})}}}")
         layout = "\n".join([*head, "hosts:", *body, f"policies: [{_scalar(self.policy_path)}]"]) + "\n"
         return Imported(layout, self.policy(times), tuple(dict.fromkeys(self.notes)))
 
     def say(self, indent: int, text: str) -> None:
         """Something the layout has no word for."""
         self.lines.append(f"{' ' * indent}# {_comment(text)}")
+
+    def tell(self, indent: int, what: str, text: str) -> None:
+        """The same, as a note as well."""
+        self.say(indent, text)
+        self.notes.append(f"{what}: {text}")
 
     def host(self, host: str, state: HostState, networks: dict[str, set[int]]) -> None:
         self.lines.append(f"  {_scalar(host)}:")
@@ -196,6 +211,8 @@ class _Importer:
             if name != labels[vm]:
                 self.say(8, f"on the host: {labels[vm]} ({vm})")
                 self.notes.append(f"{host}: the VM {labels[vm]!r} is called {name!r} in the layout")
+            if vm not in state.running:
+                self.say(8, "off on the host; here it runs")
             self.lines.append("        # services: []")
             plugged = [adapter for adapter in adapters if adapter.switch_id in switches]
             for adapter in adapters:
@@ -217,9 +234,7 @@ class _Importer:
     def unconnected(self, indent: int, adapter: HostAdapter) -> None:
         count = len(adapter.entries)
         text = f"not connected, left out: adapter {adapter.name} with {count} ACL entries"
-        self.say(indent, text)
-        if count:
-            self.notes.append(f"{adapter.label}: {text}")
+        self.tell(indent, adapter.label, text)
 
     def switches(
         self, host: str, state: HostState, networks: dict[str, set[int]]
@@ -233,7 +248,8 @@ class _Importer:
             domain = f"{host}/{name}"
             parts = [f"type: {switch.type}"]
             if switch.type is SwitchType.EXTERNAL:
-                domain = _name(switch.name, "network")
+                domain = self.networks.get(switch.name) or self.network_names.take(switch.name, "network")
+                self.networks[switch.name] = domain
                 networks.setdefault(domain, set())
                 shared = any(
                     adapter.is_management_os and adapter.switch_id == switch.id for adapter in state.adapters
@@ -246,6 +262,13 @@ class _Importer:
             about = [*switch.nics, *(["Switch Embedded Teaming"] if switch.teaming else [])]
             if about:
                 self.say(8, f"on {', '.join(about)}")
+            if switch.notes:
+                self.say(8, f"notes: {switch.notes}")
+            for extension in switch.extensions:
+                if extension != _USUAL_EXTENSION:
+                    self.tell(8, f"{host}/{name}", f"the extension {extension} is not emulated")
+            if name != switch.name:
+                self.tell(8, f"{host}/{name}", f"on the host: {switch.name}")
             found[switch.id] = (name, domain, switch)
         return found
 
@@ -272,12 +295,12 @@ class _Importer:
         for adapter in adapters:
             name = names.take(adapter.name, "Network Adapter")
             switch, domain, on_host = switches[adapter.switch_id]
-            vlan = _vlan_of(adapter)
-            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter)]
+            vlan = vlan_of(adapter)
+            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter, indent)]
             if vlan != Vlan():
-                parts.append(f"vlan: {_vlan_text(vlan)}")
+                parts.append(f"vlan: {vlan_text(vlan)}")
             if domain in networks:
-                networks[domain] |= {vlan.access, vlan.primary, vlan.secondary, *vlan.secondaries}
+                networks[domain] |= vlan.receives | {vlan.send}
             found = list(self.addresses(adapter, domain, vlan, indent, nat))
             written += [(adapter.switch_id, each) for each in found]
             addresses = [str(each) for each in found]
@@ -294,10 +317,9 @@ class _Importer:
             parts += port_parts(adapter, on_host)
             self.lines.append(f"{space}  - {{{', '.join(parts)}}}")
             if name != adapter.name:
-                self.say(indent + 4, f"on the host: {adapter.name}")
+                self.tell(indent + 4, f"{guest}/{name}", f"on the host: {adapter.name}")
             for text in (*port_notes(adapter, on_host), *_untold(adapter)):
-                self.say(indent + 4, text)
-                self.notes.append(f"{guest}/{name}: {text}")
+                self.tell(indent + 4, f"{guest}/{name}", text)
             prefix = "host:" if adapter.is_management_os else ""
             pattern = f"{prefix}{_pattern(guest)}"
             if len(adapters) > 1 or adapter.is_management_os:
@@ -305,13 +327,13 @@ class _Importer:
             self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
         return written
 
-    def mac(self, adapter: HostAdapter) -> list[str]:
+    def mac(self, adapter: HostAdapter, indent: int) -> list[str]:
         """The `mac:` of an adapter; a made-up one where its own cannot be written."""
         mac = adapter.mac
         if not mac or int(mac[:2], 16) & 1 or mac in self.macs:
             what = f"its MAC {mac} is taken or no unicast one" if mac else "no MAC address given out yet"
             mac = next(each for each in made_up_macs(adapter.id) if each not in self.macs)
-            self.notes.append(f"{adapter.label}: {what}; {mac} is made up")
+            self.tell(indent + 2, adapter.label, f"{what}; {mac} is made up")
         self.macs.add(mac)
         return [f"mac: {mac}"]
 
@@ -324,25 +346,28 @@ class _Importer:
             try:
                 address = ip_address(text.partition("%")[0])
             except ValueError:
+                self.tell(indent + 2, adapter.label, f"its address {text} is none, and left out")
                 continue
             useless = address.is_link_local or address.is_loopback or address.is_unspecified
             if useless or address.is_multicast:
+                self.say(indent + 2, f"its address {address} means nothing outside of it, and is left out")
                 continue
             key = (domain, segment, str(address))
             if key in self.segments:
-                self.say(indent + 2, f"{address} of {adapter.label} is taken on this network")
-                self.notes.append(
-                    f"{adapter.label}: its address {address} is taken on this network, and left out"
-                )
+                why = f"its address {address} is taken on this network, and left out"
+                self.tell(indent + 2, adapter.label, why)
                 continue
             length = adapter.lengths.get(text)
             interface = _told(str(address), length) if length else None
             if interface is None and nat is not None:
                 interface = nat.interface(address, adapter.switch_id)
             interface = interface or _guess(str(address))
-            if interface is not None:
-                self.segments.add(key)
-                yield interface
+            if interface is None:
+                why = f"its address {address} can be no interface's, and is left out"
+                self.tell(indent + 2, adapter.label, why)
+                continue
+            self.segments.add(key)
+            yield interface
 
     # --- the policy
 
@@ -352,7 +377,11 @@ class _Importer:
         untold: list[str] = []
         for target in self.targets:
             keys: set[tuple[object, ...]] = set()
-            for entry in with_any(sorted(target.adapter.entries, key=sort_key)):
+            # Of two entries for one prefix, the one that denies decides (U2), and is kept.
+            found = sorted(
+                target.adapter.entries, key=lambda entry: (entry.action != "Deny", sort_key(entry))
+            )
+            for entry in with_any(found):
                 why = cannot_be_written(entry)
                 if entry.key in keys:
                     why = "another entry has its weight or prefix"
@@ -384,52 +413,12 @@ def _lab_name(hosts: Sequence[tuple[str, HostState]]) -> str:
 def _pattern(guest: str) -> str:
     """A glob that means exactly this guest; never taken for an address."""
     escaped = glob.escape(guest)
-    return (
-        f"[{escaped[0]}]{escaped[1:]}"
-        if escaped[0].isalnum() and re.fullmatch(r"[0-9a-fA-F.:]+", guest)
-        else escaped
-    )
+    return f"[{escaped[0]}]{escaped[1:]}" if re.fullmatch(r"[0-9a-fA-F.:]+", guest) else escaped
 
 
 def _list(texts: Iterable[str]) -> str:
     found = [_scalar(text) for text in texts]
     return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
-
-
-def _vlan_of(adapter: HostAdapter) -> Vlan:
-    """The VLAN setting, whichever of the two families of cmdlets set it (§2.2)."""
-    if adapter.vlan == Vlan() and adapter.isolation_mode == "Vlan" and 0 < adapter.isolation_id < 4095:
-        return Vlan(VlanMode.ACCESS, access=adapter.isolation_id)
-    vlan = adapter.vlan
-    if vlan.is_private and not (vlan.primary and (vlan.secondary or vlan.secondaries)):
-        return Vlan()
-    if vlan.mode is VlanMode.TRUNK and not vlan.allowed and not vlan.native:
-        return Vlan()
-    return vlan
-
-
-def _vlan_text(vlan: Vlan) -> str:
-    match vlan.mode:
-        case VlanMode.ACCESS:
-            return f"{{access: {vlan.access}}}"
-        case VlanMode.TRUNK:
-            allowed = vlan.allowed or (vlan.native,)
-            return f"{{trunk: {{allowed: {_ranges(allowed)}, native: {vlan.native}}}}}"
-        case VlanMode.PROMISCUOUS:
-            return f"{{promiscuous: {{primary: {vlan.primary}, secondaries: {_ranges(vlan.secondaries)}}}}}"
-        case _:
-            return f"{{{vlan.mode.lower()}: {{primary: {vlan.primary}, secondary: {vlan.secondary}}}}}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`[1-100, 200]`"""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return f"[{', '.join(str(a) if a == b else f'{a}-{b}' for a, b in spans)}]"
 
 
 def _untold(adapter: HostAdapter) -> Iterable[str]:
@@ -438,7 +427,7 @@ def _untold(adapter: HostAdapter) -> Iterable[str]:
         yield f"isolation mode {adapter.isolation_mode} is not emulated"
     if adapter.isolation_mode == "Vlan" and adapter.vlan != Vlan():
         yield f"VLAN isolation id {adapter.isolation_id} is set as well as a VLAN mode; the mode is taken"
-    if adapter.vlan != _vlan_of(adapter) and adapter.isolation_mode != "Vlan":
+    if adapter.vlan.receives != vlan_of(adapter).receives and adapter.isolation_mode != "Vlan":
         yield f"the VLAN setting {adapter.vlan.mode} lacks its ids; taken as untagged"
     yield from adapter.others
 

@@ -307,7 +307,7 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
         port_mirroring=_mirroring(raw.get("PortMirroringMode")),
         iov_weight=_number(raw.get("IovWeight")),
         virtual_function_active=_flag(raw.get("VFDataPathActive")),
-        others=tuple(_others(raw)),
+        others=(*_others(raw), *_untrue(raw.get("vlan"), isolation)),
         entries=entries,
         raw_acls=tuple(_maps(raw.get("acls"))),
         raw_extended_acls=tuple(_maps(raw.get("extendedAcls"))),
@@ -361,6 +361,24 @@ def _vlan(raw: Any) -> Vlan:
                 VlanMode(_PRIVATE_MODES[private]), primary=primary, secondary=number("SecondaryVlanId")
             )
     return Vlan()
+
+
+def _untrue(vlan: Any, isolation: Mapping[str, Any]) -> Iterable[str]:
+    """What of the VLAN setting and of the isolation cannot be said by a Vlan (§§2.1, 2.2)."""
+    raw = vlan if isinstance(vlan, Mapping) else {}
+    mode = enum_value(raw.get("OperationMode", 0), _VLAN_MODES, "a VLAN mode")
+    if mode and _vlan(raw) == Vlan():
+        known = _VLAN_MODES[mode] if 0 < mode < len(_VLAN_MODES) else mode
+        yield f"the VLAN mode {known} has no VLAN id that can be used; taken as untagged"
+    names = {2: ("NativeVlanId", "AllowedVlanIdList"), 3: ("SecondaryVlanIdList",)}.get(mode, ())
+    ids = [_text(each) for name in names for each in _list(raw.get(name))]
+    if wrong := [text for text in ids if text != "0" and not 0 < _number(text) < 4095]:
+        yield f"these are no VLAN ids, and left out: {', '.join(wrong)}"
+    if enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode") == 3:
+        if not _flag(isolation.get("AllowUntaggedTraffic")):
+            yield "AllowUntaggedTraffic is off: the host drops untagged frames, which the lab does not"
+        if not 0 <= _number(isolation.get("DefaultIsolationID")) < 4095:
+            yield f"the isolation id {_number(isolation.get('DefaultIsolationID'))} is no VLAN id; not used"
 
 
 def _entries(

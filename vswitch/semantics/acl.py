@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
 from vswitch.semantics._identity import cached_by_identity
-from vswitch.semantics.frame import ARP, Address, Fragment, Frame
+from vswitch.semantics.frame import ARP, IPV6_FRAGMENT, Address, Fragment, Frame
 
 __all__ = ["BasicVerdict", "ExtendedVerdict", "arp_hangs_on", "evaluate_basic", "evaluate_extended"]
 
@@ -119,8 +119,8 @@ def evaluate_extended(
     `rules` is the adapter's own tuple (its compiled form is remembered by identity). `vlan` is the
     VLAN the frame travels on, None when it carries a tag its port may not use. An entry with ports
     does not match a later fragment, nor a Stateful one a first fragment, which could not open a
-    flow alone; the verdict then hangs on U5. With `below_weight`, only
-    entries of a smaller weight are asked.
+    flow alone; an IPv6 later fragment shows no protocol but its own header's; the verdict then hangs
+    on U5. With `below_weight`, only entries of a smaller weight are asked.
     """
     if not rules:
         return ExtendedVerdict(None)
@@ -134,15 +134,19 @@ def evaluate_extended(
     )
     portless = frame.fragment is Fragment.LATER
     fragmented = frame.fragment is not Fragment.NONE
+    protocol = IPV6_FRAGMENT if portless and version == 6 else frame.protocol
     assumptions: set[str] = set()
     for entry in _extended_table(rules)[direction, version]:
-        if entry.protocol is not None and entry.protocol != frame.protocol:
+        if entry.protocol not in (None, protocol, frame.protocol):
             continue
         if local & entry.local_mask != entry.local or remote & entry.remote_mask != entry.remote:
             continue
         if entry.isolation_id and entry.isolation_id != vlan:
             continue
         if below_weight is not None and entry.rule.weight >= below_weight:
+            continue
+        if entry.protocol not in (None, protocol):
+            assumptions.add("U5")
             continue
         has_ports = entry.local_port is not None or entry.remote_port is not None
         if has_ports and (portless or (fragmented and entry.rule.stateful)):

@@ -15,6 +15,7 @@ __all__ = [
     "ECHO_REQUEST",
     "IPV4",
     "IPV6",
+    "IPV6_FRAGMENT",
     "TAG_TYPES",
     "Address",
     "Fragment",
@@ -38,6 +39,8 @@ __all__ = [
 Address = IPv4Address | IPv6Address
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+#: The protocol of IPv6's fragment header (RFC 8200): all a switch sees of a later fragment's (U5).
+IPV6_FRAGMENT = 44
 #: Ethertypes of 802.1Q and 802.1ad tags: of a frame that carries another tag behind its `vlan`.
 TAG_TYPES = (0x8100, 0x88A8)
 BROADCAST = "FF-FF-FF-FF-FF-FF"
