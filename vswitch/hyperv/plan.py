@@ -77,7 +77,8 @@ class AdapterPlan:
     @property
     def order(self) -> Order:
         """The writes in order."""
-        return order_of(self.old, self.new) if self.writes else Order(())
+        fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
+        return order_of(self.old, self.new, fixed) if self.writes else Order(())
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:
@@ -128,8 +129,8 @@ class HostPlan:
             for what, regions in (("let through", exposure.traffic.leaks), ("cut", exposure.traffic.cuts)):
                 if regions:
                     found.append(
-                        f"{adapter.adapter.label} {exposure.traffic.direction}: Hyper-V leaves no order of"
-                        " writes that treats all traffic as before or as after: for about"
+                        f"{adapter.adapter.label} {exposure.traffic.direction}: the entries there leave no"
+                        " order of writes that treats all traffic as before or as after: for about"
                         f" {seconds:.2f} s this is {what}: {_some(regions)}"
                     )
         for adapter in self.adapters:
