@@ -235,6 +235,19 @@ def test_no_frame_meets_what_neither_end_would_do_unless_that_is_said(weights: s
             assert wrong(packet, direction, ends[0], between, ends[1]) == said, (index, packet, direction)
 
 
+def test_answers_pass_by_state_only_where_what_they_answer_may_leave() -> None:
+    """A basic Deny comes and a stateful rule too: were the rule first, its guest could ask meanwhile."""
+    address = "10.1.2.3"
+    asks = ExtendedEntry(OUTBOUND, 5, Action.ALLOW, "UDP", remote=address, stateful=True, timeout=60)
+    foreign = frozenset({ExtendedEntry(INBOUND, 5, Action.DENY, remote=address)})
+    new = foreign | {asks, BasicEntry(OUTBOUND, BasicAction.DENY, Side.REMOTE, address)}
+    packet = Packet(IPV4, ip_address("10.0.0.1"), ip_address(address), 17, 1000, 53)
+    order = order_of(Acls.of(foreign), Acls.of(new), foreign)
+    assert order.exposures == ()
+    for acls in states(Acls.of(foreign), order.steps):
+        assert not Situation([*acls.extended, *acls.basic]).passes(packet, INBOUND)
+
+
 @pytest.mark.parametrize("management", [False, True])
 @pytest.mark.parametrize("seed", range(12))
 def test_the_host_passes_no_other_states_when_it_undoes(seed: int, management: bool) -> None:

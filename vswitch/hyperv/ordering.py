@@ -100,7 +100,7 @@ def order_of(old: Acls, new: Acls, fixed: frozenset[Entry] = frozenset()) -> Ord
         if was.get(part) != becomes.get(part)
     }
     groups, exposes = [found.steps for found in parts.values()], False
-    if not _independent(old, new, list(parts)):
+    if not _independent(old, new, parts):
         groups, exposes = _sequence(old, new, parts)
     steps = tuple(step for group in groups for step in group)
     if not exposes and not any(found.gaps for found in parts.values()):
@@ -148,19 +148,12 @@ def _parts(acls: Acls) -> dict[Part, frozenset[Entry]]:
     return {part: frozenset(entries) for part, entries in found.items()}
 
 
-def _independent(old: Acls, new: Acls, changed: Sequence[Part]) -> bool:
+def _independent(old: Acls, new: Acls, changed: Iterable[Part]) -> bool:
     """Whether the parts that change have nothing to do with each other."""
-    if len(changed) <= 1:
-        return True
-    kinds = {part[1] for part in changed} - {"meter"}
-    if kinds == {"basic"}:
-        return all(
-            sum(part[0] == direction for part in changed if part[1] == "basic") <= 1
-            for direction in Direction
-        )
-    if kinds != {"extended"}:
-        return False
-    return not any(entry.stateful for acls in (old, new) for entry in acls.extended)
+    parts = [part for part in changed if part[1] != "meter"]
+    if any(entry.stateful for acls in (old, new) for entry in acls.extended):
+        return len(parts) <= 1
+    return all(sum(part[0] == direction for part in parts) <= 1 for direction in Direction)
 
 
 def _sequence(old: Acls, new: Acls, parts: Mapping[Part, _PartSteps]) -> tuple[list[list[Step]], bool]:
