@@ -14,10 +14,13 @@ from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
 from vswitch.errors import HostError, InputError, VswitchError
+from vswitch.hyperv.connection import Authentication
 from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
+from vswitch.hyperv.problems import Cause
 from vswitch.model.problems import listing
 
 __all__ = [
+    "Account",
     "FleetResult",
     "Host",
     "Inventory",
@@ -30,7 +33,10 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+#: Whose password is sent to a host: user name, and the variable it comes from.
+Account = tuple[str, str]
 
+_WITH_PASSWORD = (Authentication.NTLM, Authentication.CREDSSP, Authentication.BASIC)
 DEFAULT_LIMIT = 16
 _TICK = 0.2
 _SUMMARY_LINES = 20
@@ -69,9 +75,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FleetResult(Generic[R]):
-    """All outcomes, in the order in which the hosts were given."""
+    """All outcomes, in the order in which the hosts were given. `interrupted`: by Ctrl-C."""
 
     outcomes: tuple[Outcome[R], ...]
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -125,6 +132,7 @@ def run_fleet(
     canary: Iterable[str] = (),
     on_failure: Literal["stop", "continue"] = "stop",
     progress: Callable[[Progress], None] | None = None,
+    proven: set[Account] | None = None,
 ) -> FleetResult[R]:
     """Do `work` on every host, at most `limit` at a time.
 
@@ -132,10 +140,24 @@ def run_fleet(
     order; if one of them fails the rest are not started, whatever `on_failure` says. "stop" starts
     no further host after a failure; those at work finish. `work` fails by raising a VswitchError;
     any other exception is a defect and becomes a HostError that names it. `progress` is called in
-    the caller's thread. An interrupt (KeyboardInterrupt) waits for the hosts at work, then goes on
-    its way. Raises InputError for a canary that is not among the hosts.
+    the caller's thread. An interrupt (KeyboardInterrupt) starts no further host, waits for those at
+    work, and is told in the result. Raises InputError for a canary that is not among the hosts.
+
+    A wrong password is not tried on host after host, which would lock the account: until one host has
+    accepted an account, few hosts of it are tried; once one has refused it, no other is. `proven` holds
+    the accounts that need no such care, and is added to.
     """
-    return _Fleet(hosts, work, max(1, limit), on_failure == "stop", progress).run(tuple(canary))
+    run = _Fleet(
+        hosts, work, max(1, limit), on_failure == "stop", progress, set() if proven is None else proven
+    )
+    return run.run(tuple(canary))
+
+
+def _account(host: Host) -> Account | None:
+    connection = host.connection
+    if connection.authentication not in _WITH_PASSWORD:
+        return None
+    return (connection.username or "", connection.password_variable or "")
 
 
 class _Fleet(Generic[R]):
@@ -148,12 +170,15 @@ class _Fleet(Generic[R]):
         limit: int,
         stop: bool,
         progress: Callable[[Progress], None] | None,
+        proven: set[Account],
     ) -> None:
         self.hosts = hosts
         self.work = work
         self.limit = limit
         self.stop = stop
         self.progress = progress
+        self.proven = proven
+        self.refused: set[Account] = set()
         self.outcomes: dict[str, Outcome[R]] = {}
         self.running: list[str] = []
         self.started: SimpleQueue[str] = SimpleQueue()
@@ -166,12 +191,39 @@ class _Fleet(Generic[R]):
             )
         first = [by_name[name] for name in dict.fromkeys(canary)]
         rest = [host for host in self.hosts if host.name not in canary]
-        go_on = all(self._batch([host], 1, stop=True) for host in first)
-        if go_on:
-            self._batch(rest, self.limit, stop=self.stop)
-        return FleetResult(
-            tuple(self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts)
-        )
+        interrupted = False
+        try:
+            if all(self._batch([host], 1, stop=True) for host in first):
+                self._rest(rest)
+        except KeyboardInterrupt:
+            interrupted = True
+        found = [self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts]
+        return FleetResult(tuple(found), interrupted)
+
+    def _rest(self, hosts: list[Host]) -> None:
+        """The hosts after the canaries: 1, 2, 4 ... of each account until one has accepted it."""
+        width, go_on = 1, True
+        while go_on and hosts:
+            careful: dict[Account, int] = {}
+            batch: list[Host] = []
+            for host in hosts:
+                account = _account(host)
+                if account is not None and account not in self.proven:
+                    careful[account] = careful.get(account, 0) + 1
+                    if careful[account] > width:
+                        continue
+                batch.append(host)
+            # Those that need no care wait until the others have been tried: one limit, one order.
+            tried = (
+                [host for host in batch if _account(host) in careful] if len(batch) < len(hosts) else batch
+            )
+            go_on = self._batch(tried, self.limit, stop=self.stop)
+            hosts = [
+                host
+                for host in hosts
+                if host.name not in self.outcomes and _account(host) not in self.refused
+            ]
+            width *= 2
 
     def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
         """Work on `hosts`; False if one failed and `stop` was asked."""
@@ -179,16 +231,30 @@ class _Fleet(Generic[R]):
         pending: set[Future[Outcome[R]]] = set()
         failed = False
         with ThreadPoolExecutor(max_workers=min(limit, len(hosts)) or 1) as pool:
-            while pending or (waiting and not (failed and stop)):
-                while waiting and len(pending) < limit and not (failed and stop):
-                    pending.add(pool.submit(self._one, waiting.pop()))
-                finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    outcome = future.result()
-                    self.outcomes[outcome.host.name] = outcome
-                    failed = failed or outcome.status is Status.FAILED
-                self._tell()
+            try:
+                while pending or (waiting and not (failed and stop)):
+                    while waiting and len(pending) < limit and not (failed and stop):
+                        pending.add(pool.submit(self._one, waiting.pop()))
+                    finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        failed = self._keep(future.result()) or failed
+                    self._tell()
+            except KeyboardInterrupt:
+                for future in pending:
+                    self._keep(future.result())
+                raise
         return not (failed and stop)
+
+    def _keep(self, outcome: Outcome[R]) -> bool:
+        """Take note of an outcome; True if it is a failure."""
+        self.outcomes[outcome.host.name] = outcome
+        account = _account(outcome.host)
+        if account is not None:
+            if outcome.status is Status.DONE:
+                self.proven.add(account)
+            elif getattr(outcome.error, "cause", None) is Cause.CREDENTIALS and account not in self.proven:
+                self.refused.add(account)
+        return outcome.status is Status.FAILED
 
     def _one(self, host: Host) -> Outcome[R]:
         self.started.put(host.name)
