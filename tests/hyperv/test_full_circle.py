@@ -16,6 +16,7 @@ from tests.support.hyperv_site import site_of
 from tests.support.hyperv_states import EXTERNAL, adapter, basic, extended, switch, vm
 from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm_runs import transport_to
+from vswitch.errors import HostError
 from vswitch.hyperv.importing import import_hosts
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.plan import HostPlan
@@ -199,6 +200,36 @@ def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
         assert sorted(set(weights)) == [100, 500]
         target.apply(plan_rollback(target, ids[0]))
         assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == nothing
+
+
+def test_each_rollback_goes_back_one_plan_more(tmp_path: Path) -> None:
+    """A second one must not bring back what the first one took away."""
+    host = HypervHost(a_host())
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        transport = transport_to(endpoint, module=module_text(), name="hv01")
+        target = Target("hv01", transport, Store("hv01", tmp_path))
+        imported = import_hosts(
+            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
+        )
+
+        def now() -> dict[str, list[str]]:
+            return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+
+        rule = "\n  - {{name: rule-{0}, adapters: db01, direction: Inbound, action: Deny, weight: {0}}}"
+        policy, seen = imported.policy, [now()]
+        for weight in (100, 200, 300):
+            policy = policy.replace("extended_acls:", "extended_acls:" + rule.format(weight), 1)
+            target.apply(plan_policy(target, load(imported.layout, policy)))
+            seen.append(now())
+        for before in seen[-2::-1]:
+            undo = plan_rollback(target)
+            target.apply(undo)
+            assert now() == before
+        with pytest.raises(HostError, match="no plan is in force"):
+            plan_rollback(target)
+        # By name, a rollback can be taken back as well.
+        target.apply(plan_rollback(target, undo.plan_id))
+        assert now() == seen[1]
 
 
 def test_importing_again_gives_the_same_names() -> None:

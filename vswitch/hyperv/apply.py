@@ -169,7 +169,7 @@ def apply_plan(
         return Applied(str(wire["planId"]), 0, note="nothing to do")
     rules = {each.adapter.id: each.rules for each in plan.adapters} if isinstance(plan, HostPlan) else {}
     work = _Work(host, wire, transport, store, rules, wait)
-    before = store.records()
+    before = store.records(work.ids)
     # Were this process to die, what it may have written must still be known as ours.
     store.keep_plan(wire)
     store.keep_records(work.ids, [*wire["recordsDuring"], *wire["records"]])

@@ -220,7 +220,7 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
                 for part in _maps(document.get("unread"))
             ),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
 
 
@@ -323,12 +323,12 @@ def _entries(
     for raw in extended:
         try:
             entries[extended_from_host(raw)] = raw
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             unreadable.append(f"extended entry of weight {raw.get('Weight')}: {error}")
     for raw in basic:
         try:
             entries.update(dict.fromkeys(basic_from_host(raw), raw))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             address = _text(raw.get("RemoteAddress")) or _text(raw.get("LocalAddress"))
             unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
     return entries, unreadable
