@@ -50,6 +50,7 @@ class AdapterPlan:
     present: tuple[Entry, ...]
     owned_before: frozenset[Entry]
     recorded: bool  # the host's own record says the same as owned_before
+    seen: frozenset[str] | None  # entries of others when the record was written; None if not known
     rules: Mapping[Entry, Rule | None]
 
     @property
@@ -92,6 +93,21 @@ class AdapterPlan:
         foreign = Acls.of(self.foreign)
         return tuple(hidden(Acls.of(self.owned_after), foreign)) if self.foreign else ()
 
+    @property
+    def beside(self) -> frozenset[str]:
+        """Entries of others, as text."""
+        return self.adapter.texts(self.foreign)
+
+    @property
+    def came(self) -> list[str]:
+        """Entries of others that have come since the last apply."""
+        return [] if self.seen is None else sorted(self.beside - self.seen)
+
+    @property
+    def went(self) -> list[str]:
+        """Entries of others that have gone since the last apply."""
+        return [] if self.seen is None else sorted(self.seen - self.beside)
+
     def rule_text(self, entry: Entry) -> str:
         """`allow-http (web.yaml:4:5)`, or "" if no policy rule is known for the entry."""
         rule = self.rules.get(entry)
@@ -114,6 +130,11 @@ class HostPlan:
     def changes(self) -> bool:
         """Whether anything is to be written: entries, or the record of what is ours."""
         return any(adapter.writes or _record_changes(adapter) for adapter in self.adapters)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything is other than the last apply left it, entries of others included."""
+        return self.changes or any(adapter.came or adapter.went for adapter in self.adapters)
 
     @property
     def exposures(self) -> list[tuple[AdapterPlan, Exposure]]:
@@ -147,7 +168,11 @@ class HostPlan:
 
     def wire(self, *, confirm_within: int = 0) -> dict[str, Any]:
         """The plan as the PowerShell module takes it."""
-        touched = [adapter for adapter in self.adapters if adapter.writes or _record_changes(adapter)]
+        touched = [
+            adapter
+            for adapter in self.adapters
+            if adapter.writes or _record_changes(adapter) or adapter.came or adapter.went
+        ]
         touched.sort(key=lambda adapter: adapter.adapter.is_management_os)
         name = ", ".join(self.policies)
         steps: list[dict[str, Any]] = []
@@ -175,7 +200,9 @@ class HostPlan:
             ],
             "steps": steps,
             "records": [
-                record_of(each.adapter.id, name, each.owned_after) for each in touched if each.owned_after
+                record_of(each.adapter.id, name, each.owned_after, each.beside)
+                for each in touched
+                if each.owned_after
             ],
             "recordsDuring": during,
             "confirmWithin": confirm_within,
@@ -261,6 +288,8 @@ def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
         "kept": len(adapter.kept),
         "foreign": [one(entry) for entry in adapter.foreign],
         "adopted": [one(entry) for entry in adapter.adopted],
+        "came": adapter.came,
+        "went": adapter.went,
         "present_but_foreign": [one(entry) for entry in adapter.present],
         "effects": [diff.as_dict() for diff in adapter.effects],
         "shadowing": [
@@ -352,6 +381,7 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
         present=_sorted(entry for entry in equal if entry not in adopted),
         owned_before=owned,
         recorded=state.records.get(adapter.id, frozenset()) == owned,
+        seen=state.others.get(adapter.id) if owned else None,
         rules=want.entries,
     )
 

@@ -17,6 +17,7 @@ from vswitch.errors import InputError, Origin
 from vswitch.hyperv.entries import (
     Entry,
     basic_from_host,
+    describe,
     enum_value,
     extended_from_host,
     to_host,
@@ -94,6 +95,10 @@ class HostAdapter:
         """`web01/Network Adapter` or `ManagementOS/vs-lan`, for people."""
         return f"{'ManagementOS' if self.is_management_os else self.vm_name}/{self.name}"
 
+    def texts(self, entries: Iterable[Entry]) -> frozenset[str]:
+        """Some of the entries as text, with all that cannot be read."""
+        return frozenset([*map(describe, entries), *self.unreadable])
+
     def together(self, entry: Entry) -> tuple[Entry, ...]:
         """Entries the host shows, and removes, as one with `entry`: an ANY is for both IP versions."""
         raw = self.entries.get(entry)
@@ -110,6 +115,7 @@ class HostState:
     """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
 
     `running` holds the ids of VMs that are not off. `unread` says what the account may not read.
+    `others` are the entries of others that were there when a record was written, by adapter id.
     """
 
     computer: str
@@ -123,6 +129,7 @@ class HostState:
     nats: tuple[str, ...] = ()
     records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    others: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def adapter(self, adapter_id: str) -> HostAdapter | None:
         """The adapter of that id."""
@@ -215,6 +222,11 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             teams=tuple(_named(raw) for raw in _maps(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in _maps(document.get("nats"))),
             records=_records(_maps(document.get("records"))),
+            others={
+                _text(record.get("adapter")): frozenset(map(_text, _list(record["others"])))
+                for record in _maps(document.get("records"))
+                if "others" in record
+            },
             unread=tuple(
                 f"{_text(part.get('part'))}: {_text(part.get('message'))}"
                 for part in _maps(document.get("unread"))
@@ -367,12 +379,15 @@ def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     return list(_entries(extended, basic)[0])
 
 
-def record_of(adapter: str, policy: str, entries: Iterable[Entry]) -> dict[str, Any]:
-    """An ownership record as hosts keep it."""
+def record_of(
+    adapter: str, policy: str, entries: Iterable[Entry], others: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """An ownership record as hosts keep it. `others` are the entries of others beside ours, as text."""
     found = sorted(entries, key=lambda entry: (len(entry), entry))
     kinds = [("basic" if len(entry) == 4 else "extended", entry) for entry in found]
-    return {
+    record = {
         "adapter": adapter,
         "policy": policy,
         "entries": [{"kind": kind, **to_host(entry)} for kind, entry in kinds],
     }
+    return record if others is None else record | {"others": sorted(others)}

@@ -122,9 +122,12 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             raise HostError("no plan is in force that could be taken back", host=target.name)
         last = ids.index(newest)
         taken_back = _taken_back(backup(newest))
-        if taken_back not in ids[last + 1 :]:
+        if taken_back in ids[last + 1 :]:
+            last = ids.index(taken_back) + 1
+        elif _only_looked(backup(newest)):
+            last += 1
+        else:
             break
-        last = ids.index(taken_back) + 1
     before: dict[str, frozenset[Entry]] = {}
     others: dict[str, frozenset[Entry]] = {}  # were there, and not ours
     for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == ids[last]]):
@@ -155,3 +158,13 @@ def _taken_back(backup: Mapping[str, Any]) -> str:
     records = plan.get("recordsDuring") if isinstance(plan, Mapping) else None
     names = [str(record.get("policy")) for record in records or () if isinstance(record, Mapping)]
     return names[0].removeprefix(_ROLLBACK) if names and names[0].startswith(_ROLLBACK) else ""
+
+
+def _only_looked(backup: Mapping[str, Any]) -> bool:
+    """Whether a plan changed neither entries nor what is ours: it took note of entries of others."""
+    plan = backup.get("plan") or {}
+    owned = [
+        {str(record["adapter"]): set(entries_of(record)) for record in side.get("records") or ()}
+        for side in (backup, plan)
+    ]
+    return not plan.get("steps") and owned[0] == owned[1]
