@@ -116,7 +116,7 @@ def drift(found: HostPlan) -> str:
     came, went = (
         sum(map(len, each)) for each in ([a.came for a in found.adapters], [a.went for a in found.adapters])
     )
-    others = f"{came} entries of others have come, {went} gone since the last apply" if came + went else ""
+    others = f"entries of others since the last apply: {came} came, {went} went" if came + went else ""
     if not found.changes:
         return others or short(found)
     return f"{short(found)}; {others}" if others else short(found)

@@ -198,7 +198,7 @@ def apply_saved(
     output: Output,
 ) -> None:
     """Carry out plans from a file."""
-    saved = {str(each["name"]): each for each in read_plan_file(path)}
+    saved = {each["name"]: each for each in read_plan_file(path)}
     unknown = [word for word in words if word not in saved]
     if unknown:
         raise InputError(
@@ -209,9 +209,9 @@ def apply_saved(
     todo = {
         name: each
         for name, each in saved.items()
-        if (not words or name in words) and each["plan"]["adapters"]
+        if (not words or name in words) and each["plan"].get("adapters")
     }
-    questions = [question for each in todo.values() for question in each["review"]["questions"]]
+    questions = [question for each in todo.values() for question in each["review"].get("questions") or ()]
     _ask(questions, bool(todo), yes, accept)
     if not todo:
         emit({"hosts": []}, lambda console: console.print("nothing to do"), output)

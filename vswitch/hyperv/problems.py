@@ -221,7 +221,8 @@ def winrm_problem(
         return problem(
             Cause.PACKAGE,
             f"{method} authentication needs a package that is not installed here",
-            f"install it: pip install 'vswitch[{method}]'",
+            f"install it: pip install 'vswitch[{method}]'"
+            + ("; or log on another way: -a ntlm -u 'DOMAIN\\user'" if method == "kerberos" else ""),
         )
     if isinstance(error, PermissionError | InvalidCredentialsError) or _is_authentication(error):
         return problem(*_rejected(user, method, offered, quoted(text)))

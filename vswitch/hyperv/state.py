@@ -155,7 +155,9 @@ def _maps(value: Any) -> list[Mapping[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):  # a Guid of Windows PowerShell 5.1
         value = value.get("Guid") or value.get("value")
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    # Half a character, which JSON may hold, cannot be printed.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _id(value: Any) -> str:
@@ -288,9 +290,10 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
 
 def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     """Settings the layout has no word for."""
-    mirroring = enum_value(raw.get("PortMirroringMode") or 0, ("None", "Destination", "Source"), "a mode")
+    modes = ("None", "Destination", "Source")
+    mirroring = enum_value(raw.get("PortMirroringMode") or 0, modes, "a mode")
     if mirroring:
-        yield f"PortMirroring {('None', 'Destination', 'Source')[mirroring]}"
+        yield f"PortMirroring {modes[mirroring] if mirroring in (1, 2) else mirroring}"
     for name in ("StormLimit", "DynamicIPAddressLimit"):
         if _number(raw.get(name)):
             yield f"{name} {_number(raw.get(name))}"

@@ -79,14 +79,22 @@ def read_plan_file(path: str) -> list[dict[str, Any]]:
         )
     if document.get("schema") != 1:
         raise InputError("the saved plan is of another version", where=where, hint="make a new one")
-    plans = document.get("plans")
-    if not isinstance(plans, list) or document.get("digest") != digest_of(plans):
+    plans: list[dict[str, Any]] = document.get("plans") or []
+    if document.get("digest") != digest_of(plans) or not _are_plans(plans):
         raise InputError(
             "the saved plan was changed after it was made, or is damaged",
             where=where,
             hint="what was reviewed is what is applied: change the policy, and make a new plan",
         )
     return plans
+
+
+def _are_plans(plans: Any) -> bool:
+    wanted = {"name": str, "plan": dict, "review": dict}
+    return isinstance(plans, list) and all(
+        isinstance(plan, dict) and all(isinstance(plan.get(name), kind) for name, kind in wanted.items())
+        for plan in plans
+    )
 
 
 class Store:
