@@ -25,8 +25,14 @@ class Shop:
         self.state = sample_state()
         (folder / "hv01.json").write_text(json.dumps(self.state), encoding="utf-8")
 
-    def run(self, *words: str, status: int = 0) -> Result:
+    def attempt(self, *words: str) -> Result:
+        """Run a command; errors that are no defects stay in the result."""
         result = CliRunner().invoke(app, ["hyperv", *words], catch_exceptions=True)
+        assert isinstance(result.exception, VswitchError | SystemExit | None), repr(result.exception)
+        return result
+
+    def run(self, *words: str, status: int = 0) -> Result:
+        result = self.attempt(*words)
         found = result.exit_code
         if isinstance(result.exception, VswitchError):
             found = result.exception.exit_status

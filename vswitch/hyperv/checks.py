@@ -65,9 +65,9 @@ def collisions(plan: AdapterPlan) -> Iterable[InputError]:
             f"{f'rule {rule.name!r}' if rule else 'an entry'} needs a {what} on {plan.adapter.label} that an"
             f" entry of somebody else has: {describe(other)}",
             where=rule.origin if rule else Origin(plan.adapter.label),
-            hint="choose another weight"
-            if what == "weight"
-            else "remove one of the two by hand, or adopt it",
+            hint=("choose another weight" if what == "weight" else "remove one of the two by hand")
+            + "; or, if it is to be ours, take it over as it is first: apply a policy that says the same"
+            " (such as an import's) with --adopt",
         )
 
 

@@ -102,7 +102,7 @@ class Store:
 
     def __init__(self, host: str, folder: Path | None = None) -> None:
         base = folder or default_folder()
-        self.folder = base / "hosts" / quote(host.lower(), safe="")
+        self.folder = base / "hosts" / quote(host.lower(), safe="", errors="replace")
         self.owned = base / "owned"
 
     def records(self, adapters: Iterable[str] | None = None) -> dict[str, frozenset[Entry]]:
@@ -129,7 +129,7 @@ class Store:
         write_file(self.folder / "plans" / f"{quote(str(plan['planId']), safe='')}.json", plan)
 
     def _path(self, adapter: str) -> Path:
-        return self.owned / f"{quote(adapter, safe='')}.json"
+        return self.owned / f"{quote(adapter, safe='', errors='replace')}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
