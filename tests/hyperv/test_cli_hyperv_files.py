@@ -134,21 +134,23 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_spoiled_memory_says_nothing(tmp_path: Path) -> None:
     entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
     store = store_in(tmp_path)
-    store.keep_records(["a/1"], [record_of("a/1", "policy", [entry])])
-    (path,) = tmp_path.glob("owned/*.json")
+    store.keep_records("HV01", ["a/1"], [record_of("a/1", "policy", [entry])])
+    (path,) = tmp_path.glob("owned/*/*.json")
     good = json.loads(path.read_text(encoding="utf-8"))
     for seed in range(100):
         path.write_text(spoiled(good, random.Random(seed)), encoding="utf-8")
-        assert len(store.records(["a/1"]).get("a/1", ())) <= 1
+        assert len(store.records("HV01", ["a/1"]).get("a/1", ())) <= 1
     for text in ("", "[", "[" * 100_000, "5", '{"records": 5}', "\xff"):
         path.write_text(text, encoding="latin-1")
         assert store.records() == {}
 
 
 def test_what_is_ours_is_known_under_every_name_of_a_host(tmp_path: Path) -> None:
+    """And of a replica, which has the same adapter, apart."""
     entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
-    store_in(tmp_path, "hv01").keep_records(["a"], [record_of("a", "policy", [entry])])
+    store_in(tmp_path, "hv01").keep_records("HV01", ["a"], [record_of("a", "policy", [entry])])
     other = store_in(tmp_path, "hv01.corp.example")
-    assert other.records(["a", "b"]) == {"a": {entry}}
-    other.keep_records(["a"], [])
+    assert other.records("HV01", ["a", "b"]) == {"a": {entry}}
+    assert other.records("HV02", ["a", "b"]) == {}
+    other.keep_records("HV01", ["a"], [])
     assert store_in(tmp_path, "hv01").records() == {}

@@ -2,8 +2,8 @@
 
 Readable by the user alone. Files are replaced whole, so that a crash leaves the old or the new one. It
 is a second copy: hosts keep their own record and backups. What is ours stands in one file for each
-adapter, by its id: it is found under whatever name the host is called, and two processes that work on
-different adapters of one host do not undo each other's writing.
+adapter, by its id and by the name that the computer itself goes by: it is found under whatever name the
+host is called, and two processes that work on different adapters do not undo each other's writing.
 """
 
 from __future__ import annotations
@@ -105,31 +105,43 @@ class Store:
         self.folder = base / "hosts" / quote(host.lower(), safe="", errors="replace")
         self.owned = base / "owned"
 
-    def records(self, adapters: Iterable[str] | None = None) -> dict[str, frozenset[Entry]]:
-        """What is ours by adapter id, of these adapters or all; a file that cannot be read says nothing."""
-        paths = self.owned.glob("*.json") if adapters is None else map(self._path, adapters)
+    def records(
+        self, computer: str | None = None, adapters: Iterable[str] = ()
+    ) -> dict[str, frozenset[Entry]]:
+        """What is ours by adapter id, of some adapters of a computer, or of all there are.
+
+        A file that cannot be read says nothing.
+        """
+        paths = self.owned.glob("*/*.json") if computer is None else self._paths(computer, adapters)
         found: dict[str, set[Entry]] = {}
         for path in paths:
             records = _read(path).get("records")
             for record in records if isinstance(records, list) else ():
-                if isinstance(record, Mapping) and self._path(str(record.get("adapter"))) == path:
+                if isinstance(record, Mapping) and _file_name(str(record.get("adapter"))) == path.name:
                     found.setdefault(str(record["adapter"]), set()).update(entries_of(record))
         return {adapter: frozenset(entries) for adapter, entries in found.items()}
 
-    def keep_records(self, adapters: Iterable[str], records: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the records of some adapters."""
+    def keep_records(
+        self, computer: str, adapters: Iterable[str], records: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Replace the records of some adapters of a computer."""
         of_adapter: dict[str, list[Mapping[str, Any]]] = {adapter: [] for adapter in adapters}
         for record in records:
             of_adapter.setdefault(str(record["adapter"]), []).append(record)
-        for adapter, kept in of_adapter.items():
-            write_file(self._path(adapter), {"schema": 1, "records": kept})
+        for path, kept in zip(self._paths(computer, of_adapter), of_adapter.values(), strict=True):
+            write_file(path, {"schema": 1, "records": kept})
 
     def keep_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep a plan with the states before it, for looking at."""
         write_file(self.folder / "plans" / f"{quote(str(plan['planId']), safe='')}.json", plan)
 
-    def _path(self, adapter: str) -> Path:
-        return self.owned / f"{quote(adapter, safe='', errors='replace')}.json"
+    def _paths(self, computer: str, adapters: Iterable[str]) -> list[Path]:
+        folder = self.owned / quote(computer.lower(), safe="", errors="replace")
+        return [folder / _file_name(adapter) for adapter in adapters]
+
+
+def _file_name(adapter: str) -> str:
+    return f"{quote(adapter, safe='', errors='replace')}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

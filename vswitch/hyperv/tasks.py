@@ -83,7 +83,7 @@ def _plan(target: Target, state: HostState, wanted: Desired, *, adopt: bool = Fa
         host=target.name,
         plan_id=new_plan_id(now),
         created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        local_records=target.store.records(adapter.id for adapter in state.adapters),
+        local_records=target.store.records(state.computer, [each.id for each in state.adapters]),
         adopt=adopt,
     )
 
