@@ -16,7 +16,8 @@ from tests.support.hyperv_site import site_of
 from tests.support.hyperv_states import EXTERNAL, adapter, basic, extended, switch, vm
 from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm_runs import transport_to
-from vswitch.errors import HostError
+from vswitch.errors import HostError, InputError
+from vswitch.hyperv.desired import host_of
 from vswitch.hyperv.importing import import_hosts
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.plan import HostPlan
@@ -256,3 +257,16 @@ def test_missing_columns_do_not_matter(missing: str) -> None:
         [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
     )
     load(imported.layout, imported.policy)
+
+
+def test_a_host_that_turns_out_to_be_another_one_is_refused() -> None:
+    """An address that leads to the wrong host must not bring one host's policy to another."""
+    one, two = (read_state(a_host() | {"computer": name}) for name in ("HV01", "HV02"))
+    imported = import_hosts([("hv01", one)], layout_file="layout.yaml", policy_file="policy.yaml")
+    text = imported.layout.replace("policies:", "  hv02: {}\npolicies:")
+    site = load(text, imported.policy)
+    assert host_of(site, one, "hv01.corp.example") == host_of(site, one, "10.0.0.5") == "hv01"
+    with pytest.raises(InputError, match="answers as 'hv01' is HV02, another host"):
+        host_of(site, two, "hv01")
+    with pytest.raises(InputError, match="no host 'hv03'"):
+        host_of(site, read_state(a_host() | {"computer": "OTHER"}), "hv03")
