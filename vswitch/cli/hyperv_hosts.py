@@ -79,7 +79,12 @@ def choose(
         raise InputError("no host is named", hint="name hosts, or an inventory with --inventory")
     finder = CredentialFinder()
     targets = {
-        host.name: Target(host.name, PywinrmTransport(host.connection, finder=finder), Store(host.name))
+        host.name: Target(
+            host.name,
+            PywinrmTransport(host.connection, finder=finder),
+            Store(host.name),
+            port=host.connection.port,
+        )
         for host in found
     }
     return Hosts(found, canary, targets)

@@ -17,18 +17,17 @@ from vswitch.errors import InputError, InputErrors
 from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
+from vswitch.hyperv.management import winrm_lost
 from vswitch.hyperv.ordering import Exposure, Order, order_of
-from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff, transient
+from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff
 from vswitch.hyperv.state import HostAdapter, HostState, record_of
-from vswitch.hyperv.traffic import FIELDS, Traffic
-from vswitch.model.types import TCP, Direction
+from vswitch.hyperv.traffic import Traffic
+from vswitch.model.types import Direction
 
 __all__ = ["AdapterPlan", "HostPlan", "plan_host"]
 
 #: Seconds that one write takes, measured by others at about 190 ms for four to five (§4.7).
 SECONDS_PER_STEP = 0.05
-#: WinRM, by which the host is managed.
-MANAGEMENT_PORTS = (5985, 5986)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class AdapterPlan:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """Everything for one host. `host` is what the user calls it."""
+    """Everything for one host. `host` is what the user calls it, `port` where its WinRM is reached."""
 
     host: str
     computer: str
@@ -125,6 +124,7 @@ class HostPlan:
     policies: tuple[str, ...]
     adapters: tuple[AdapterPlan, ...]
     warnings: tuple[str, ...]
+    port: int = 0
 
     @property
     def changes(self) -> bool:
@@ -156,7 +156,7 @@ class HostPlan:
                     )
         for adapter in self.adapters:
             if adapter.adapter.is_management_os and adapter.writes:
-                lost = _management_lost(adapter)
+                lost = winrm_lost(adapter.old, adapter.new, self.port)
                 if lost:
                     found.append(f"{adapter.adapter.label}: this cuts WinRM to the host: {_some(lost)}")
         return found
@@ -254,20 +254,6 @@ def _steps(adapter: AdapterPlan) -> list[dict[str, Any]]:
     return found
 
 
-def _management_lost(adapter: AdapterPlan) -> list[Traffic]:
-    """WinRM traffic that passes now and will not."""
-    found: list[Traffic] = []
-    for direction in Direction:
-        # On its way from the old to the old entries the new ones stand in between: what they cut.
-        for region in transient(adapter.old, adapter.new, adapter.old, direction).cuts:
-            protocols, ports = region.fields[0], region.fields[FIELDS.index("local_port")]
-            if any(low <= TCP <= high for low, high in protocols) and any(
-                low <= port <= high for low, high in ports for port in MANAGEMENT_PORTS
-            ):
-                found.append(region)
-    return found
-
-
 def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
     def one(entry: Entry) -> dict[str, Any]:
         rule = adapter.rules.get(entry)
@@ -313,12 +299,14 @@ def plan_host(
     created_at: str,
     local_records: Mapping[str, frozenset[Entry]] | None = None,
     adopt: bool = False,
+    port: int = 0,
 ) -> HostPlan:
     """How to get a host from `state` to what is wanted.
 
     `local_records` is this side's copy of what is ours by adapter id, used where the host has lost
-    its own. With `adopt`, foreign entries that equal wanted ones become ours. Raises InputErrors
-    with every reason why the plan could not be carried out.
+    its own. With `adopt`, foreign entries that equal wanted ones become ours. `port` is where WinRM is
+    reached, if it is none of the usual ones. Raises InputErrors with every reason why the plan could not
+    be carried out.
     """
     errors: list[InputError] = []
     warnings: list[str] = [*wanted.warnings]
@@ -355,6 +343,7 @@ def plan_host(
         wanted.policies,
         tuple(adapters),
         tuple(dict.fromkeys(warnings)),
+        port,
     )
 
 

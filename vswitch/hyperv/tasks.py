@@ -35,13 +35,14 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Target:
-    """One host to work on. `state` replaces reading it (a state exported to a file)."""
+    """One host to work on, by WinRM at `port`. `state` replaces reading it (one exported to a file)."""
 
     name: str
     transport: Transport | None
     store: Store
     state: HostState | None = None
     clock: Callable[[], datetime] = field(default=_now)
+    port: int = 0
 
     @property
     def link(self) -> Transport:
@@ -85,6 +86,7 @@ def _plan(target: Target, state: HostState, wanted: Desired, *, adopt: bool = Fa
         created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         local_records=target.store.records(state.computer, [each.id for each in state.adapters]),
         adopt=adopt,
+        port=target.port,
     )
 
 
