@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from tests.support.winrm_runs import PASSWORD
 from vswitch.cli import hyperv
 from vswitch.cli.main import app
 from vswitch.errors import VswitchError
+from vswitch.hyperv.credentials import CredentialFinder
 from vswitch.hyperv.fleet import host_from_word
+from vswitch.hyperv.store import Store
+from vswitch.hyperv.tasks import Target
 
 
 class Shop:
@@ -186,6 +191,44 @@ def test_a_wrong_password_reaches_one_host_of_the_fleet(shop: Shop, monkeypatch:
         assert [endpoint.total_connections > 0 for endpoint in endpoints] == [True, False, False, False]
 
 
+def test_a_password_is_asked_for_where_ctrl_c_is_heard(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, before the work begins, in the main thread."""
+    asked: list[threading.Thread] = []
+
+    def prompt(_: str) -> str:
+        asked.append(threading.current_thread())
+        return PASSWORD
+
+    monkeypatch.delenv("VSWITCH_HYPERV_PASSWORD")
+    finder = partial(CredentialFinder, environment={}, keyring=None, prompt=prompt)
+    monkeypatch.setattr("vswitch.cli.hyperv_hosts.CredentialFinder", finder)
+    with (
+        WinrmEndpoint(host_handler(HypervHost(shop.state))) as one,
+        WinrmEndpoint(host_handler(HypervHost(shop.state))) as two,
+    ):
+        shop.run("backups", "hv*", *fleet_of(one, two))
+    assert asked == [threading.main_thread()]
+
+
+def test_a_host_under_two_names_is_not_written_twice(shop: Shop) -> None:
+    host = HypervHost(shop.state)
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        over = fleet_of(endpoint, endpoint)
+        shop.run("import", "hv01", "-o", "layout.yaml", "policy.yaml", *over)
+        words = ("apply", "layout.yaml", "hv01", "hv02", "--adopt", "--yes", *over)
+        result = shop.run(*words, status=2)
+        assert "hv01 and hv02 are the same host" in str(result.exception)
+        assert not host.state()["records"]
+
+
+def test_a_plan_is_not_saved_in_place_of_a_device(shop: Shop) -> None:
+    shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
+    Path("folder").mkdir()
+    # Status 1 would mean that there is something to write.
+    result = shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "folder", status=2)
+    assert "no regular file" in str(result.exception)
+
+
 def test_apply_tells_of_every_host_in_json(shop: Shop) -> None:
     """Of one on which there was nothing to do, one that was changed, and one that could not be read."""
     other = json.loads(json.dumps(shop.state | {"computer": "HV02"}).replace("00155D", "00155E"))
@@ -207,7 +250,8 @@ def test_ctrl_c_names_the_hosts_that_are_left(shop: Shop, capfd: pytest.CaptureF
     from vswitch.cli.hyperv_hosts import Hosts, work_on
 
     names = ["hv01", "hv02", "hv03"]
-    fleet = Hosts(tuple(host_from_word(name) for name in names), (), dict.fromkeys(names, Any))  # type: ignore[arg-type]
+    targets = {name: Target(name, None, Store(name)) for name in names}
+    fleet = Hosts(tuple(map(host_from_word, names)), (), targets)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vswitch.hyperv.fleet._Fleet._tell", _interrupt)
         with pytest.raises(typer.Exit) as left:

@@ -134,7 +134,7 @@ def plan(
     )
     result = work.plans(chosen, site, adopt, limit)
     if save is not None:
-        work.write_file(save, work.saved_form(result))
+        work.save_plans(save, result)
     work.show_plans(result, everything, output)
     work.leave(result)
 

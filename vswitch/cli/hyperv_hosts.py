@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 
 from vswitch.cli.output import progress
-from vswitch.errors import InputError
+from vswitch.errors import InputError, VswitchError
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder
 from vswitch.hyperv.fleet import (
@@ -138,6 +139,12 @@ def work_on(
     Ctrl-C lets the hosts at work finish, names them and those left, and ends with status 130.
     """
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
+    for host in hosts:
+        transport = chosen.targets[host.name].transport
+        if isinstance(transport, PywinrmTransport):
+            # Asked for here, a password meets no progress bar, and Ctrl-C. Errors are told of each host.
+            with suppress(VswitchError):
+                transport.prepare()
     with progress(title) as say:
 
         def show(now: Progress) -> None:

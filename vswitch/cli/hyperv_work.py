@@ -12,7 +12,7 @@ from rich.console import Console
 from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
 from vswitch.cli.output import Output, emit, escape, print_error
-from vswitch.errors import InputError, Origin
+from vswitch.errors import EnvironmentError_, InputError, Origin
 from vswitch.hyperv.apply import Applied, ApplyError, Standing
 from vswitch.hyperv.fleet import FleetResult, Outcome, Status
 from vswitch.hyperv.importing import import_hosts
@@ -32,13 +32,12 @@ __all__ = [
     "plan_rollback",
     "plans",
     "report",
-    "saved_form",
+    "save_plans",
     "show_backups",
     "show_drift",
     "show_plans",
     "stop_on_failure",
     "work_on",
-    "write_file",
 ]
 
 
@@ -49,10 +48,16 @@ def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[Hos
     )
 
 
-def saved_form(result: FleetResult[HostPlan]) -> dict[str, Any]:
-    """The plans as `plan --save` keeps them."""
+def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
+    """Keep the plans for `apply --plan`. Raises InputError: status 1 would mean changes."""
     plans = [each.value for each in result.outcomes if each.value is not None]
-    return saved_plans([{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans])
+    document = saved_plans(
+        [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
+    )
+    try:
+        write_file(path, document)
+    except EnvironmentError_ as error:
+        raise InputError(error.message) from None
 
 
 def show_plans(
@@ -141,6 +146,7 @@ def carry_out(
             show_plans(planned, everything, output)
         raise typer.Exit(2)
     todo = {name: each for name, each in plans.items() if each.drifted}
+    _refuse_twins(todo)
     _ask(
         [question for each in todo.values() for question in each.questions],
         any(each.changes for each in todo.values()),
@@ -159,6 +165,19 @@ def carry_out(
     at_work = {each.host.name: each for each in done.outcomes}
     outcomes = (at_work.get(each.host.name) or _without_work(each) for each in planned.outcomes)
     report(FleetResult(tuple(outcomes)), text.applied, lambda value: value.as_dict(), output)
+
+
+def _refuse_twins(plans: dict[str, HostPlan]) -> None:
+    """One host under two names would be written by two plans at once."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, plan in plans.items():
+        for adapter in plan.adapters:
+            first = seen.setdefault((plan.computer.lower(), adapter.adapter.id), name)
+            if first != name:
+                raise InputError(
+                    f"{first} and {name} are the same host, {plan.computer}",
+                    hint="name it once; nothing was written",
+                )
 
 
 def _without_work(planned: Outcome[HostPlan]) -> Outcome[Applied]:

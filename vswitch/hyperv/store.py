@@ -36,6 +36,8 @@ def default_folder() -> Path:
 
 def write_file(path: Path, document: Any) -> None:
     """Put `document` as JSON into a file, whole or not at all. Raises EnvironmentError_."""
+    if path.exists() and not path.is_file():
+        raise EnvironmentError_(f"{path} cannot be written: it is no regular file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -110,7 +110,7 @@ class PywinrmTransport:
         payload = framing.encode_request(
             module_text() if self._module is None else self._module, request.operation, request.arguments
         )
-        credentials = self._find_credentials()
+        credentials = self.prepare()
         deadline = time.monotonic() + seconds
         repeats = 1
         while True:
@@ -124,7 +124,8 @@ class PywinrmTransport:
             repeats -= 1
             time.sleep(min(self._retry_delay, max(0.0, deadline - time.monotonic())))
 
-    def _find_credentials(self) -> Credentials:
+    def prepare(self) -> Credentials:
+        """Find the credentials, once. Raises InputError. Asks at the terminal: best in the main thread."""
         if self._credentials is None:
             self._credentials = find_credentials(self.connection, self._finder)
         return self._credentials
