@@ -37,6 +37,8 @@ FOREIGN_EXTENDED = [
 ]
 FOREIGN_BASIC = [basic("Deny", "Outbound", "Remote", 2, "10.9.0.0/16")]
 
+FOREIGN_KEYS = {extended_from_host(raw).key for raw in FOREIGN_EXTENDED}
+
 Wanted = dict[str, dict[Entry, Rule | None]]
 
 
@@ -53,14 +55,15 @@ def our_entries(draw: st.DrawFn) -> frozenset[Entry]:
         stateful = action is Action.ALLOW and draw(st.booleans())
         entry: Entry = ExtendedEntry(
             draw(st.sampled_from(list(Direction))),
-            draw(st.integers(1, 4)) * 100,
+            draw(st.integers(39_998, 40_003)),  # beside the foreign ones, and beside each other
             action,
             draw(st.sampled_from(["TCP", "UDP"])) if stateful else draw(st.sampled_from(["ANY", "TCP", "1"])),
             remote=draw(st.sampled_from(["ANY", "10.0.0.0/8", "2001:db8::5"])),
             stateful=stateful,
             timeout=300 if stateful else 0,
         )
-        found.setdefault(entry.key, entry)
+        if entry.key not in FOREIGN_KEYS:
+            found.setdefault(entry.key, entry)
     for address in draw(
         st.lists(st.sampled_from(["10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "::/0"]), max_size=2)
     ):
