@@ -391,3 +391,12 @@ def test_winrm_at_another_port_is_not_cut_unasked(port: int, asks: bool, tmp_pat
     deny = {ExtendedEntry(Direction.INBOUND, 1, Action.DENY, "TCP", local_port="8443"): RULE}
     plan = plan_host(Desired((DesiredEntries(adapter, deny),)), state, plan_id="p", created_at="", port=port)
     assert bool(plan.questions) is asks
+
+
+def test_sessions_that_may_end_with_a_replaced_stateful_rule_are_named(tmp_path: Path) -> None:
+    host, _ = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    apply_plan(fresh_plan(transport, store, _one(stateful=True, timeout=300)), transport, store)
+    wider = fresh_plan(transport, store, _one(stateful=True, timeout=600), plan_id="plan-2")
+    assert any("sessions" in warning and "500" in warning for warning in wider.warnings)
+    assert not any("sessions" in each for each in fresh_plan(transport, store, {}, plan_id="plan-3").warnings)

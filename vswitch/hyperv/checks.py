@@ -100,6 +100,18 @@ def plan_warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
                     f"{adapter.label}: the VM will not start (0x80070057) because of a foreign entry:"
                     f" {describe(entry)}"
                 )
+    replaced = [
+        step.entry
+        for step in plan.order.steps
+        if not (step.add or step.stand_in) and step.entry not in plan.removed
+    ]
+    sessions = [entry for entry in replaced if isinstance(entry, ExtendedEntry) and entry.stateful]
+    if sessions:
+        yield (
+            f"{adapter.label}: sessions that passed by the state of {describe(sessions[0])}"
+            + (f" and {len(sessions) - 1} more" if len(sessions) > 1 else "")
+            + " may stop until their side that began sends again (U6)"
+        )
     if plan.present:
         yield (
             f"{adapter.label}: {len(plan.present)} entries of the policy are there already, but not ours:"
