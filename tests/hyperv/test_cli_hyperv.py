@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from tests.support.hyperv_host import HypervHost
 from tests.support.hyperv_states import extended, sample_state
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm_endpoint import Output, WinrmEndpoint, host_handler
 from tests.support.winrm_runs import PASSWORD
 from vswitch.cli import hyperv
 from vswitch.cli.main import app
@@ -189,6 +189,23 @@ def test_a_wrong_password_reaches_one_host_of_the_fleet(shop: Shop, monkeypatch:
         data = shop.json("backups", "hv*", *fleet_of(*endpoints), status=2)
         assert [each["status"] for each in data["hosts"]] == ["failed", *["not started"] * 3]
         assert [endpoint.total_connections > 0 for endpoint in endpoints] == [True, False, False, False]
+
+
+def test_a_fleet_does_not_wait_for_the_first_host_to_finish(shop: Shop) -> None:
+    """Only until that host has accepted the password: here it finishes after the second one has begun."""
+    begun = threading.Event()
+    first, second = (host_handler(HypervHost(shop.state)) for _ in range(2))
+
+    def slow(stdin: bytes) -> Output:
+        assert begun.wait(20)
+        return first(stdin)
+
+    def quick(stdin: bytes) -> Output:
+        begun.set()
+        return second(stdin)
+
+    with WinrmEndpoint(slow) as one, WinrmEndpoint(quick) as two:
+        shop.run("backups", "hv*", *fleet_of(one, two))
 
 
 def test_a_password_is_asked_for_where_ctrl_c_is_heard(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from vswitch.hyperv.fleet import (
     FleetResult,
     Host,
     Progress,
+    account_of,
     host_from_word,
     load_inventory,
     run_fleet,
@@ -78,17 +80,24 @@ def choose(
         found = tuple(_bare(word, user, authentication) for word in named)
     if not found:
         raise InputError("no host is named", hint="name hosts, or an inventory with --inventory")
-    finder = CredentialFinder()
+    finder, proven = CredentialFinder(), set[Account]()
     targets = {
         host.name: Target(
             host.name,
-            PywinrmTransport(host.connection, finder=finder),
+            PywinrmTransport(
+                host.connection, finder=finder, accepted=partial(_accepted, proven, account_of(host))
+            ),
             Store(host.name),
             port=host.connection.port,
         )
         for host in found
     }
-    return Hosts(found, canary, targets)
+    return Hosts(found, canary, targets, proven)
+
+
+def _accepted(proven: set[Account], account: Account | None) -> None:
+    if account is not None:
+        proven.add(account)
 
 
 def _bare(word: str, user: str | None, authentication: Authentication | None) -> Host:

@@ -27,6 +27,7 @@ __all__ = [
     "Outcome",
     "Progress",
     "Status",
+    "account_of",
     "host_from_word",
     "load_inventory",
     "run_fleet",
@@ -145,7 +146,7 @@ def run_fleet(
 
     A wrong password is not tried on host after host, which would lock the account: until one host has
     accepted an account, few hosts of it are tried; once one has refused it, no other is. `proven` holds
-    the accounts that need no such care, and is added to.
+    the accounts that need no such care. It is added to when a host is done; `work` may add to it sooner.
     """
     run = _Fleet(
         hosts, work, max(1, limit), on_failure == "stop", progress, set() if proven is None else proven
@@ -153,7 +154,8 @@ def run_fleet(
     return run.run(tuple(canary))
 
 
-def _account(host: Host) -> Account | None:
+def account_of(host: Host) -> Account | None:
+    """Whose password the host is sent; None if it is sent none."""
     connection = host.connection
     if connection.authentication not in _WITH_PASSWORD:
         return None
@@ -179,6 +181,8 @@ class _Fleet(Generic[R]):
         self.progress = progress
         self.proven = proven
         self.refused: set[Account] = set()
+        self.trying: dict[Account, set[str]] = {}  # hosts at work that may refuse the account
+        self.width: dict[Account, int] = {}  # how many of those there may be
         self.outcomes: dict[str, Outcome[R]] = {}
         self.running: list[str] = []
         self.started: SimpleQueue[str] = SimpleQueue()
@@ -194,47 +198,28 @@ class _Fleet(Generic[R]):
         interrupted = False
         try:
             if all(self._batch([host], 1, stop=True) for host in first):
-                self._rest(rest)
+                self._batch(rest, self.limit, stop=self.stop)
         except KeyboardInterrupt:
             interrupted = True
         found = [self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts]
         return FleetResult(tuple(found), interrupted)
 
-    def _rest(self, hosts: list[Host]) -> None:
-        """The hosts after the canaries: 1, 2, 4 ... of each account until one has accepted it."""
-        width, go_on = 1, True
-        while go_on and hosts:
-            careful: dict[Account, int] = {}
-            batch: list[Host] = []
-            for host in hosts:
-                account = _account(host)
-                if account is not None and account not in self.proven:
-                    careful[account] = careful.get(account, 0) + 1
-                    if careful[account] > width:
-                        continue
-                batch.append(host)
-            # Those that need no care wait until the others have been tried: one limit, one order.
-            tried = (
-                [host for host in batch if _account(host) in careful] if len(batch) < len(hosts) else batch
-            )
-            go_on = self._batch(tried, self.limit, stop=self.stop)
-            hosts = [
-                host
-                for host in hosts
-                if host.name not in self.outcomes and _account(host) not in self.refused
-            ]
-            width *= 2
-
     def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
         """Work on `hosts`; False if one failed and `stop` was asked."""
-        waiting = list(reversed(hosts))
+        waiting = list(hosts)
         pending: set[Future[Outcome[R]]] = set()
         failed = False
         with ThreadPoolExecutor(max_workers=min(limit, len(hosts)) or 1) as pool:
             try:
-                while pending or (waiting and not (failed and stop)):
-                    while waiting and len(pending) < limit and not (failed and stop):
-                        pending.add(pool.submit(self._one, waiting.pop()))
+                while True:
+                    for host in [] if failed and stop else list(waiting):
+                        if len(pending) == limit:
+                            break
+                        if self._may_start(host):
+                            waiting.remove(host)
+                            pending.add(pool.submit(self._one, host))
+                    if not pending:
+                        break
                     finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
                     for future in finished:
                         failed = self._keep(future.result()) or failed
@@ -245,15 +230,29 @@ class _Fleet(Generic[R]):
                 raise
         return not (failed and stop)
 
+    def _may_start(self, host: Host) -> bool:
+        """Whether a host may be told its password: 1, 2, 4 ... may while no host has accepted it."""
+        account = account_of(host)
+        if account is None or account in self.proven:
+            return True
+        trying = self.trying.setdefault(account, set())
+        if account in self.refused or len(trying) >= self.width.get(account, 1):
+            return False
+        trying.add(host.name)
+        return True
+
     def _keep(self, outcome: Outcome[R]) -> bool:
         """Take note of an outcome; True if it is a failure."""
         self.outcomes[outcome.host.name] = outcome
-        account = _account(outcome.host)
+        account = account_of(outcome.host)
         if account is not None:
+            self.trying.get(account, set()).discard(outcome.host.name)
             if outcome.status is Status.DONE:
                 self.proven.add(account)
             elif getattr(outcome.error, "cause", None) is Cause.CREDENTIALS and account not in self.proven:
                 self.refused.add(account)
+            else:
+                self.width[account] = 2 * self.width.get(account, 1)
         return outcome.status is Status.FAILED
 
     def _one(self, host: Host) -> Outcome[R]:
