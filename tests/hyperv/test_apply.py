@@ -400,3 +400,16 @@ def test_sessions_that_may_end_with_a_replaced_stateful_rule_are_named(tmp_path:
     wider = fresh_plan(transport, store, _one(stateful=True, timeout=600), plan_id="plan-2")
     assert any("sessions" in warning and "500" in warning for warning in wider.warnings)
     assert not any("sessions" in each for each in fresh_plan(transport, store, {}, plan_id="plan-3").warnings)
+
+
+def test_the_weight_of_an_entry_that_cannot_be_read_is_taken(tmp_path: Path) -> None:
+    """Hyper-V would say so only when it is written; nor is anything moved past such an entry."""
+    state = host_with(frozenset())[0].state()
+    odd = extended("Allow", "Inbound", 500, Protocol="QUIC?")
+    state["adapters"][0]["extendedAcls"].append(odd)
+    adapter = read_state(state).adapters[0]
+    assert adapter.walls == {(Direction.INBOUND, 500)}
+    rules: dict[Entry, Rule | None] = {ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP"): RULE}
+    wanted = Desired((DesiredEntries(adapter, rules),))
+    with pytest.raises(InputErrors, match="somebody else has: one that cannot be read"):
+        plan_host(wanted, read_state(state), plan_id="p", created_at="")

@@ -152,6 +152,17 @@ def test_entries_of_others_are_no_room_and_the_traffic_at_risk_is_named() -> Non
     assert (exposure.first, exposure.last) == (0, 0)
 
 
+def test_no_stand_in_passes_an_entry_that_cannot_be_read() -> None:
+    """It may do anything: above it, a stand-in would decide what it decided."""
+    old, new = (Acls.of([_allow(500, port), _deny()]) for port in ("80-90", "85-95"))
+    order = order_of(old, new, walls=frozenset({(INBOUND, 600), (INBOUND, 400), (OUTBOUND, 450)}))
+    (stand_in,) = {step.entry for step in order.steps if step.stand_in}
+    assert isinstance(stand_in, ExtendedEntry)
+    assert stand_in.weight == 599
+    tight = order_of(old, new, walls=frozenset({(INBOUND, 501), (INBOUND, 499)}))
+    assert not any(step.stand_in for step in tight.steps)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("lowest", [1, 500, 65436])
 def test_a_hundred_conflicting_weights_without_a_gap(lowest: int, kept: bool) -> None:

@@ -57,13 +57,13 @@ def collisions(plan: AdapterPlan) -> Iterable[InputError]:
     theirs = {entry.key: entry for entry in plan.foreign}
     for entry in (*plan.added, *(after for _, after in plan.changed)):
         other = theirs.get(entry.key)
-        if other is None:
+        if other is None and entry.key not in plan.adapter.walls:
             continue
         rule = plan.rules.get(entry)
         what = "weight" if isinstance(entry, ExtendedEntry) else "prefix"
         yield InputError(
             f"{f'rule {rule.name!r}' if rule else 'an entry'} needs a {what} on {plan.adapter.label} that an"
-            f" entry of somebody else has: {describe(other)}",
+            f" entry of somebody else has: {describe(other) if other else 'one that cannot be read'}",
             where=rule.origin if rule else Origin(plan.adapter.label),
             hint=("choose another weight" if what == "weight" else "remove one of the two by hand")
             + "; or, if it is to be ours, take it over as it is first: apply a policy that says the same"

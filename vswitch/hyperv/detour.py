@@ -26,17 +26,21 @@ _BOTTOM, _TOP = 0, 65536
 
 
 def detour(
-    old: frozenset[ExtendedEntry], new: frozenset[ExtendedEntry], fixed: Set[Entry]
+    old: frozenset[ExtendedEntry],
+    new: frozenset[ExtendedEntry],
+    fixed: Set[Entry],
+    walls: Set[int] = frozenset(),
 ) -> frozenset[ExtendedEntry]:
     """Entries of one direction that do what `new` does, with weights that are free while `old` is there.
 
-    Equal to `new` where no weight is taken. An entry for which there is no room keeps its weight.
+    `fixed` are entries of somebody else, `walls` the weights of some that may do anything. Equal to
+    `new` where no weight is taken. An entry for which there is no room keeps its weight.
     """
     taken = {entry.weight for entry in old - new}
     waiting = [entry for entry in new - old if entry.weight in taken]
     if not waiting:
         return new
-    tried = [_Detour(old, new, fixed, waiting) for _ in range(2)]
+    tried = [_Detour(old, new, fixed, walls, waiting) for _ in range(2)]
     for each, up in zip(tried, (True, False), strict=True):
         if each.find(up=up):
             return each.entries
@@ -51,8 +55,10 @@ class _Detour:
         old: frozenset[ExtendedEntry],
         new: frozenset[ExtendedEntry],
         fixed: Set[Entry],
+        walls: Set[int],
         waiting: list[ExtendedEntry],
     ) -> None:
+        self.walls = sorted(walls)
         self.new = sorted(new, key=lambda entry: -entry.weight)
         self.fixed = fixed
         self.used = {entry.weight for entry in (*old, *new)}
@@ -106,8 +112,10 @@ class _Detour:
         above, below = ([each for each in side if each not in self.waiting] for side in self.conflicts(entry))
         over = min(above, key=self.at.__getitem__, default=None)
         under = max(below, key=self.at.__getitem__, default=None)
-        high = self.at[over] if over else _TOP
-        low = self.at[under] if under else _BOTTOM
+        high = min([self.at[over] if over else _TOP, *(each for each in self.walls if each > entry.weight)])
+        low = max(
+            [self.at[under] if under else _BOTTOM, *(each for each in self.walls if each < entry.weight)]
+        )
         if entry not in self.waiting:  # it makes room, so it has to leave its place in that direction
             low, high = (max(low, entry.weight), high) if up else (low, min(high, entry.weight))
         weights = range(high - 1, low, -1) if up else range(low + 1, high)

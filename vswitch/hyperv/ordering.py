@@ -88,14 +88,25 @@ def states(old: Acls, steps: Iterable[Step]) -> Iterable[Acls]:
 
 
 @lru_cache(maxsize=1024)
-def order_of(old: Acls, new: Acls, fixed: frozenset[Entry] = frozenset()) -> Order:
-    """How to get from `old` to `new`; both hold everything on the adapter.
+def order_of(
+    old: Acls,
+    new: Acls,
+    fixed: frozenset[Entry] = frozenset(),
+    walls: frozenset[tuple[Direction, int]] = frozenset(),
+) -> Order:
+    """How to get from `old` to `new`; both hold everything on the adapter that can be read.
 
-    `fixed` are those entries of somebody else: they never go, not for a moment either.
+    `fixed` are those entries of somebody else: they never go, not for a moment either. `walls` are
+    where extended entries stand that cannot be read: no other is moved past them.
     """
     was, becomes = _parts(old), _parts(new)
     parts = {
-        part: _part_steps(was.get(part, frozenset()), becomes.get(part, frozenset()), fixed)
+        part: _part_steps(
+            was.get(part, frozenset()),
+            becomes.get(part, frozenset()),
+            fixed,
+            frozenset(weight for direction, weight in walls if direction == part[0]),
+        )
         for part in sorted({*was, *becomes})
         if was.get(part) != becomes.get(part)
     }
@@ -244,12 +255,14 @@ class _PartSteps(NamedTuple):
         return self.first + self.second
 
 
-def _part_steps(old: frozenset[Entry], new: frozenset[Entry], fixed: frozenset[Entry]) -> _PartSteps:
+def _part_steps(
+    old: frozenset[Entry], new: frozenset[Entry], fixed: frozenset[Entry], walls: frozenset[int]
+) -> _PartSteps:
     """The way from `old` to `new`, by a detour where extended entries' weights are taken."""
     was, becomes = (
         frozenset(entry for entry in side if isinstance(entry, ExtendedEntry)) for side in (old, new)
     )
-    by: frozenset[Entry] = detour(was, becomes, fixed) if becomes else new
+    by: frozenset[Entry] = detour(was, becomes, fixed, walls) if becomes else new
     first, second = _passes(old, by, by - new)
     gaps = any(not step.add for step in first) and bool(becomes)
     for rest in _passes(by, new, by - new):

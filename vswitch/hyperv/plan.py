@@ -78,7 +78,7 @@ class AdapterPlan:
     def order(self) -> Order:
         """The writes in order."""
         fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
-        return order_of(self.old, self.new, fixed) if self.writes else Order(())
+        return order_of(self.old, self.new, fixed, self.adapter.walls) if self.writes else Order(())
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:

@@ -23,7 +23,7 @@ from vswitch.hyperv.entries import (
     to_host,
 )
 from vswitch.hyperv.semantic import Acls
-from vswitch.model.types import SwitchType, Vlan, VlanMode, normalise_mac
+from vswitch.model.types import Direction, SwitchType, Vlan, VlanMode, normalise_mac
 
 __all__ = [
     "HostAdapter",
@@ -89,6 +89,7 @@ class HostAdapter:
     raw_acls: tuple[Mapping[str, Any], ...] = ()
     raw_extended_acls: tuple[Mapping[str, Any], ...] = ()
     unreadable: tuple[str, ...] = ()
+    walls: frozenset[tuple[Direction, int]] = frozenset()  # weights of extended entries that are unreadable
 
     @property
     def label(self) -> str:
@@ -285,6 +286,7 @@ def _adapter(raw: Mapping[str, Any]) -> HostAdapter:
         raw_acls=tuple(_maps(raw.get("acls"))),
         raw_extended_acls=tuple(_maps(raw.get("extendedAcls"))),
         unreadable=tuple(unreadable),
+        walls=_walls(_maps(raw.get("extendedAcls"))) if unreadable else frozenset(),
     )
 
 
@@ -347,6 +349,21 @@ def _entries(
             address = _text(raw.get("RemoteAddress")) or _text(raw.get("LocalAddress"))
             unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
     return entries, unreadable
+
+
+def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
+    """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
+    found: set[tuple[Direction, int]] = set()
+    for raw in extended:
+        if _entries([raw], [])[1]:
+            known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
+                str(each): each for each in Direction
+            }
+            direction = known.get(_text(raw.get("Direction")).strip().capitalize())
+            found |= {
+                (each, _number(raw.get("Weight"))) for each in ([direction] if direction else Direction)
+            }
+    return frozenset(found)
 
 
 def _named(raw: Mapping[str, Any]) -> str:
