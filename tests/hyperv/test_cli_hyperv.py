@@ -284,6 +284,23 @@ def _interrupt(_: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_a_saved_plan_is_shown_before_it_is_agreed_to(shop: Shop) -> None:
+    """Also what it asks: nobody agrees to what is not on the screen."""
+    shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
+    shop.edit(
+        "extended_acls:",
+        "extended_acls:\n"
+        "  - {name: lock-out, adapters: 'host:HV01', direction: Inbound, action: Deny, weight: 9}",
+    )
+    words = ("layout.yaml", "--from-file", "hv01.json", "--save", "plan.json")
+    assert "cuts WinRM" in shop.run("plan", *words, status=1).output
+    shown = shop.run("apply", "--plan", "plan.json", "--yes", status=2)
+    assert "asks:" in shown.output
+    assert "cuts WinRM" in shown.output
+    assert "+ Inbound 9 Deny ANY  lock-out (policy.yaml:" in shown.output
+    assert "--accept" in str(shown.exception)
+
+
 def test_export_answers_in_json(shop: Shop) -> None:
     shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
     plain = shop.run("export", "layout.yaml").stdout

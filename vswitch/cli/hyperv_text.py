@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +14,7 @@ from vswitch.hyperv.plan import AdapterPlan, HostPlan
 from vswitch.hyperv.semantic import Change
 from vswitch.hyperv.traffic import Traffic
 
-__all__ = ["applied", "check", "drift", "plan", "short"]
+__all__ = ["applied", "check", "drift", "plan", "review", "short"]
 
 _COLOURS = {
     Change.ALLOWED: "green",
@@ -36,6 +37,27 @@ def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
     )
     _host(console, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
     for question in found.questions:
+        console.print(f"  [bold red]asks:[/] {escape(question)}")
+
+
+def review(console: Console, name: str, found: Mapping[str, Any]) -> None:
+    """A saved plan (`HostPlan.as_dict`) as a diff by adapter, with what it asks."""
+    adapters = found.get("adapters") or ()
+    writes = sum(adapter["writes"] for adapter in adapters)
+    console.print(
+        f"[bold]{escape(name)}[/]: {writes} writes, planned at {escape(str(found.get('created_at')))}"
+    )
+    for adapter in adapters:
+        pairs = [pair for each in adapter["changed"] for pair in (("-", each["from"]), ("+", each["to"]))]
+        pairs += [("-", each) for each in adapter["removed"]] + [("+", each) for each in adapter["added"]]
+        pairs += [("=", each) for each in adapter["adopted"]]
+        if pairs:
+            console.print(f"  [bold]{escape(adapter['adapter'])}[/]")
+        for sign, entry in pairs:
+            rule = f"  {entry['rule']} ({entry['where']})" if entry["rule"] and sign != "-" else ""
+            colour = {"-": "red", "+": "green", "=": "cyan"}[sign]
+            console.print(f"    [{colour}]{sign} {escape(entry['text'])}[/]{escape(rule)}")
+    for question in found.get("questions") or ():
         console.print(f"  [bold red]asks:[/] {escape(question)}")
 
 

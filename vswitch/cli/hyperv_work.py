@@ -230,6 +230,16 @@ def apply_saved(
         for name, each in saved.items()
         if (not words or name in words) and each["plan"].get("adapters")
     }
+
+    def show(console: Console) -> None:
+        for name, each in todo.items():
+            text.review(console, name, each["review"])
+
+    if output is Output.TEXT:
+        try:
+            emit(None, show, output)
+        except (KeyError, TypeError, AttributeError):
+            raise InputError("the saved plan cannot be understood", where=Origin(path)) from None
     questions = [question for each in todo.values() for question in each["review"].get("questions") or ()]
     _ask(questions, bool(todo), yes, accept)
     if not todo:
