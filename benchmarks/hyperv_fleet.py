@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 
 from tests.support.hyperv_host import HypervHost
 from tests.support.hyperv_states import sample_state
@@ -16,7 +17,7 @@ from tests.support.winrm_endpoint import Handler, Output, WinrmEndpoint, host_ha
 from vswitch.hyperv.apply import read_host
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials, Secret
-from vswitch.hyperv.fleet import Host, run_fleet
+from vswitch.hyperv.fleet import Account, Host, account_of, run_fleet
 from vswitch.hyperv.transport import PywinrmTransport
 
 #: What a host takes by itself to start PowerShell, load Hyper-V's module and read some VMs.
@@ -52,12 +53,16 @@ def export(hosts: int, at_a_time: int = 16) -> float:
             for number, endpoint in enumerate(endpoints)
         }
 
+        proven: set[Account] = set()
+
         def read(host: Host) -> str:
-            transport = PywinrmTransport(host.connection, credentials=CREDENTIALS)
+            accepted = partial(proven.add, account_of(host) or ("", ""))
+            transport = PywinrmTransport(host.connection, credentials=CREDENTIALS, accepted=accepted)
             return read_host(transport, host.name).computer
 
         began = time.perf_counter()
-        result = run_fleet([Host(name, link) for name, link in links.items()], read, limit=at_a_time)
+        fleet = [Host(name, link) for name, link in links.items()]
+        result = run_fleet(fleet, read, limit=at_a_time, proven=proven)
         seconds = time.perf_counter() - began
     read_from = [outcome.value for outcome in result.outcomes]
     if not result.ok or read_from != [f"HV{number:02}" for number in range(hosts)]:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import Fault, HypervHost
 from tests.support.hyperv_states import basic, extended, sample_state
-from vswitch.errors import HostError, InputErrors, Origin
+from vswitch.errors import EnvironmentError_, HostError, InputErrors, Origin
 from vswitch.hyperv.apply import ApplyError, Standing, apply_plan, call
-from vswitch.hyperv.desired import Rule
+from vswitch.hyperv.desired import Desired, Rule
+from vswitch.hyperv.desired import Wanted as DesiredEntries
 from vswitch.hyperv.entries import (
     BasicEntry,
     Entry,
@@ -25,7 +26,8 @@ from vswitch.hyperv.entries import (
     extended_from_host,
     to_host,
 )
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.plan import plan_host
+from vswitch.hyperv.state import read_state, record_of
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 RULE = Rule("rule", Origin("policy.yaml", 3, 5))
@@ -34,6 +36,8 @@ FOREIGN_EXTENDED = [
     extended("Allow", "Outbound", 40001),
 ]
 FOREIGN_BASIC = [basic("Deny", "Outbound", "Remote", 2, "10.9.0.0/16")]
+
+FOREIGN_KEYS = {extended_from_host(raw).key for raw in FOREIGN_EXTENDED}
 
 Wanted = dict[str, dict[Entry, Rule | None]]
 
@@ -51,14 +55,15 @@ def our_entries(draw: st.DrawFn) -> frozenset[Entry]:
         stateful = action is Action.ALLOW and draw(st.booleans())
         entry: Entry = ExtendedEntry(
             draw(st.sampled_from(list(Direction))),
-            draw(st.integers(1, 4)) * 100,
+            draw(st.integers(39_998, 40_003)),  # beside the foreign ones, and beside each other
             action,
             draw(st.sampled_from(["TCP", "UDP"])) if stateful else draw(st.sampled_from(["ANY", "TCP", "1"])),
             remote=draw(st.sampled_from(["ANY", "10.0.0.0/8", "2001:db8::5"])),
             stateful=stateful,
             timeout=300 if stateful else 0,
         )
-        found.setdefault(entry.key, entry)
+        if entry.key not in FOREIGN_KEYS:
+            found.setdefault(entry.key, entry)
     for address in draw(
         st.lists(st.sampled_from(["10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "::/0"]), max_size=2)
     ):
@@ -335,3 +340,76 @@ def test_losing_winrm_is_asked_about(tmp_path: Path) -> None:
         }
     }
     assert fresh_plan(DirectTransport(host), store_in(tmp_path), ok).questions == []
+
+
+def test_losing_winrm_is_asked_about_among_many_other_losses(tmp_path: Path) -> None:
+    """However much else is cut, the one thing that matters is not left out of the list."""
+    host, _ = host_with(frozenset())
+    management = next(raw["Id"] for raw in host.state()["adapters"] if raw["IsManagementOs"])
+    rules: dict[Entry, Rule | None] = {
+        ExtendedEntry(
+            Direction.INBOUND, weight, Action.DENY, "TCP", remote=f"10.{weight}.0.0/16", local_port=str(port)
+        ): RULE
+        for weight, port in enumerate([*range(1000, 1120, 2), 5986], start=1)
+    }
+    plan = fresh_plan(DirectTransport(host), store_in(tmp_path), {management: rules})
+    assert [
+        question for question in plan.questions if "cuts WinRM" in question and "10.61.0.0/16" in question
+    ]
+
+
+def test_a_full_disk_here_does_not_hide_what_happened_there(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    kept = store.keep_records
+    calls: list[int] = []
+
+    def full_after_the_first(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise EnvironmentError_("no space left on device")
+        kept(*arguments)
+
+    store.keep_records = full_after_the_first  # type: ignore[method-assign]
+    done = apply_plan(fresh_plan(transport, store, _one()), transport, store)
+    assert "no space left" in done.note
+    assert len(entries_on(host, adapter_id)) == len(FOREIGN) + 1
+    calls.clear()
+    plan = fresh_plan(transport, store, _one(local_port="80"), plan_id="plan-2")
+    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
+    place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
+    host.faults.append(Fault(place, operation="apply"))
+    with pytest.raises(ApplyError, match="everything was undone"):
+        apply_plan(plan, transport, store)
+
+
+@pytest.mark.parametrize(("port", "asks"), [(5986, False), (8443, True)])
+def test_winrm_at_another_port_is_not_cut_unasked(port: int, asks: bool, tmp_path: Path) -> None:
+    host, _ = host_with(frozenset())
+    state = read_state(host.state())
+    adapter = next(each for each in state.adapters if each.is_management_os)
+    deny = {ExtendedEntry(Direction.INBOUND, 1, Action.DENY, "TCP", local_port="8443"): RULE}
+    plan = plan_host(Desired((DesiredEntries(adapter, deny),)), state, plan_id="p", created_at="", port=port)
+    assert bool(plan.questions) is asks
+
+
+def test_sessions_that_may_end_with_a_replaced_stateful_rule_are_named(tmp_path: Path) -> None:
+    host, _ = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    apply_plan(fresh_plan(transport, store, _one(stateful=True, timeout=300)), transport, store)
+    wider = fresh_plan(transport, store, _one(stateful=True, timeout=600), plan_id="plan-2")
+    assert any("sessions" in warning and "500" in warning for warning in wider.warnings)
+    assert not any("sessions" in each for each in fresh_plan(transport, store, {}, plan_id="plan-3").warnings)
+
+
+def test_the_weight_of_an_entry_that_cannot_be_read_is_taken(tmp_path: Path) -> None:
+    """Hyper-V would say so only when it is written; nor is anything moved past such an entry."""
+    state = host_with(frozenset())[0].state()
+    odd = extended("Allow", "Inbound", 500, Protocol="QUIC?")
+    state["adapters"][0]["extendedAcls"].append(odd)
+    adapter = read_state(state).adapters[0]
+    assert adapter.walls == {(Direction.INBOUND, 500)}
+    rules: dict[Entry, Rule | None] = {ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP"): RULE}
+    wanted = Desired((DesiredEntries(adapter, rules),))
+    with pytest.raises(InputErrors, match="somebody else has: one that cannot be read"):
+        plan_host(wanted, read_state(state), plan_id="p", created_at="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -20,6 +21,7 @@ from vswitch.hyperv.fleet import (
     load_inventory,
     run_fleet,
 )
+from vswitch.hyperv.problems import Cause, WinrmError
 from vswitch.hyperv.transport import ScriptRequest
 
 FILE = "sites/hosts.yaml"
@@ -257,9 +259,59 @@ def test_an_interrupt_waits_for_the_hosts_at_work() -> None:
     def interrupt(_: Progress) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_fleet(hosts(40), work, limit=2, progress=interrupt)
+    result = run_fleet(hosts(40), work, limit=2, progress=interrupt)
+    assert result.interrupted
     assert 1 <= len(ended) <= 4
+    assert [each.host.name for each in result.with_status(Status.DONE)] == sorted(ended)
+    assert len(result.with_status(Status.NOT_STARTED)) == 40 - len(ended)
+
+
+def _with(user: str, *names: str) -> list[Host]:
+    return [
+        Host(name, Connection(name=name, address=name, authentication=Authentication.NTLM, username=user))
+        for name in names
+    ]
+
+
+def _refuses(*users: str, away: Sequence[str] = ()) -> tuple[list[str], Callable[[Host], str]]:
+    """Work that asks hosts with a password; hosts that are `away` are never told it."""
+    told: list[str] = []
+
+    def work(host: Host) -> str:
+        if host.name in away:
+            raise WinrmError("does not answer", host=host.name, cause=Cause.UNREACHABLE)
+        told.append(host.name)
+        if host.connection.username in users:
+            raise WinrmError("wrong password", host=host.name, cause=Cause.CREDENTIALS)
+        return "yes"
+
+    return told, work
+
+
+def test_a_wrong_password_is_tried_on_one_host_only() -> None:
+    told, work = _refuses("typo")
+    fleet = [*_with("typo", *(f"a{n}" for n in range(16))), *_with("right", "b1", "b2")]
+    result = run_fleet(fleet, work, on_failure="continue")
+    assert sorted(told) == ["a0", "b1", "b2"]
+    assert len(result.with_status(Status.NOT_STARTED)) == 15
+    assert not result.ok
+
+
+def test_a_host_that_is_away_says_nothing_about_the_password() -> None:
+    names = [f"a{n}" for n in range(16)]
+    told, work = _refuses("typo", away=names[:1])
+    run_fleet(_with("typo", *names), work, on_failure="continue")
+    assert told == ["a1"] or sorted(told) == ["a1", "a2"]
+    told, work = _refuses(away=names[:5])
+    result = run_fleet(_with("right", *names), work, on_failure="continue")
+    assert len(result.with_status(Status.DONE)) == 11
+
+
+def test_an_account_that_was_accepted_needs_no_care() -> None:
+    proven: set[tuple[str, str]] = set()
+    run_fleet(_with("me", "a1"), _refuses()[1], proven=proven)
+    gate = threading.Barrier(2)
+    assert run_fleet(_with("me", "a1", "a2"), lambda _: gate.wait(10), proven=proven).ok
 
 
 def test_a_summary_fits_a_screen() -> None:

@@ -16,6 +16,8 @@ from tests.support.hyperv_site import site_of
 from tests.support.hyperv_states import EXTERNAL, adapter, basic, extended, switch, vm
 from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm_runs import transport_to
+from vswitch.errors import HostError, InputError
+from vswitch.hyperv.desired import host_of
 from vswitch.hyperv.importing import import_hosts
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.plan import HostPlan
@@ -201,6 +203,36 @@ def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
         assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == nothing
 
 
+def test_each_rollback_goes_back_one_plan_more(tmp_path: Path) -> None:
+    """A second one must not bring back what the first one took away."""
+    host = HypervHost(a_host())
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        transport = transport_to(endpoint, module=module_text(), name="hv01")
+        target = Target("hv01", transport, Store("hv01", tmp_path))
+        imported = import_hosts(
+            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
+        )
+
+        def now() -> dict[str, list[str]]:
+            return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+
+        rule = "\n  - {{name: rule-{0}, adapters: db01, direction: Inbound, action: Deny, weight: {0}}}"
+        policy, seen = imported.policy, [now()]
+        for weight in (100, 200, 300):
+            policy = policy.replace("extended_acls:", "extended_acls:" + rule.format(weight), 1)
+            target.apply(plan_policy(target, load(imported.layout, policy)))
+            seen.append(now())
+        for before in seen[-2::-1]:
+            undo = plan_rollback(target)
+            target.apply(undo)
+            assert now() == before
+        with pytest.raises(HostError, match="no plan is in force"):
+            plan_rollback(target)
+        # By name, a rollback can be taken back as well.
+        target.apply(plan_rollback(target, undo.plan_id))
+        assert now() == seen[1]
+
+
 def test_importing_again_gives_the_same_names() -> None:
     state = read_state(a_host())
     shuffled = copy.deepcopy(a_host())
@@ -235,3 +267,16 @@ def test_missing_columns_do_not_matter(missing: str) -> None:
         [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
     )
     load(imported.layout, imported.policy)
+
+
+def test_a_host_that_turns_out_to_be_another_one_is_refused() -> None:
+    """An address that leads to the wrong host must not bring one host's policy to another."""
+    one, two = (read_state(a_host() | {"computer": name}) for name in ("HV01", "HV02"))
+    imported = import_hosts([("hv01", one)], layout_file="layout.yaml", policy_file="policy.yaml")
+    text = imported.layout.replace("policies:", "  hv02: {}\npolicies:")
+    site = load(text, imported.policy)
+    assert host_of(site, one, "hv01.corp.example") == host_of(site, one, "10.0.0.5") == "hv01"
+    with pytest.raises(InputError, match="answers as 'hv01' is HV02, another host"):
+        host_of(site, two, "hv01")
+    with pytest.raises(InputError, match="no host 'hv03'"):
+        host_of(site, read_state(a_host() | {"computer": "OTHER"}), "hv03")

@@ -58,9 +58,9 @@ def adapters(draw: st.DrawFn) -> Acls:
     return Acls(frozenset(extended), frozenset(basic))
 
 
-def walk(old: Acls, new: Acls) -> tuple[Order, list[Acls]]:
-    """The order, checked to be possible on a host: no key twice at any moment, only what changes."""
-    order = order_of(old, new)
+def walk(old: Acls, new: Acls, fixed: frozenset[Entry] = frozenset()) -> tuple[Order, list[Acls]]:
+    """The order, checked to be possible on a host: no key twice at any moment, `fixed` always there."""
+    order = order_of(old, new, fixed)
     present: set[Entry] = {*old.extended, *old.basic}
     for step in order.steps:
         if step.add:
@@ -69,8 +69,7 @@ def walk(old: Acls, new: Acls) -> tuple[Order, list[Acls]]:
             present.add(step.entry)
         else:
             present.remove(step.entry)
-        kept = (old.extended & new.extended) | (old.basic & new.basic)
-        assert kept <= present
+        assert fixed <= present
     passed = [old, *states(old, order.steps)]
     assert passed[-1] == new
     return order, passed
@@ -125,10 +124,25 @@ def test_a_weight_that_is_reused_gets_a_stand_in() -> None:
     ]
 
 
-def test_without_room_the_traffic_at_risk_is_named() -> None:
-    old = Acls.of([_deny(502)._replace(remote="10.0.0.0/8"), _allow(501, "80-90"), _deny(500)])
-    new = Acls.of([_deny(502)._replace(remote="10.0.0.0/8"), _allow(501, "85-95"), _deny(500)])
+WALL = [_deny(502)._replace(remote="10.0.0.0/8"), _deny(500)]
+
+
+@pytest.mark.parametrize("highest", [502, 65535])
+def test_neighbours_make_room_where_there_is_none(highest: int) -> None:
+    """Upwards by a copy, downwards (nothing is above 65535) by a way round for the neighbour."""
+    up = highest - 502
+    wall = [entry._replace(weight=entry.weight + up) for entry in WALL]
+    old, new = (Acls.of([*wall, _allow(501 + up, port)]) for port in ("80-90", "85-95"))
     order, _ = walk(old, new)
+    assert order.exposures == ()
+
+
+def test_entries_of_others_are_no_room_and_the_traffic_at_risk_is_named() -> None:
+    """At the very top, between two foreign entries."""
+    theirs = [entry._replace(weight=entry.weight + 65033) for entry in WALL]
+    old, new = (Acls.of([*theirs, _allow(65534, port)]) for port in ("80-90", "85-95"))
+    order, passed = walk(old, new, frozenset(theirs))
+    assert all(frozenset(theirs) <= state.extended for state in passed)
     (exposure,) = order.exposures
     assert [str(region) for region in exposure.traffic.cuts] == [
         "IPv4, TCP, local port 85-90, remote all but 10.0.0.0/8",
@@ -138,12 +152,55 @@ def test_without_room_the_traffic_at_risk_is_named() -> None:
     assert (exposure.first, exposure.last) == (0, 0)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32"])
-def test_a_basic_prefix_changes_its_action_without_a_gap(address: str) -> None:
+def test_no_stand_in_passes_an_entry_that_cannot_be_read() -> None:
+    """It may do anything: above it, a stand-in would decide what it decided."""
+    old, new = (Acls.of([_allow(500, port), _deny()]) for port in ("80-90", "85-95"))
+    order = order_of(old, new, walls=frozenset({(INBOUND, 600), (INBOUND, 400), (OUTBOUND, 450)}))
+    (stand_in,) = {step.entry for step in order.steps if step.stand_in}
+    assert isinstance(stand_in, ExtendedEntry)
+    assert stand_in.weight == 599
+    tight = order_of(old, new, walls=frozenset({(INBOUND, 501), (INBOUND, 499)}))
+    assert not any(step.stand_in for step in tight.steps)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("lowest", [1, 500, 65436])
+def test_a_hundred_conflicting_weights_without_a_gap(lowest: int, kept: bool) -> None:
+    def entries(change: int) -> Acls:
+        return Acls.of(
+            ExtendedEntry(
+                INBOUND,
+                lowest + index,
+                Action.ALLOW if index % 2 else Action.DENY,
+                "TCP",
+                local_port=f"{1000 + index}-{2000 + index + (change if index % 2 or not kept else 0)}",
+            )
+            for index in range(100)
+        )
+
+    order, _ = walk(entries(0), entries(1))
+    assert order.exposures == ()
+
+
+def test_a_part_waits_half_way_where_two_change_places() -> None:
+    """What a basic entry denied an extended one does, and the reverse: neither can go first as a whole."""
+    old = Acls.of([_deny(9)._replace(remote="10.1.0.0/16"), _basic_deny("10.2.0.0/16")])
+    new = Acls.of([_deny(9)._replace(remote="10.2.0.0/16"), _basic_deny("10.1.0.0/16")])
+    order, _ = walk(old, new)
+    assert order.exposures == ()
+
+
+def _basic_deny(address: str) -> BasicEntry:
+    return BasicEntry(INBOUND, BasicAction.DENY, Side.REMOTE, address)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.0/8", "10.1.2.3", "0.0.0.0/0", "::/0", "00-15-5D-00-00-01"])
+def test_a_basic_entry_changes_its_action_in_two_writes(address: str) -> None:
     below = BasicEntry(INBOUND, BasicAction.DENY, Side.REMOTE, "10.0.0.0/7")
     old = Acls.of([BasicEntry(INBOUND, BasicAction.ALLOW, Side.REMOTE, address), below])
     new = Acls.of([BasicEntry(INBOUND, BasicAction.DENY, Side.REMOTE, address), below])
     order, _ = walk(old, new)
+    assert len(order.steps) == 2
     assert order.exposures == ()
 
 

@@ -218,9 +218,9 @@ def test_transient_equals_brute_force(
             return False
         if packet[0] == 0 or not evaluate_extended(policy[0], direction, frame, vlan).denies:
             return True
-        answer, _ = frame_of(packet, other)
-        rule = evaluate_extended(policy[0], other, answer, vlan).rule
-        return rule is not None and rule.stateful
+        opening, _ = frame_of(packet, other)
+        rule = evaluate_extended(policy[0], other, opening, vlan).rule
+        return rule is not None and rule.stateful and not evaluate_basic(policy[1], other, opening).denies
 
     for packet in random.Random(seed).sample(PACKETS, 150):
         was, amid, becomes = (passes(policy, packet) for policy in (old, between, new))

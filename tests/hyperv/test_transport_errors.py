@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,68 @@ def test_tls_untrusted_by_default(server: tuple[Path, Path]) -> None:
 def test_tls_unverified_when_the_user_says_so(server: tuple[Path, Path]) -> None:
     with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
         assert transport_to(endpoint, method="basic", verify_tls=False).run(EXPORT)["ok"]
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Answers every request with a redirect to `target`, or asks for NTLM; counts what comes."""
+
+    target = ""
+    requests = 0
+
+    def do_POST(self) -> None:
+        type(self).requests += 1
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(307 if self.target else 401)
+        self.send_header(*(("Location", self.target) if self.target else ("WWW-Authenticate", "NTLM")))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_CONNECT = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _web_server(target: str = "") -> Iterator[tuple[int, type[_Elsewhere]]]:
+    handler = type("Handler", (_Elsewhere,), {"target": target})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            yield web.server_port, handler
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("method", ["ntlm", "credssp"])
+def test_a_redirect_is_not_followed(method: str) -> None:
+    """Else the host's answer would decide to whom we log on, and whether over TLS."""
+    with (
+        _web_server() as (port, elsewhere),
+        _web_server(f"http://127.0.0.1:{port}/wsman") as (asked, _),
+        WinrmEndpoint(Recorder()) as endpoint,
+    ):
+        error = refused(transport_to(endpoint, method=method, port=asked, https=False))
+    assert error.cause is Cause.LISTENER
+    assert "redirect" in error.message
+    assert elsewhere.requests == 0
+
+
+@pytest.mark.parametrize(("method", "tls"), [("ntlm", False), ("basic", True)])
+def test_no_proxy_of_the_environment_is_asked(
+    method: str, tls: bool, authority: Authority, server: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        _web_server() as (port, proxy),
+        WinrmEndpoint(Recorder(), methods=[method], certificate=server if tls else None) as endpoint,
+    ):
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+            monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{port}")
+        assert transport_to(endpoint, method=method, authority=authority.file).run(EXPORT)["ok"]
+    assert proxy.requests == 0
 
 
 def test_tls_wrong_name(authority: Authority) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption
+from vswitch.cli.output import Output, OutputOption, emit, escape
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.connection import Authentication
 
@@ -73,7 +73,13 @@ ConfirmWithin = Annotated[
 def import_(
     hosts: Annotated[list[str] | None, typer.Argument(help="Hosts, groups or patterns.")] = None,
     out: Annotated[
-        tuple[str, str], typer.Option("--out", "-o", help="The layout and the policy file to write.")
+        tuple[str, str],
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="LAYOUT POLICY",
+            help="The two files to write. (With all other commands -o means --output.)",
+        ),
     ] = ("layout.yaml", "policy.yaml"),
     from_file: FromFile = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
@@ -90,6 +96,8 @@ def import_(
 
     if not hosts and not from_file and inventory is None:
         raise InputError("no host is named", hint="name hosts, an inventory, or a file with --from-file")
+    if "json" in out:
+        raise InputError("-o names the two files to write", hint="--output json prints the result as JSON")
     taken = [path for path in out if Path(path).exists()]
     if taken and not force:
         raise InputError(f"{taken[0]} is there already", hint="--force overwrites it")
@@ -126,7 +134,7 @@ def plan(
     )
     result = work.plans(chosen, site, adopt, limit)
     if save is not None:
-        work.write_file(save, work.saved_form(result))
+        work.save_plans(save, result)
     work.show_plans(result, everything, output)
     work.leave(result)
 
@@ -153,6 +161,10 @@ def apply(
     from vswitch.cli import hyperv_work as work
 
     if saved is not None:
+        if policy or adopt:
+            raise InputError(
+                "a saved plan says all there is to write", hint="--policy and --adopt go with `plan --save`"
+            )
         words = [*([layout] if layout else []), *(hosts or ())]
         work.apply_saved(
             saved, words, confirm_within, yes, accept, inventory, user, authentication, limit, go_on, output
@@ -201,9 +213,10 @@ def verify(
     limit: Limit = 16,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Check that hosts hold exactly what the policies say; shows each difference and its effect.
+    """Check that hosts hold what the policies say: each entry of ours, unchanged, and no other of ours.
 
-    Exit status 0 if they do, 1 if not, 2 on errors.
+    Shows each difference and its effect, and entries of others that decide in place of ours. Nothing is
+    changed. Exit status 0 if hosts hold it, 1 if not, 2 on errors.
     """
     from vswitch.cli import hyperv_work as work
 
@@ -212,7 +225,7 @@ def verify(
         hosts or (), inventory, user=user, authentication=authentication, files=from_file, site=site
     )
     result = work.plans(chosen, site, False, limit)
-    work.show_plans(result, everything, output)
+    work.show_plans(result, everything, output, checking=True)
     work.leave(result)
 
 
@@ -228,9 +241,10 @@ def drift(
     limit: Limit = 16,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say in one line a host whether it differs from the policies; for a scheduler.
+    """Say in one line a host whether it is as the policies say and as the last apply left it.
 
-    Exit status 0 if none does, 1 if one does, 2 if one could not be read.
+    Entries of others that have come or gone since count too: `apply` takes note of them. For a
+    scheduler: exit status 0 if all is as it was, 1 if a host differs, 2 if one could not be read.
     """
     from vswitch.cli import hyperv_work as work
 
@@ -240,7 +254,7 @@ def drift(
     )
     result = work.plans(chosen, site, False, limit)
     work.show_drift(result, output)
-    work.leave(result)
+    work.leave(result, drifted=True)
 
 
 @app.command(epilog="Example: [bold]vswitch hyperv rollback hv01[/]")
@@ -296,6 +310,7 @@ def export(
         Path | None, typer.Option("--out", help="The script to write; else it is printed.")
     ] = None,
     policy: PolicyOption = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Write the policies of one host as a plain PowerShell script that can be read and run by hand."""
     site, _ = load(layout, policy)
@@ -309,11 +324,15 @@ def export(
     from vswitch.hyperv.script import powershell_script
 
     script = powershell_script(site, host)
-    if out is None:
+    if out is not None:
+        try:
+            out.write_text(script, encoding="utf-8-sig", newline="\r\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot be written: {error.strerror or error}", where=Origin(str(out))
+            ) from None
+    elif output is Output.TEXT:
         typer.echo(script, nl=False)
         return
-    try:
-        out.write_text(script, encoding="utf-8-sig", newline="\r\n")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", where=Origin(str(out))) from None
-    typer.echo(f"written {out}")
+    written = {"file": str(out)} if out is not None else {"script": script}
+    emit({"host": host, **written}, lambda console: console.print(f"written {escape(str(out))}"), output)

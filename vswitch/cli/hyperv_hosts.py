@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import typer
+
 from vswitch.cli.output import progress
-from vswitch.errors import InputError
+from vswitch.errors import InputError, VswitchError
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder
-from vswitch.hyperv.fleet import FleetResult, Host, Progress, host_from_word, load_inventory, run_fleet
+from vswitch.hyperv.fleet import (
+    Account,
+    FleetResult,
+    Host,
+    Progress,
+    account_of,
+    host_from_word,
+    load_inventory,
+    run_fleet,
+)
 from vswitch.hyperv.state import state_from_text
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target
@@ -30,6 +43,7 @@ class Hosts:
     hosts: tuple[Host, ...]
     canary: tuple[str, ...]
     targets: dict[str, Target]
+    proven: set[Account] = field(default_factory=set)
 
 
 def choose(
@@ -66,12 +80,24 @@ def choose(
         found = tuple(_bare(word, user, authentication) for word in named)
     if not found:
         raise InputError("no host is named", hint="name hosts, or an inventory with --inventory")
-    finder = CredentialFinder()
+    finder, proven = CredentialFinder(), set[Account]()
     targets = {
-        host.name: Target(host.name, PywinrmTransport(host.connection, finder=finder), Store(host.name))
+        host.name: Target(
+            host.name,
+            PywinrmTransport(
+                host.connection, finder=finder, accepted=partial(_accepted, proven, account_of(host))
+            ),
+            Store(host.name),
+            port=host.connection.port,
+        )
         for host in found
     }
-    return Hosts(found, canary, targets)
+    return Hosts(found, canary, targets, proven)
+
+
+def _accepted(proven: set[Account], account: Account | None) -> None:
+    if account is not None:
+        proven.add(account)
 
 
 def _bare(word: str, user: str | None, authentication: Authentication | None) -> Host:
@@ -115,9 +141,19 @@ def work_on(
     limit: int,
     go_on: bool,
     only: Sequence[str] | None = None,
+    describe: Callable[[R], str] = lambda _: "done",
 ) -> FleetResult[R]:
-    """Do `work` on each host side by side, showing how far it is."""
+    """Do `work` on each host side by side, showing how far it is.
+
+    Ctrl-C lets the hosts at work finish, names them and those left, and ends with status 130.
+    """
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
+    for host in hosts:
+        transport = chosen.targets[host.name].transport
+        if isinstance(transport, PywinrmTransport):
+            # Asked for here, a password meets no progress bar, and Ctrl-C. Errors are told of each host.
+            with suppress(VswitchError):
+                transport.prepare()
     with progress(title) as say:
 
         def show(now: Progress) -> None:
@@ -128,11 +164,16 @@ def work_on(
         def one(host: Host) -> Any:
             return work(chosen.targets[host.name])
 
-        return run_fleet(
+        result: FleetResult[R] = run_fleet(
             hosts,
             one,
             limit=limit,
             canary=[name for name in chosen.canary if only is None or name in only],
             on_failure="continue" if go_on else "stop",
             progress=show,
+            proven=chosen.proven,
         )
+    if result.interrupted:
+        typer.echo(f"interrupted while {title}; {result.summary(describe)}", err=True)
+        raise typer.Exit(130)
+    return result

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +14,7 @@ from vswitch.hyperv.plan import AdapterPlan, HostPlan
 from vswitch.hyperv.semantic import Change
 from vswitch.hyperv.traffic import Traffic
 
-__all__ = ["applied", "plan", "short"]
+__all__ = ["applied", "check", "drift", "plan", "review", "short"]
 
 _COLOURS = {
     Change.ALLOWED: "green",
@@ -28,16 +29,53 @@ def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
     """A plan as a diff by adapter, with what it does to traffic."""
     writes = sum(len(adapter.order.steps) for adapter in found.adapters)
     what = (
-        f"{writes} writes" if writes else "record of our entries only" if found.changes else "nothing to do"
+        f"{writes} {'write' if writes == 1 else 'writes'}"
+        if writes
+        else "record of our entries only"
+        if found.changes
+        else "nothing to do"
     )
-    console.print(f"[bold]{escape(found.host)}[/]: {what}")
+    _host(console, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
+    for question in found.questions:
+        console.print(f"  [bold red]asks:[/] {escape(question)}")
+
+
+def review(console: Console, name: str, found: Mapping[str, Any]) -> None:
+    """A saved plan (`HostPlan.as_dict`) as a diff by adapter, with what it asks."""
+    adapters = found.get("adapters") or ()
+    writes = sum(adapter["writes"] for adapter in adapters)
+    console.print(
+        f"[bold]{escape(name)}[/]: {writes} writes, planned at {escape(str(found.get('created_at')))}"
+    )
+    for adapter in adapters:
+        pairs = [pair for each in adapter["changed"] for pair in (("-", each["from"]), ("+", each["to"]))]
+        pairs += [("-", each) for each in adapter["removed"]] + [("+", each) for each in adapter["added"]]
+        pairs += [("=", each) for each in adapter["adopted"]]
+        if pairs:
+            console.print(f"  [bold]{escape(adapter['adapter'])}[/]")
+        for sign, entry in pairs:
+            rule = f"  {entry['rule']} ({entry['where']})" if entry["rule"] and sign != "-" else ""
+            colour = {"-": "red", "+": "green", "=": "cyan"}[sign]
+            console.print(f"    [{colour}]{sign} {escape(entry['text'])}[/]{escape(rule)}")
+    for question in found.get("questions") or ():
+        console.print(f"  [bold red]asks:[/] {escape(question)}")
+
+
+def check(console: Console, found: HostPlan, *, everything: bool) -> None:
+    """The same for `verify`: how a host differs, and which entries of others decide in place of ours."""
+    shown = [each for each in found.adapters if each.writes or each.conflicts]
+    _host(console, found, short(found), shown, everything)
+
+
+def _host(
+    console: Console, found: HostPlan, what: str, shown: Sequence[AdapterPlan], everything: bool
+) -> None:
+    console.print(f"[bold]{escape(found.host)}[/]: {escape(what)}")
     for warning in found.warnings:
         console.print(f"  [yellow]warning:[/] {escape(warning)}")
     for adapter in found.adapters:
-        if adapter.writes or adapter.adopted or everything:
+        if adapter in shown or adapter.came or adapter.went or everything:
             _adapter(console, adapter, everything)
-    for question in found.questions:
-        console.print(f"  [bold red]asks:[/] {escape(question)}")
 
 
 def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
@@ -59,6 +97,9 @@ def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
             console.print(f"      {escape(describe(entry))}{_rule(adapter, entry)}")
         for entry in adapter.foreign:
             console.print(f"    [dim]~ {escape(describe(entry))}  not ours[/]")
+    for sign, texts in (("+", adapter.came), ("-", adapter.went)):
+        for text in texts:
+            console.print(f"    [yellow]others {sign}[/] {escape(text)}  [dim]since the last apply[/]")
     for diff in adapter.effects:
         for change, regions in diff.changes.items():
             _regions(
@@ -92,6 +133,17 @@ def _regions(
         console.print(f"    [{colour}]{title}:[/] and {left} more regions (--all, --output json)")
 
 
+def drift(found: HostPlan) -> str:
+    """One line about what is other than the last apply left it."""
+    came, went = (
+        sum(map(len, each)) for each in ([a.came for a in found.adapters], [a.went for a in found.adapters])
+    )
+    others = f"entries of others since the last apply: {came} came, {went} went" if came + went else ""
+    if not found.changes:
+        return others or short(found)
+    return f"{short(found)}; {others}" if others else short(found)
+
+
 def short(found: HostPlan) -> str:
     """One line about a plan."""
     if not found.changes:
@@ -112,6 +164,8 @@ def applied(done: Applied) -> str:
     if not done.steps and done.note:
         return done.note
     text = f"applied and verified, {done.steps} writes on {len(done.adapters)} adapters, plan {done.plan_id}"
+    if not done.steps:
+        text = f"no entry to write, the record is up to date, plan {done.plan_id}"
     if done.armed_until:
         text += f"; undone at {done.armed_until} unless confirmed"
     return f"{text} ({done.note})" if done.note else text

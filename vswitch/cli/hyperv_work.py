@@ -12,12 +12,12 @@ from rich.console import Console
 from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
 from vswitch.cli.output import Output, emit, escape, print_error
-from vswitch.errors import InputError, Origin
+from vswitch.errors import EnvironmentError_, InputError, Origin
 from vswitch.hyperv.apply import Applied, ApplyError, Standing
-from vswitch.hyperv.fleet import FleetResult, Status
+from vswitch.hyperv.fleet import FleetResult, Outcome, Status
 from vswitch.hyperv.importing import import_hosts
 from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.store import read_plan_file, write_file
+from vswitch.hyperv.store import read_plan_file, saved_plans, write_file
 from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
 from vswitch.model import load_site
 from vswitch.model.site import Site
@@ -32,13 +32,12 @@ __all__ = [
     "plan_rollback",
     "plans",
     "report",
-    "saved_form",
+    "save_plans",
     "show_backups",
     "show_drift",
     "show_plans",
     "stop_on_failure",
     "work_on",
-    "write_file",
 ]
 
 
@@ -49,23 +48,27 @@ def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[Hos
     )
 
 
-def saved_form(result: FleetResult[HostPlan]) -> dict[str, Any]:
-    """The plans as `plan --save` keeps them."""
+def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
+    """Keep the plans for `apply --plan`. Raises InputError: status 1 would mean changes."""
     plans = [each.value for each in result.outcomes if each.value is not None]
-    return {
-        "schema": 1,
-        "kind": "vswitch-plan",
-        "plans": [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans],
-    }
+    document = saved_plans(
+        [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
+    )
+    try:
+        write_file(path, document)
+    except EnvironmentError_ as error:
+        raise InputError(error.message) from None
 
 
-def show_plans(result: FleetResult[HostPlan], everything: bool, output: Output) -> None:
-    """Print plans, a summary where there are several, and errors."""
+def show_plans(
+    result: FleetResult[HostPlan], everything: bool, output: Output, *, checking: bool = False
+) -> None:
+    """Print plans, or for `verify` what they come from; a summary where there are several; errors."""
 
     def show(console: Console) -> None:
         for each in result.outcomes:
             if each.value is not None:
-                text.plan(console, each.value, everything=everything)
+                (text.check if checking else text.plan)(console, each.value, everything=everything)
         if len(result.outcomes) > 1 or not result.ok:
             console.print(escape(result.summary(text.short)))
 
@@ -95,11 +98,12 @@ def _print_errors(result: FleetResult[Any], output: Output) -> None:
                         typer.echo(f"    {line}", err=True)
 
 
-def leave(result: FleetResult[HostPlan]) -> None:
-    """Exit status 2 on errors, 1 with changes, else 0."""
+def leave(result: FleetResult[HostPlan], *, drifted: bool = False) -> None:
+    """Exit status 2 on errors, 1 with changes (or drift), else 0."""
     if not result.ok:
         raise typer.Exit(2)
-    if any(each.value is not None and each.value.changes for each in result.outcomes):
+    found = [each.value for each in result.outcomes if each.value is not None]
+    if any(each.drifted if drifted else each.changes for each in found):
         raise typer.Exit(1)
 
 
@@ -141,19 +145,45 @@ def carry_out(
         if output is Output.JSON:
             show_plans(planned, everything, output)
         raise typer.Exit(2)
-    todo = {name: each for name, each in plans.items() if each.changes}
-    _ask([question for each in todo.values() for question in each.questions], bool(todo), yes, accept)
-    result: FleetResult[Applied] = work_on(
+    todo = {name: each for name, each in plans.items() if each.drifted}
+    _refuse_twins(todo)
+    _ask(
+        [question for each in todo.values() for question in each.questions],
+        any(each.changes for each in todo.values()),
+        yes,
+        accept,
+    )
+    done: FleetResult[Applied] = work_on(
         chosen,
         "applying",
         lambda target: target.apply(todo[target.name], confirm_within=confirm_within),
         limit=limit,
         go_on=go_on,
         only=list(todo),
+        describe=text.applied,
     )
-    report(result, text.applied, lambda value: value.as_dict(), output)
-    if not planned.ok:
-        raise typer.Exit(2)
+    at_work = {each.host.name: each for each in done.outcomes}
+    outcomes = (at_work.get(each.host.name) or _without_work(each) for each in planned.outcomes)
+    report(FleetResult(tuple(outcomes)), text.applied, lambda value: value.as_dict(), output)
+
+
+def _refuse_twins(plans: dict[str, HostPlan]) -> None:
+    """One host under two names would be written by two plans at once."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, plan in plans.items():
+        for adapter in plan.adapters:
+            first = seen.setdefault((plan.computer.lower(), adapter.adapter.id), name)
+            if first != name:
+                raise InputError(
+                    f"{first} and {name} are the same host, {plan.computer}",
+                    hint="name it once; nothing was written",
+                )
+
+
+def _without_work(planned: Outcome[HostPlan]) -> Outcome[Applied]:
+    """What there is to say of a host on which nothing was to be done, or that could not be read."""
+    nothing = None if planned.value is None else Applied(planned.value.plan_id, 0, note="nothing to do")
+    return Outcome(planned.host, planned.status, nothing, planned.error, planned.seconds)
 
 
 def _ask(questions: list[str], anything: bool, yes: bool, accept: bool) -> None:
@@ -187,7 +217,7 @@ def apply_saved(
     output: Output,
 ) -> None:
     """Carry out plans from a file."""
-    saved = {str(each["name"]): each for each in read_plan_file(path)["plans"]}
+    saved = {each["name"]: each for each in read_plan_file(path)}
     unknown = [word for word in words if word not in saved]
     if unknown:
         raise InputError(
@@ -198,9 +228,19 @@ def apply_saved(
     todo = {
         name: each
         for name, each in saved.items()
-        if (not words or name in words) and each["plan"]["adapters"]
+        if (not words or name in words) and each["plan"].get("adapters")
     }
-    questions = [question for each in todo.values() for question in each["review"]["questions"]]
+
+    def show(console: Console) -> None:
+        for name, each in todo.items():
+            text.review(console, name, each["review"])
+
+    if output is Output.TEXT:
+        try:
+            emit(None, show, output)
+        except (KeyError, TypeError, AttributeError):
+            raise InputError("the saved plan cannot be understood", where=Origin(path)) from None
+    questions = [question for each in todo.values() for question in each["review"].get("questions") or ()]
     _ask(questions, bool(todo), yes, accept)
     if not todo:
         emit({"hosts": []}, lambda console: console.print("nothing to do"), output)
@@ -212,19 +252,23 @@ def apply_saved(
         lambda target: target.apply(todo[target.name]["plan"], confirm_within=confirm_within),
         limit=limit,
         go_on=go_on,
+        describe=text.applied,
     )
     report(result, text.applied, lambda value: value.as_dict(), output)
 
 
 def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
     """One line for each kind of difference."""
-    report(
-        result,
-        text.short,
-        lambda value: {"changes": value.changes, "summary": text.short(value)},
-        output,
-        leave=False,
-    )
+
+    def data(value: HostPlan) -> dict[str, Any]:
+        others = [
+            {"adapter": each.adapter.label, "came": each.came, "went": each.went}
+            for each in value.adapters
+            if each.came or each.went
+        ]
+        return {"changes": value.changes, "others": others, "summary": text.drift(value)}
+
+    report(result, text.drift, data, output, leave=False)
 
 
 def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -> None:
@@ -274,5 +318,7 @@ def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> N
                 line = f"{backup['planId']}  {backup['createdAt']}  {words}"
                 console.print(f"[bold]{escape(each.host.name)}[/] {escape(line)}")
 
-    emit({each.host.name: each.value for each in result.outcomes}, show, output)
-    stop_on_failure(result, output)
+    emit({"hosts": [_outcome(each, each.value) for each in result.outcomes]}, show, output)
+    _print_errors(result, output)
+    if not result.ok:
+        raise typer.Exit(2)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from vswitch.errors import HostError, Origin, VswitchError
+from vswitch.errors import EnvironmentError_, HostError, Origin, VswitchError
 from vswitch.hyperv.desired import Rule
 from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.plan import HostPlan
@@ -133,6 +133,10 @@ class _Work:
             self.steps.setdefault(str(step["adapter"]), []).append((adds, _entries(step)))
 
     @property
+    def computer(self) -> str:
+        return str(self.wire["host"])
+
+    @property
     def ids(self) -> list[str]:
         return [str(each["id"]) for each in self.wire["adapters"]]
 
@@ -169,10 +173,10 @@ def apply_plan(
         return Applied(str(wire["planId"]), 0, note="nothing to do")
     rules = {each.adapter.id: each.rules for each in plan.adapters} if isinstance(plan, HostPlan) else {}
     work = _Work(host, wire, transport, store, rules, wait)
-    before = store.records()
+    before = store.records(work.computer, work.ids)
     # Were this process to die, what it may have written must still be known as ours.
     store.keep_plan(wire)
-    store.keep_records(work.ids, [*wire["recordsDuring"], *wire["records"]])
+    store.keep_records(work.computer, work.ids, [*wire["recordsDuring"], *wire["records"]])
     try:
         document = transport.run(ScriptRequest("apply", {"plan": wire}))
     except OutcomeUnknown as error:
@@ -197,16 +201,28 @@ def _succeeded(work: _Work, result: Mapping[str, Any], note: str = "") -> Applie
             adapters=adapters,
             hint=f"undo it: vswitch hyperv rollback {work.host}",
         )
-    work.store.keep_records(work.ids, work.wire["records"])
+    notes = [note, _keep_records(work, work.wire["records"])]
     return Applied(
-        str(work.wire["planId"]), len(work.wire["steps"]), adapters, result.get("armedUntil"), note
+        str(work.wire["planId"]),
+        len(work.wire["steps"]),
+        adapters,
+        result.get("armedUntil"),
+        "; ".join(filter(None, notes)),
     )
 
 
 def _restore_records(work: _Work, before: Mapping[str, Any]) -> None:
     policy = "restored"
-    kept = [record_of(each, policy, before[each]) for each in work.ids if before.get(each)]
-    work.store.keep_records(work.ids, kept)
+    _keep_records(work, [record_of(each, policy, before[each]) for each in work.ids if before.get(each)])
+
+
+def _keep_records(work: _Work, records: Sequence[Mapping[str, Any]]) -> str:
+    """This side's record; what it says of more entries than are ours does no harm, so an error is a note."""
+    try:
+        work.store.keep_records(work.computer, work.ids, records)
+    except EnvironmentError_ as error:
+        return f"this side's record is not up to date: {error.message}"
+    return ""
 
 
 def _failed(

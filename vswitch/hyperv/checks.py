@@ -57,17 +57,17 @@ def collisions(plan: AdapterPlan) -> Iterable[InputError]:
     theirs = {entry.key: entry for entry in plan.foreign}
     for entry in (*plan.added, *(after for _, after in plan.changed)):
         other = theirs.get(entry.key)
-        if other is None:
+        if other is None and entry.key not in plan.adapter.walls:
             continue
         rule = plan.rules.get(entry)
         what = "weight" if isinstance(entry, ExtendedEntry) else "prefix"
         yield InputError(
             f"{f'rule {rule.name!r}' if rule else 'an entry'} needs a {what} on {plan.adapter.label} that an"
-            f" entry of somebody else has: {describe(other)}",
+            f" entry of somebody else has: {describe(other) if other else 'one that cannot be read'}",
             where=rule.origin if rule else Origin(plan.adapter.label),
-            hint="choose another weight"
-            if what == "weight"
-            else "remove one of the two by hand, or adopt it",
+            hint=("choose another weight" if what == "weight" else "remove one of the two by hand")
+            + "; or, if it is to be ours, take it over as it is first: apply a policy that says the same"
+            " (such as an import's) with --adopt",
         )
 
 
@@ -108,6 +108,18 @@ def plan_warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
                     f"{adapter.label}: the VM will not start (0x80070057) because of a foreign entry:"
                     f" {describe(entry)}"
                 )
+    replaced = [
+        step.entry
+        for step in plan.order.steps
+        if not (step.add or step.stand_in) and step.entry not in plan.removed
+    ]
+    sessions = [entry for entry in replaced if isinstance(entry, ExtendedEntry) and entry.stateful]
+    if sessions:
+        yield (
+            f"{adapter.label}: sessions that passed by the state of {describe(sessions[0])}"
+            + (f" and {len(sessions) - 1} more" if len(sessions) > 1 else "")
+            + " may stop until their side that began sends again (U6)"
+        )
     if plan.present:
         yield (
             f"{adapter.label}: {len(plan.present)} entries of the policy are there already, but not ours:"

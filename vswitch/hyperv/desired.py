@@ -53,12 +53,22 @@ class Desired:
 def host_of(site: Site, state: HostState, name: str = "") -> str:
     """The layout's name of the host whose state this is: `name` itself, or the computer's name.
 
-    Case and domain do not matter; a layout with a single host means that one. Raises InputError.
+    Case and domain do not matter; a layout with a single host means that one. Raises InputError, also
+    where the two are different hosts of the layout: then what answers there is not the host meant.
     """
     known = {host.name.lower(): host.name for host in site.hosts}
-    for candidate in (name, name.partition(".")[0], state.computer, state.computer.partition(".")[0]):
-        if candidate and candidate.lower() in known:
-            return known[candidate.lower()]
+    named, itself = (
+        known.get(each.lower()) or known.get(each.partition(".")[0].lower())
+        for each in (name, state.computer)
+    )
+    if named and itself and named != itself:
+        raise InputError(
+            f"the host that answers as {name!r} is {state.computer}, another host of the layout",
+            where=Origin(site.files[0]) if site.files else None,
+            hint=f"check the `address` of {name} in the inventory, and the DNS",
+        )
+    if named or itself:
+        return named or itself or ""
     if len(known) == 1 and not name:
         return next(iter(known.values()))
     guess = did_you_mean(name or state.computer, known.values())

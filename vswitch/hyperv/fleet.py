@@ -14,23 +14,30 @@ from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
 from vswitch.errors import HostError, InputError, VswitchError
+from vswitch.hyperv.connection import Authentication
 from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
+from vswitch.hyperv.problems import Cause
 from vswitch.model.problems import listing
 
 __all__ = [
+    "Account",
     "FleetResult",
     "Host",
     "Inventory",
     "Outcome",
     "Progress",
     "Status",
+    "account_of",
     "host_from_word",
     "load_inventory",
     "run_fleet",
 ]
 
 R = TypeVar("R")
+#: Whose password is sent to a host: user name, and the variable it comes from.
+Account = tuple[str, str]
 
+_WITH_PASSWORD = (Authentication.NTLM, Authentication.CREDSSP, Authentication.BASIC)
 DEFAULT_LIMIT = 16
 _TICK = 0.2
 _SUMMARY_LINES = 20
@@ -69,9 +76,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FleetResult(Generic[R]):
-    """All outcomes, in the order in which the hosts were given."""
+    """All outcomes, in the order in which the hosts were given. `interrupted`: by Ctrl-C."""
 
     outcomes: tuple[Outcome[R], ...]
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -125,6 +133,7 @@ def run_fleet(
     canary: Iterable[str] = (),
     on_failure: Literal["stop", "continue"] = "stop",
     progress: Callable[[Progress], None] | None = None,
+    proven: set[Account] | None = None,
 ) -> FleetResult[R]:
     """Do `work` on every host, at most `limit` at a time.
 
@@ -132,10 +141,25 @@ def run_fleet(
     order; if one of them fails the rest are not started, whatever `on_failure` says. "stop" starts
     no further host after a failure; those at work finish. `work` fails by raising a VswitchError;
     any other exception is a defect and becomes a HostError that names it. `progress` is called in
-    the caller's thread. An interrupt (KeyboardInterrupt) waits for the hosts at work, then goes on
-    its way. Raises InputError for a canary that is not among the hosts.
+    the caller's thread. An interrupt (KeyboardInterrupt) starts no further host, waits for those at
+    work, and is told in the result. Raises InputError for a canary that is not among the hosts.
+
+    A wrong password is not tried on host after host, which would lock the account: until one host has
+    accepted an account, few hosts of it are tried; once one has refused it, no other is. `proven` holds
+    the accounts that need no such care. It is added to when a host is done; `work` may add to it sooner.
     """
-    return _Fleet(hosts, work, max(1, limit), on_failure == "stop", progress).run(tuple(canary))
+    run = _Fleet(
+        hosts, work, max(1, limit), on_failure == "stop", progress, set() if proven is None else proven
+    )
+    return run.run(tuple(canary))
+
+
+def account_of(host: Host) -> Account | None:
+    """Whose password the host is sent; None if it is sent none."""
+    connection = host.connection
+    if connection.authentication not in _WITH_PASSWORD:
+        return None
+    return (connection.username or "", connection.password_variable or "")
 
 
 class _Fleet(Generic[R]):
@@ -148,12 +172,17 @@ class _Fleet(Generic[R]):
         limit: int,
         stop: bool,
         progress: Callable[[Progress], None] | None,
+        proven: set[Account],
     ) -> None:
         self.hosts = hosts
         self.work = work
         self.limit = limit
         self.stop = stop
         self.progress = progress
+        self.proven = proven
+        self.refused: set[Account] = set()
+        self.trying: dict[Account, set[str]] = {}  # hosts at work that may refuse the account
+        self.width: dict[Account, int] = {}  # how many of those there may be
         self.outcomes: dict[str, Outcome[R]] = {}
         self.running: list[str] = []
         self.started: SimpleQueue[str] = SimpleQueue()
@@ -166,29 +195,65 @@ class _Fleet(Generic[R]):
             )
         first = [by_name[name] for name in dict.fromkeys(canary)]
         rest = [host for host in self.hosts if host.name not in canary]
-        go_on = all(self._batch([host], 1, stop=True) for host in first)
-        if go_on:
-            self._batch(rest, self.limit, stop=self.stop)
-        return FleetResult(
-            tuple(self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts)
-        )
+        interrupted = False
+        try:
+            if all(self._batch([host], 1, stop=True) for host in first):
+                self._batch(rest, self.limit, stop=self.stop)
+        except KeyboardInterrupt:
+            interrupted = True
+        found = [self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts]
+        return FleetResult(tuple(found), interrupted)
 
     def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
         """Work on `hosts`; False if one failed and `stop` was asked."""
-        waiting = list(reversed(hosts))
+        waiting = list(hosts)
         pending: set[Future[Outcome[R]]] = set()
         failed = False
         with ThreadPoolExecutor(max_workers=min(limit, len(hosts)) or 1) as pool:
-            while pending or (waiting and not (failed and stop)):
-                while waiting and len(pending) < limit and not (failed and stop):
-                    pending.add(pool.submit(self._one, waiting.pop()))
-                finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    outcome = future.result()
-                    self.outcomes[outcome.host.name] = outcome
-                    failed = failed or outcome.status is Status.FAILED
-                self._tell()
+            try:
+                while True:
+                    for host in [] if failed and stop else list(waiting):
+                        if len(pending) == limit:
+                            break
+                        if self._may_start(host):
+                            waiting.remove(host)
+                            pending.add(pool.submit(self._one, host))
+                    if not pending:
+                        break
+                    finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        failed = self._keep(future.result()) or failed
+                    self._tell()
+            except KeyboardInterrupt:
+                for future in pending:
+                    self._keep(future.result())
+                raise
         return not (failed and stop)
+
+    def _may_start(self, host: Host) -> bool:
+        """Whether a host may be told its password: 1, 2, 4 ... may while no host has accepted it."""
+        account = account_of(host)
+        if account is None or account in self.proven:
+            return True
+        trying = self.trying.setdefault(account, set())
+        if account in self.refused or len(trying) >= self.width.get(account, 1):
+            return False
+        trying.add(host.name)
+        return True
+
+    def _keep(self, outcome: Outcome[R]) -> bool:
+        """Take note of an outcome; True if it is a failure."""
+        self.outcomes[outcome.host.name] = outcome
+        account = account_of(outcome.host)
+        if account is not None:
+            self.trying.get(account, set()).discard(outcome.host.name)
+            if outcome.status is Status.DONE:
+                self.proven.add(account)
+            elif getattr(outcome.error, "cause", None) is Cause.CREDENTIALS and account not in self.proven:
+                self.refused.add(account)
+            else:
+                self.width[account] = 2 * self.width.get(account, 1)
+        return outcome.status is Status.FAILED
 
     def _one(self, host: Host) -> Outcome[R]:
         self.started.put(host.name)

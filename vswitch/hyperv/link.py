@@ -60,6 +60,15 @@ def new_link(connection: Connection, credentials: Credentials) -> Any:
         read_timeout_sec=connection.operation_timeout + RECEIVE_MARGIN,
         proxy=None,
     )
+    transport = protocol.transport
+    send = transport._send_message_request
+
+    def send_here(session: requests.Session, request: requests.PreparedRequest) -> Any:
+        # Else requests would follow a redirect, with NTLM or CredSSP to whomever it names, without TLS too.
+        session.max_redirects = 0
+        return send(session, request)
+
+    transport._send_message_request = send_here
     if method is Authentication.CERTIFICATE:
         # Else requests would send what a .netrc file says about the host, in place of the certificate.
         protocol.transport.build_session().trust_env = False

@@ -9,36 +9,38 @@ entry that matches decides. Going from the old to the new entries of a part by
 
 every packet is treated at every moment as the old or as the new entries treat it. For (1): if the
 decision is a new entry's, then all new entries above it are there, so it is also the new set's
-decision; else it is the old set's. (2) is (1) backwards.
+decision; else it is the old set's. (2) is (1) backwards. Each packet changes over at most once in
+each pass.
 
-Two entries cannot share a key (a weight, a prefix). Where a new entry needs the key of an old one,
-a stand-in does its work meanwhile: an extended entry at a free weight between the same conflicting
-neighbours, for a basic one the two halves of its prefix. Where there is no room for one, the old
-entry goes just before the new one comes, and what that exposes is computed and said.
+Two entries cannot share a key (a weight, a prefix). Of basic entries those two are an Allow and a
+Deny, so while neither is there, the packets they are about are treated as one of them says: the new
+one may come just after the old one has gone. Extended entries take a detour by other weights
+(`detour`). Where there is no room for one, the old entry goes just before the new one comes, and
+what that exposes is computed and said.
 
 Parts are combined by `and` (extended with basic) and by flow state (Inbound with Outbound), so the
-parts' order matters too. While one part changes, each packet meets the others as they are: all that
-can happen is what happens between two parts. Those states are compared exactly.
+parts' order matters too. While a part is in one pass, each packet meets the others as they are: all
+that can happen is what happens between two passes. Those states are compared exactly.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import ip_network
-from itertools import count
 from typing import Any, NamedTuple
 
+from vswitch.hyperv.detour import detour
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
-from vswitch.hyperv.semantic import Acls, Transient, overlaps, transient
-from vswitch.model.types import Action, BasicAction, Direction
+from vswitch.hyperv.semantic import Acls, Transient, transient
+from vswitch.model.types import BasicAction, Direction
 
 __all__ = ["Exposure", "Order", "Step", "order_of", "states"]
 
-_TOP_WEIGHT = 65535
-_MOST_PARTS = 7  # for more parts that change at once, only the usual orders are tried
+_MOST_STATES = 128  # states between parts that are compared at most
 
 
 class Step(NamedTuple):
@@ -86,19 +88,35 @@ def states(old: Acls, steps: Iterable[Step]) -> Iterable[Acls]:
 
 
 @lru_cache(maxsize=1024)
-def order_of(old: Acls, new: Acls) -> Order:
-    """How to get from `old` to `new`; both hold everything on the adapter, foreign entries too."""
+def order_of(
+    old: Acls,
+    new: Acls,
+    fixed: frozenset[Entry] = frozenset(),
+    walls: frozenset[tuple[Direction, int]] = frozenset(),
+) -> Order:
+    """How to get from `old` to `new`; both hold everything on the adapter that can be read.
+
+    `fixed` are those entries of somebody else: they never go, not for a moment either. `walls` are
+    where extended entries stand that cannot be read: no other is moved past them.
+    """
     was, becomes = _parts(old), _parts(new)
-    changed = sorted(part for part in {*was, *becomes} if was.get(part) != becomes.get(part))
-    steps: list[Step] = []
-    gaps = False
-    for part in _sequence(old, new, changed):
-        found, has_gaps = _part_steps(was.get(part, frozenset()), becomes.get(part, frozenset()))
-        gaps = gaps or has_gaps
-        steps += found
-    if not gaps and _parts_are_safe(old, new, changed):
-        return Order(tuple(steps))
-    return Order(tuple(steps), tuple(_exposures(old, new, steps)))
+    parts = {
+        part: _part_steps(
+            was.get(part, frozenset()),
+            becomes.get(part, frozenset()),
+            fixed,
+            frozenset(weight for direction, weight in walls if direction == part[0]),
+        )
+        for part in sorted({*was, *becomes})
+        if was.get(part) != becomes.get(part)
+    }
+    groups, exposes = [found.steps for found in parts.values()], False
+    if not _independent(old, new, parts):
+        groups, exposes = _sequence(old, new, parts)
+    steps = tuple(step for group in groups for step in group)
+    if not exposes and not any(found.gaps for found in parts.values()):
+        return Order(steps)
+    return Order(steps, tuple(_exposures(old, new, steps)))
 
 
 def _exposures(old: Acls, new: Acls, steps: Sequence[Step]) -> list[Exposure]:
@@ -141,58 +159,71 @@ def _parts(acls: Acls) -> dict[Part, frozenset[Entry]]:
     return {part: frozenset(entries) for part, entries in found.items()}
 
 
-def _independent(old: Acls, new: Acls, changed: Sequence[Part]) -> bool:
+def _independent(old: Acls, new: Acls, changed: Iterable[Part]) -> bool:
     """Whether the parts that change have nothing to do with each other."""
-    if len(changed) <= 1:
-        return True
-    kinds = {part[1] for part in changed} - {"meter"}
-    if kinds == {"basic"}:
-        return all(
-            sum(part[0] == direction for part in changed if part[1] == "basic") <= 1
-            for direction in Direction
-        )
-    if kinds != {"extended"}:
-        return False
-    return not any(entry.stateful for acls in (old, new) for entry in acls.extended)
+    parts = [part for part in changed if part[1] != "meter"]
+    if any(entry.stateful for acls in (old, new) for entry in acls.extended):
+        return len(parts) <= 1
+    return all(sum(part[0] == direction for part in parts) <= 1 for direction in Direction)
 
 
-def _parts_are_safe(old: Acls, new: Acls, changed: Sequence[Part]) -> bool:
-    return _independent(old, new, changed) or _path(old, new, changed)[1] == 0
-
-
-def _sequence(old: Acls, new: Acls, changed: Sequence[Part]) -> Sequence[Part]:
-    return changed if _independent(old, new, changed) else _path(old, new, changed)[0]
-
-
-def _path(old: Acls, new: Acls, changed: Sequence[Part]) -> tuple[Sequence[Part], int]:
-    """The order of the parts that exposes least, and how much that is (0: nothing).
+def _sequence(old: Acls, new: Acls, parts: Mapping[Part, _PartSteps]) -> tuple[list[list[Step]], bool]:
+    """The passes of all parts in the order that exposes least, and whether that exposes something.
 
     Letting denied traffic pass counts more than cutting allowed traffic.
     """
-    was, becomes = _parts(old), _parts(new)
+    whole = [[found.steps] for found in parts.values()]
+    halves = [[found.first, found.second] for found in parts.values()]
+    found: list[tuple[int, list[list[Step]]]] = []
+    # Whole parts are enough for most plans; else one part may have to wait half-way for another.
+    for units in (whole, halves):
+        if (len(units[0]) + 1) ** len(units) > _MOST_STATES:
+            continue
+        found.append(_cheapest(old, new, units))
+        if not found[-1][0]:
+            break
+    if not found:
+        names = list(parts)
+        for usual in (names, names[::-1], sorted(names, key=lambda part: (part[1], part))):
+            steps = [parts[part].steps for part in usual]
+            at = [itertools.chain(*steps[:index]) for index in range(1, len(steps))]
+            found.append((sum(_cost(old, each, new) for each in at), steps))
+    cost, groups = min(found, key=lambda each: each[0])
+    return groups, cost > 0
 
-    @cache
-    def cost(done: frozenset[Part]) -> int:
-        if len(done) in (0, len(changed)):
-            return 0
-        chosen = [(becomes if part in done else was).get(part, frozenset()) for part in {*was, *becomes}]
-        between = Acls.of(entry for entries in chosen for entry in entries)
-        found = [transient(old, between, new, direction) for direction in Direction]
-        return sum(1000 * len(each.leaks) + len(each.cuts) for each in found)
 
-    if len(changed) > _MOST_PARTS:
-        tried = [list(changed), list(changed)[::-1], sorted(changed, key=lambda part: (part[1], part))]
-        costs = [sum(cost(frozenset(each[: k + 1])) for k in range(len(each))) for each in tried]
-        return tried[costs.index(min(costs))], min(costs)
-    ticket = count()
-    queue: list[tuple[int, int, tuple[Part, ...]]] = [(0, next(ticket), ())]
+def _cheapest(old: Acls, new: Acls, units: Sequence[Sequence[list[Step]]]) -> tuple[int, list[list[Step]]]:
+    """The cheapest way through the states between the units, which each part takes in their order."""
+    goal = tuple(map(len, units))
+    queue: list[tuple[int, int, tuple[int, ...], list[list[Step]]]] = [(0, 0, (0,) * len(units), [])]
+    seen: set[tuple[int, ...]] = set()
     while True:
-        spent, _, path = heapq.heappop(queue)
-        if len(path) == len(changed):
-            return path, spent
-        for part in changed:
-            if part not in path:
-                heapq.heappush(queue, (spent + cost(frozenset((*path, part))), next(ticket), (*path, part)))
+        # Of equal ones, the one that has come furthest.
+        spent, _, at, path = heapq.heappop(queue)
+        if at == goal:
+            return spent, path
+        if at in seen:
+            continue
+        seen.add(at)
+        for index, part in enumerate(units):
+            there = (*at[:index], at[index] + 1, *at[index + 1 :])
+            if at[index] == len(part) or there in seen:
+                continue
+            done = [
+                step
+                for number, each in zip(there, units, strict=True)
+                for group in each[:number]
+                for step in group
+            ]
+            cost = 0 if there == goal else _cost(old, done, new)
+            heapq.heappush(queue, (spent + cost, -sum(there), there, [*path, part[at[index]]]))
+
+
+def _cost(old: Acls, done: Iterable[Step], new: Acls) -> int:
+    """How much is exposed in the state after some steps."""
+    *_, between = (old, *states(old, done))
+    found = [transient(old, between, new, direction) for direction in Direction]
+    return sum(1000 * len(each.leaks) + len(each.cuts) for each in found)
 
 
 # --- within a part -------------------------------------------------------------------------------
@@ -212,95 +243,44 @@ def _length(entry: BasicEntry) -> int:
     return ip_network(entry.address).prefixlen
 
 
-def _part_steps(old: frozenset[Entry], new: frozenset[Entry]) -> tuple[list[Step], bool]:
-    """The steps of one part, and whether an entry had to go before its successor could come."""
+class _PartSteps(NamedTuple):
+    """The writes of one part: the first pass, and what comes after it."""
+
+    first: list[Step]
+    second: list[Step]
+    gaps: bool  # an extended entry has to go before its successor comes
+
+    @property
+    def steps(self) -> list[Step]:
+        return self.first + self.second
+
+
+def _part_steps(
+    old: frozenset[Entry], new: frozenset[Entry], fixed: frozenset[Entry], walls: frozenset[int]
+) -> _PartSteps:
+    """The way from `old` to `new`, by a detour where extended entries' weights are taken."""
+    was, becomes = (
+        frozenset(entry for entry in side if isinstance(entry, ExtendedEntry)) for side in (old, new)
+    )
+    by: frozenset[Entry] = detour(was, becomes, fixed, walls) if becomes else new
+    first, second = _passes(old, by, by - new)
+    gaps = any(not step.add for step in first) and bool(becomes)
+    for rest in _passes(by, new, by - new):
+        second += rest
+    return _PartSteps(first, second, gaps)
+
+
+def _passes(
+    old: frozenset[Entry], new: frozenset[Entry], stand_ins: frozenset[Entry]
+) -> tuple[list[Step], list[Step]]:
+    """The two passes. Where a key is taken, its old entry goes just before the new one comes."""
     added, removed = sorted(new - old, key=_rank), sorted(old - new, key=_rank)
-    in_the_way: dict[tuple[object, ...], list[Entry]] = {}
-    for entry in removed:
-        in_the_way.setdefault(entry.key, []).append(entry)
-    colliding = [entry for entry in added if entry.key in in_the_way]
-    stand_ins = _stand_ins(colliding, old, new)
-    steps: list[Step] = []
-    gone: set[Entry] = set()
-    first: list[tuple[Entry, bool]] = [(entry, False) for entry in added if entry not in stand_ins]
-    first += [(entry, True) for entries in stand_ins.values() for entry in entries]
-    for entry, is_stand_in in sorted(first, key=lambda each: _rank(each[0])):
-        for other in () if is_stand_in else in_the_way.get(entry.key, ()):
-            steps.append(Step(False, other))
-            gone.add(other)
-        steps.append(Step(True, entry, is_stand_in))
-    steps += [Step(False, entry) for entry in reversed(removed) if entry not in gone]
-    # The same two passes once more: from the stand-ins to the entries they stand for.
-    steps += [Step(True, entry) for entry in colliding if entry in stand_ins]
-    standing = sorted((each for entries in stand_ins.values() for each in entries), key=_rank, reverse=True)
-    steps += [Step(False, entry, True) for entry in standing]
-    return steps, bool(gone)
-
-
-def _stand_ins(
-    colliding: Sequence[Entry], old: frozenset[Entry], new: frozenset[Entry]
-) -> dict[Entry, tuple[Entry, ...]]:
-    """For each entry whose key is taken: entries of other keys that do the same; absent if none can."""
-    if not colliding:
-        return {}
-    if isinstance(colliding[0], ExtendedEntry):
-        extended = [entry for entry in new if isinstance(entry, ExtendedEntry)]
-        return _free_weights([each for each in colliding if isinstance(each, ExtendedEntry)], old, extended)
-    taken = {entry.key for entry in (*old, *new)}
-    found: dict[Entry, tuple[Entry, ...]] = {}
-    for entry in colliding:
-        assert isinstance(entry, BasicEntry)
-        halves = [entry._replace(address=half) for half in _halves(entry)]
-        if halves and not any(half.key in taken for half in halves):
-            found[entry] = tuple(halves)
-    return found
-
-
-def _free_weights(
-    colliding: Sequence[ExtendedEntry], old: Iterable[Entry], new: Sequence[ExtendedEntry]
-) -> dict[Entry, tuple[Entry, ...]]:
-    """A free weight for each entry, as high as its conflicting neighbours above allow."""
-    used = {entry.weight for entry in (*old, *new) if isinstance(entry, ExtendedEntry)}
-    stands_at = {entry: entry.weight for entry in new}
-    found: dict[Entry, tuple[Entry, ...]] = {}
-    conflicts = _conflicts()
-    for entry in colliding:
-        above = below = None
-        for other in new:
-            if other is entry or not conflicts(entry, other):
-                continue
-            if other.weight > entry.weight:
-                above = min(above or _TOP_WEIGHT + 1, stands_at[other])
-            else:
-                below = max(below or 0, other.weight)
-        weight = (above or _TOP_WEIGHT + 1) - 1
-        while weight in used:
-            weight -= 1
-        if weight > (below or 0):
-            used.add(weight)
-            stands_at[entry] = weight
-            found[entry] = (entry._replace(weight=weight),)
-    return found
-
-
-def _conflicts() -> Callable[[ExtendedEntry, ExtendedEntry], bool]:
-    """Whether the order of two entries matters: they overlap and do different things."""
-
-    def conflict(one: ExtendedEntry, other: ExtendedEntry) -> bool:
-        same = one.action is other.action and (one.action is Action.DENY or one.stateful == other.stateful)
-        return not same and overlaps(one, other)
-
-    return conflict
-
-
-def _halves(entry: BasicEntry) -> list[str]:
-    """Longer prefixes that together are an entry's prefix; none for a single address or a MAC."""
-    if entry.is_mac:
-        return []
-    network = ip_network(entry.address)
-    if network.prefixlen == network.max_prefixlen:
-        return []
-    return [
-        str(half.network_address) if half.prefixlen == half.max_prefixlen else str(half)
-        for half in network.subnets()
-    ]
+    in_the_way = {entry.key: entry for entry in removed}
+    first: list[Step] = []
+    for entry in added:
+        other = in_the_way.pop(entry.key, None)
+        if other is not None:
+            first.append(Step(False, other, other in stand_ins))
+        first.append(Step(True, entry, entry in stand_ins))
+    gone = {step.entry for step in first if not step.add}
+    return first, [Step(False, entry, entry in stand_ins) for entry in reversed(removed) if entry not in gone]

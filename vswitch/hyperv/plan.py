@@ -17,18 +17,17 @@ from vswitch.errors import InputError, InputErrors
 from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
+from vswitch.hyperv.management import winrm_lost
 from vswitch.hyperv.ordering import Exposure, Order, order_of
-from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff, transient
+from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff
 from vswitch.hyperv.state import HostAdapter, HostState, record_of
-from vswitch.hyperv.traffic import FIELDS, Traffic
-from vswitch.model.types import TCP, Direction
+from vswitch.hyperv.traffic import Traffic
+from vswitch.model.types import Direction
 
 __all__ = ["AdapterPlan", "HostPlan", "plan_host"]
 
 #: Seconds that one write takes, measured by others at about 190 ms for four to five (§4.7).
 SECONDS_PER_STEP = 0.05
-#: WinRM, by which the host is managed.
-MANAGEMENT_PORTS = (5985, 5986)
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class AdapterPlan:
     present: tuple[Entry, ...]
     owned_before: frozenset[Entry]
     recorded: bool  # the host's own record says the same as owned_before
+    seen: frozenset[str] | None  # entries of others when the record was written; None if not known
     rules: Mapping[Entry, Rule | None]
 
     @property
@@ -77,7 +77,8 @@ class AdapterPlan:
     @property
     def order(self) -> Order:
         """The writes in order."""
-        return order_of(self.old, self.new) if self.writes else Order(())
+        fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
+        return order_of(self.old, self.new, fixed, self.adapter.walls) if self.writes else Order(())
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:
@@ -91,6 +92,21 @@ class AdapterPlan:
         foreign = Acls.of(self.foreign)
         return tuple(hidden(Acls.of(self.owned_after), foreign)) if self.foreign else ()
 
+    @property
+    def beside(self) -> frozenset[str]:
+        """Entries of others, as text."""
+        return self.adapter.texts(self.foreign)
+
+    @property
+    def came(self) -> list[str]:
+        """Entries of others that have come since the last apply."""
+        return [] if self.seen is None else sorted(self.beside - self.seen)
+
+    @property
+    def went(self) -> list[str]:
+        """Entries of others that have gone since the last apply."""
+        return [] if self.seen is None else sorted(self.seen - self.beside)
+
     def rule_text(self, entry: Entry) -> str:
         """`allow-http (web.yaml:4:5)`, or "" if no policy rule is known for the entry."""
         rule = self.rules.get(entry)
@@ -99,7 +115,7 @@ class AdapterPlan:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """Everything for one host. `host` is what the user calls it."""
+    """Everything for one host. `host` is what the user calls it, `port` where its WinRM is reached."""
 
     host: str
     computer: str
@@ -108,11 +124,17 @@ class HostPlan:
     policies: tuple[str, ...]
     adapters: tuple[AdapterPlan, ...]
     warnings: tuple[str, ...]
+    port: int = 0
 
     @property
     def changes(self) -> bool:
         """Whether anything is to be written: entries, or the record of what is ours."""
         return any(adapter.writes or _record_changes(adapter) for adapter in self.adapters)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether anything is other than the last apply left it, entries of others included."""
+        return self.changes or any(adapter.came or adapter.went for adapter in self.adapters)
 
     @property
     def exposures(self) -> list[tuple[AdapterPlan, Exposure]]:
@@ -128,13 +150,13 @@ class HostPlan:
             for what, regions in (("let through", exposure.traffic.leaks), ("cut", exposure.traffic.cuts)):
                 if regions:
                     found.append(
-                        f"{adapter.adapter.label} {exposure.traffic.direction}: Hyper-V leaves no order of"
-                        " writes that treats all traffic as before or as after: for about"
+                        f"{adapter.adapter.label} {exposure.traffic.direction}: the entries there leave no"
+                        " order of writes that treats all traffic as before or as after: for about"
                         f" {seconds:.2f} s this is {what}: {_some(regions)}"
                     )
         for adapter in self.adapters:
             if adapter.adapter.is_management_os and adapter.writes:
-                lost = _management_lost(adapter)
+                lost = winrm_lost(adapter.old, adapter.new, self.port)
                 if lost:
                     found.append(f"{adapter.adapter.label}: this cuts WinRM to the host: {_some(lost)}")
         return found
@@ -146,7 +168,11 @@ class HostPlan:
 
     def wire(self, *, confirm_within: int = 0) -> dict[str, Any]:
         """The plan as the PowerShell module takes it."""
-        touched = [adapter for adapter in self.adapters if adapter.writes or _record_changes(adapter)]
+        touched = [
+            adapter
+            for adapter in self.adapters
+            if adapter.writes or _record_changes(adapter) or adapter.came or adapter.went
+        ]
         touched.sort(key=lambda adapter: adapter.adapter.is_management_os)
         name = ", ".join(self.policies)
         steps: list[dict[str, Any]] = []
@@ -174,7 +200,9 @@ class HostPlan:
             ],
             "steps": steps,
             "records": [
-                record_of(each.adapter.id, name, each.owned_after) for each in touched if each.owned_after
+                record_of(each.adapter.id, name, each.owned_after, each.beside)
+                for each in touched
+                if each.owned_after
             ],
             "recordsDuring": during,
             "confirmWithin": confirm_within,
@@ -226,20 +254,6 @@ def _steps(adapter: AdapterPlan) -> list[dict[str, Any]]:
     return found
 
 
-def _management_lost(adapter: AdapterPlan) -> list[Traffic]:
-    """WinRM traffic that passes now and will not."""
-    found: list[Traffic] = []
-    for direction in Direction:
-        # On its way from the old to the old entries the new ones stand in between: what they cut.
-        for region in transient(adapter.old, adapter.new, adapter.old, direction).cuts:
-            protocols, ports = region.fields[0], region.fields[FIELDS.index("local_port")]
-            if any(low <= TCP <= high for low, high in protocols) and any(
-                low <= port <= high for low, high in ports for port in MANAGEMENT_PORTS
-            ):
-                found.append(region)
-    return found
-
-
 def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
     def one(entry: Entry) -> dict[str, Any]:
         rule = adapter.rules.get(entry)
@@ -260,6 +274,8 @@ def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
         "kept": len(adapter.kept),
         "foreign": [one(entry) for entry in adapter.foreign],
         "adopted": [one(entry) for entry in adapter.adopted],
+        "came": adapter.came,
+        "went": adapter.went,
         "present_but_foreign": [one(entry) for entry in adapter.present],
         "effects": [diff.as_dict() for diff in adapter.effects],
         "shadowing": [
@@ -283,12 +299,14 @@ def plan_host(
     created_at: str,
     local_records: Mapping[str, frozenset[Entry]] | None = None,
     adopt: bool = False,
+    port: int = 0,
 ) -> HostPlan:
     """How to get a host from `state` to what is wanted.
 
     `local_records` is this side's copy of what is ours by adapter id, used where the host has lost
-    its own. With `adopt`, foreign entries that equal wanted ones become ours. Raises InputErrors
-    with every reason why the plan could not be carried out.
+    its own. With `adopt`, foreign entries that equal wanted ones become ours. `port` is where WinRM is
+    reached, if it is none of the usual ones. Raises InputErrors with every reason why the plan could not
+    be carried out.
     """
     errors: list[InputError] = []
     warnings: list[str] = [*wanted.warnings]
@@ -325,6 +343,7 @@ def plan_host(
         wanted.policies,
         tuple(adapters),
         tuple(dict.fromkeys(warnings)),
+        port,
     )
 
 
@@ -351,6 +370,7 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
         present=_sorted(entry for entry in equal if entry not in adopted),
         owned_before=owned,
         recorded=state.records.get(adapter.id, frozenset()) == owned,
+        seen=state.others.get(adapter.id) if owned else None,
         rules=want.entries,
     )
 

@@ -155,7 +155,7 @@ def is_broken(error: BaseException, *, established: bool) -> bool:
         return established and error.code in (400, 401)
     if isinstance(error, InvalidCredentialsError):
         return established
-    if _first(error, ssl.SSLCertVerificationError):
+    if _first(error, ssl.SSLCertVerificationError, requests.exceptions.TooManyRedirects):
         return False
     if established:
         return isinstance(error, OSError | urllib3.exceptions.HTTPError) or _is_authentication(error)
@@ -210,12 +210,19 @@ def winrm_problem(
         )
     if (certificate := _first(error, ssl.SSLCertVerificationError)) is not None:
         return problem(Cause.TLS, *_certificate(certificate, address))
+    if _first(error, requests.exceptions.TooManyRedirects) is not None:
+        return problem(
+            Cause.LISTENER,
+            f"{place} answers with a redirect, which is not followed",
+            "check `address` and `port`: another web server or a proxy answers there",
+        )
     text = " ".join(str(item) for item in _chain(error))
     if "not installed" in text and "requested auth method" in text.replace("requests auth", "requested auth"):
         return problem(
             Cause.PACKAGE,
             f"{method} authentication needs a package that is not installed here",
-            f"install it: pip install 'vswitch[{method}]'",
+            f"install it: pip install 'vswitch[{method}]'"
+            + ("; or log on another way: -a ntlm -u 'DOMAIN\\user'" if method == "kerberos" else ""),
         )
     if isinstance(error, PermissionError | InvalidCredentialsError) or _is_authentication(error):
         return problem(*_rejected(user, method, offered, quoted(text)))

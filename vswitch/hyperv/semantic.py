@@ -287,28 +287,31 @@ class Transient:
 def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: int = 50) -> Transient:
     """What goes wrong while an adapter on its way from `old` to `new` has the entries `between`."""
 
-    def passes(basic: int, own: int, other: int) -> bool:
-        return basic > DENY and (own > DENY or other == STATEFUL)
+    def passes(basic: int, own: int, other: int, opening: int) -> bool:
+        return basic > DENY and (own > DENY or (other == STATEFUL and opening > DENY))
 
     def classify(outcomes: tuple[int, ...]) -> bool | None:
-        was, amid, becomes = (passes(*outcomes[index : index + 3]) for index in (0, 3, 6))
+        was, amid, becomes = (passes(*outcomes[index : index + 4]) for index in (0, 4, 8))
         return amid if was == becomes != amid else None
 
     def settled(keys: tuple[int, ...]) -> bool:
-        return keys[3:6] in (keys[0:3], keys[6:9])
+        return keys[4:8] in (keys[0:4], keys[8:12])
 
     found: dict[bool, list[Traffic]] = {True: [], False: []}
     for version in _VERSIONS:
         lists = [
             rules
             for acls in (old, between, new)
+            for stateful in [_stateful_rules(acls.extended, _OTHER[direction], version)]
             for rules in (
                 _basic_rules(acls.basic, direction, version),
                 _extended_rules(acls.extended, direction, version),
-                _stateful_rules(acls.extended, _OTHER[direction], version),
+                stateful,
+                # What basic entries stop on its way out has no answers.
+                _basic_rules(acls.basic, _OTHER[direction], version) if stateful else (),
             )
         ]
-        if lists[3:6] in (lists[0:3], lists[6:9]):
+        if lists[4:8] in (lists[0:4], lists[8:12]):
             continue
         for leaks, fields in compare(tops(version), lists, ALLOW, classify, settled).paths():
             if len(found[leaks]) < limit:

@@ -18,13 +18,14 @@ from vswitch.errors import InputError, Origin
 from vswitch.hyperv.entries import (
     Entry,
     basic_from_host,
+    describe,
     enum_value,
     extended_from_host,
     to_host,
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.semantic import Acls
-from vswitch.model.types import PortMirroring, SwitchType, Vlan, VlanMode, normalise_mac
+from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, VlanMode, normalise_mac
 
 __all__ = [
     "HostAdapter",
@@ -98,6 +99,7 @@ class HostAdapter:
     raw_acls: tuple[Mapping[str, Any], ...] = ()
     raw_extended_acls: tuple[Mapping[str, Any], ...] = ()
     unreadable: tuple[str, ...] = ()
+    walls: frozenset[tuple[Direction, int]] = frozenset()  # weights of extended entries that are unreadable
 
     @property
     def virtual_function(self) -> bool:
@@ -108,6 +110,10 @@ class HostAdapter:
     def label(self) -> str:
         """`web01/Network Adapter` or `ManagementOS/vs-lan`, for people."""
         return f"{'ManagementOS' if self.is_management_os else self.vm_name}/{self.name}"
+
+    def texts(self, entries: Iterable[Entry]) -> frozenset[str]:
+        """Some of the entries as text, with all that cannot be read."""
+        return frozenset([*map(describe, entries), *self.unreadable])
 
     def together(self, entry: Entry) -> tuple[Entry, ...]:
         """Entries the host shows, and removes, as one with `entry`: an ANY is for both IP versions."""
@@ -125,6 +131,7 @@ class HostState:
     """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
 
     `running` holds the ids of VMs that are not off. `unread` says what the account may not read.
+    `others` are the entries of others that were there when a record was written, by adapter id.
     """
 
     computer: str
@@ -138,6 +145,7 @@ class HostState:
     nats: tuple[HostNat, ...] = ()
     records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    others: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def adapter(self, adapter_id: str) -> HostAdapter | None:
         """The adapter of that id."""
@@ -168,7 +176,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):  # a Guid of Windows PowerShell 5.1
         value = value.get("Guid") or value.get("value")
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    # Half a character, which JSON may hold, cannot be printed.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _id(value: Any) -> str:
@@ -236,12 +246,17 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             teams=tuple(_named(raw) for raw in _maps(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in _maps(document.get("nats"))),
             records=_records(_maps(document.get("records"))),
+            others={
+                _text(record.get("adapter")): frozenset(map(_text, _list(record["others"])))
+                for record in _maps(document.get("records"))
+                if "others" in record
+            },
             unread=tuple(
                 f"{_text(part.get('part'))}: {_text(part.get('message'))}"
                 for part in _maps(document.get("unread"))
             ),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
 
 
@@ -312,6 +327,7 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
         raw_acls=tuple(_maps(raw.get("acls"))),
         raw_extended_acls=tuple(_maps(raw.get("extendedAcls"))),
         unreadable=tuple(unreadable),
+        walls=_walls(_maps(raw.get("extendedAcls"))) if unreadable else frozenset(),
     )
 
 
@@ -389,15 +405,30 @@ def _entries(
     for raw in extended:
         try:
             entries[extended_from_host(raw)] = raw
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             unreadable.append(f"extended entry of weight {raw.get('Weight')}: {error}")
     for raw in basic:
         try:
             entries.update(dict.fromkeys(basic_from_host(raw), raw))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             address = _text(raw.get("RemoteAddress")) or _text(raw.get("LocalAddress"))
             unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
     return entries, unreadable
+
+
+def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
+    """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
+    found: set[tuple[Direction, int]] = set()
+    for raw in extended:
+        if _entries([raw], [])[1]:
+            known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
+                str(each): each for each in Direction
+            }
+            direction = known.get(_text(raw.get("Direction")).strip().capitalize())
+            found |= {
+                (each, _number(raw.get("Weight"))) for each in ([direction] if direction else Direction)
+            }
+    return frozenset(found)
 
 
 def _named(raw: Mapping[str, Any]) -> str:
@@ -442,12 +473,15 @@ def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     return list(_entries(extended, basic)[0])
 
 
-def record_of(adapter: str, policy: str, entries: Iterable[Entry]) -> dict[str, Any]:
-    """An ownership record as hosts keep it."""
+def record_of(
+    adapter: str, policy: str, entries: Iterable[Entry], others: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """An ownership record as hosts keep it. `others` are the entries of others beside ours, as text."""
     found = sorted(entries, key=lambda entry: (len(entry), entry))
     kinds = [("basic" if len(entry) == 4 else "extended", entry) for entry in found]
-    return {
+    record = {
         "adapter": adapter,
         "policy": policy,
         "entries": [{"kind": kind, **to_host(entry)} for kind, entry in kinds],
     }
+    return record if others is None else record | {"others": sorted(others)}

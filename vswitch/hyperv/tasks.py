@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from vswitch.model.site import Site
 
 __all__ = ["Target", "backups", "new_plan_id", "plan_policy", "plan_rollback"]
 
+_ROLLBACK = "rollback of "
 _IN_FORCE = ("applied", "confirmed", "applying", "failed")
 
 
@@ -34,13 +35,14 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Target:
-    """One host to work on. `state` replaces reading it (a state exported to a file)."""
+    """One host to work on, by WinRM at `port`. `state` replaces reading it (one exported to a file)."""
 
     name: str
     transport: Transport | None
     store: Store
     state: HostState | None = None
     clock: Callable[[], datetime] = field(default=_now)
+    port: int = 0
 
     @property
     def link(self) -> Transport:
@@ -82,8 +84,9 @@ def _plan(target: Target, state: HostState, wanted: Desired, *, adopt: bool = Fa
         host=target.name,
         plan_id=new_plan_id(now),
         created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        local_records=target.store.records(),
+        local_records=target.store.records(state.computer, [each.id for each in state.adapters]),
         adopt=adopt,
+        port=target.port,
     )
 
 
@@ -95,8 +98,9 @@ def backups(target: Target) -> list[dict[str, Any]]:
 def plan_rollback(target: Target, to: str = "") -> HostPlan:
     """How to bring our entries back to what they were before a plan was applied.
 
-    `to` is that plan's id; without it, the latest plan that is in force. Plans applied after it are
-    taken back with it. Entries of others stay as they are now.
+    `to` is that plan's id; without it, the latest plan that is in force. A rollback, and what it took
+    back, is not counted as such a plan: each further one goes back one plan more. Plans applied after
+    it are taken back with it. Entries of others stay as they are now.
     """
     known = backups(target)
     ids = [str(each["planId"]) for each in known]
@@ -105,16 +109,34 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             f"there is no backup of a plan {to}", host=target.name, hint="`vswitch hyperv backups` lists them"
         )
     in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
-    if not to and not in_force:
-        raise HostError("no plan is in force that could be taken back", host=target.name)
-    last = ids.index(to or in_force[0])
+    documents: dict[str, dict[str, Any]] = {}
+
+    def backup(plan_id: str) -> dict[str, Any]:
+        if plan_id not in documents:
+            found = call(target.link, target.name, "backups", {"planId": plan_id}).get("backups") or [{}]
+            documents[plan_id] = found[0]
+        return documents[plan_id]
+
+    last = ids.index(to) if to else 0
+    while not to:
+        newest = next((each for each in in_force if ids.index(each) >= last), None)
+        if newest is None:
+            raise HostError("no plan is in force that could be taken back", host=target.name)
+        last = ids.index(newest)
+        taken_back = _taken_back(backup(newest))
+        if taken_back in ids[last + 1 :]:
+            last = ids.index(taken_back) + 1
+        elif _only_looked(backup(newest)):
+            last += 1
+        else:
+            break
     before: dict[str, frozenset[Entry]] = {}
     others: dict[str, frozenset[Entry]] = {}  # were there, and not ours
-    for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == to]):
-        found = call(target.link, target.name, "backups", {"planId": plan_id}).get("backups") or [{}]
-        for adapter in found[0].get("adapters") or ():
+    for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == ids[last]]):
+        document = backup(plan_id)
+        for adapter in document.get("adapters") or ():
             records = [
-                record for record in found[0].get("records") or () if record.get("adapter") == adapter["id"]
+                record for record in document.get("records") or () if record.get("adapter") == adapter["id"]
             ]
             entries = frozenset(entry for record in records for entry in entries_of(record))
             before.setdefault(str(adapter["id"]), entries)
@@ -129,4 +151,22 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
         wanted.append(Wanted(adapter, rules, others.get(adapter.id, frozenset())))
     gone = [adapter for adapter in before if state.adapter(adapter) is None]
     notes = tuple(f"the adapter {adapter} is no longer on the host" for adapter in gone)
-    return _plan(target, state, Desired(tuple(wanted), (f"rollback of {ids[last]}",), notes))
+    return _plan(target, state, Desired(tuple(wanted), (f"{_ROLLBACK}{ids[last]}",), notes))
+
+
+def _taken_back(backup: Mapping[str, Any]) -> str:
+    """The plan to before which a backed-up plan went back; "" if it is none of `plan_rollback`."""
+    plan = backup.get("plan")
+    records = plan.get("recordsDuring") if isinstance(plan, Mapping) else None
+    names = [str(record.get("policy")) for record in records or () if isinstance(record, Mapping)]
+    return names[0].removeprefix(_ROLLBACK) if names and names[0].startswith(_ROLLBACK) else ""
+
+
+def _only_looked(backup: Mapping[str, Any]) -> bool:
+    """Whether a plan changed neither entries nor what is ours: it took note of entries of others."""
+    plan = backup.get("plan") or {}
+    owned = [
+        {str(record["adapter"]): set(entries_of(record)) for record in side.get("records") or ()}
+        for side in (backup, plan)
+    ]
+    return not plan.get("steps") and owned[0] == owned[1]

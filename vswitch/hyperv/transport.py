@@ -78,11 +78,16 @@ class Transport(Protocol):
         """
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class PywinrmTransport:
     """The Transport over WinRM by means of pywinrm.
 
     Each run has a pywinrm Protocol, and so a connection, of its own. `credentials` may be given to
-    save asking; otherwise they come from `finder` at the first run.
+    save asking; otherwise they come from `finder` at the first run. `accepted` is called, in the
+    thread of the run, when the host has accepted them.
     """
 
     def __init__(
@@ -93,8 +98,10 @@ class PywinrmTransport:
         finder: CredentialFinder | None = None,
         module: bytes | None = None,
         retry_delay: float = 1.0,
+        accepted: Callable[[], None] = _nothing,
     ) -> None:
         self.connection = connection
+        self._accepted = accepted
         self._credentials = credentials
         self._finder = finder or CredentialFinder()
         self._module = module
@@ -110,11 +117,11 @@ class PywinrmTransport:
         payload = framing.encode_request(
             module_text() if self._module is None else self._module, request.operation, request.arguments
         )
-        credentials = self._find_credentials()
+        credentials = self.prepare()
         deadline = time.monotonic() + seconds
         repeats = 1
         while True:
-            run = _Run(self.connection, credentials, deadline, seconds, self._retry_delay)
+            run = _Run(self.connection, credentials, deadline, seconds, self._retry_delay, self._accepted)
             result = run.perform(payload, request.read_only)
             if isinstance(result, dict):
                 return result
@@ -124,7 +131,8 @@ class PywinrmTransport:
             repeats -= 1
             time.sleep(min(self._retry_delay, max(0.0, deadline - time.monotonic())))
 
-    def _find_credentials(self) -> Credentials:
+    def prepare(self) -> Credentials:
+        """Find the credentials, once. Raises InputError. Asks at the terminal: best in the main thread."""
         if self._credentials is None:
             self._credentials = find_credentials(self.connection, self._finder)
         return self._credentials
@@ -169,12 +177,14 @@ class _Run:
         deadline: float,
         seconds: float,
         retry_delay: float,
+        accepted: Callable[[], None],
     ) -> None:
         self.connection = connection
         self.credentials = credentials
         self.deadline = deadline
         self.seconds = seconds
         self.retry_delay = retry_delay
+        self.accepted = accepted
         self.repeatable = False
         self.protocol: Any = None
         self.shell: str | None = None
@@ -229,6 +239,7 @@ class _Run:
         self._connect()
         self.shell = self._ask("Create", lambda link: link.open_shell(codepage=_CODEPAGE_UTF8))
         self.established = True
+        self.accepted()
         self.command = self._ask(
             "Command",
             lambda link: link.run_command(self.shell, program, arguments, console_mode_stdin=False),

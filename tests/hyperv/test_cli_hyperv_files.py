@@ -1,0 +1,156 @@
+"""Whatever is in the files `vswitch hyperv` reads: an error in a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hyperv.test_cli_hyperv import Shop, shop
+from tests.support.hyperv_direct import store_in
+from vswitch.errors import InputError
+from vswitch.hyperv.entries import ExtendedEntry, extended_from_host
+from vswitch.hyperv.state import record_of
+from vswitch.hyperv.store import digest_of, read_plan_file, saved_plans
+from vswitch.model.types import Action, Direction
+
+__all__ = ["shop"]
+
+JUNK: list[Any] = [
+    *(None, True, 0, -1, 10**30, 1e400, 1.5, "", "x", "ANY", "\ud800", "²", "0-70000", "::1/200"),
+    *([], {}, [[]], [None], {"Guid": 5}, {"value": {}}, ["a", {"b": 1}], "[red]{}\n"),
+]
+INVENTORY = {
+    "defaults": {"authentication": "ntlm", "user": "me", "timeout": 1},
+    "groups": {"edge": {"port": 5986}},
+    "hosts": {"hv01": {"address": "127.0.0.1", "https": False, "groups": "edge"}, "hv02": None},
+    "canary": "hv01",
+}
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield at
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*at, key))
+
+
+def spoiled(document: Any, random_: random.Random) -> str:
+    """The document as JSON with one to three places replaced or gone."""
+    found = copy.deepcopy(document)
+    for _ in range(random_.randint(1, 3)):
+        *path, last = random_.choice([place for place in places(found) if place] or [("",)])
+        inner = found
+        for key in path:
+            inner = inner[key]
+        if last == "":
+            break
+        if random_.random() < 0.2:
+            del inner[last]
+        else:
+            inner[last] = copy.deepcopy(random_.choice(JUNK))
+    return json.dumps(found)
+
+
+def run(shop: Shop, *words: str) -> None:
+    """Run a command; only its exit status 0, 1 or 2 is right, whatever it says."""
+    result = shop.attempt(*words)
+    assert result.exit_code in (0, 1, 2)
+    assert "defect" not in result.output
+
+
+def prepare(shop: Shop) -> None:
+    shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
+    shop.edit("local_port: 443", "local_port: 443-444")
+    (adapter,) = [each for each in shop.state["adapters"] if each["extendedAcls"]]
+    entries = [extended_from_host(raw) for raw in adapter["extendedAcls"]]
+    shop.state["records"] = [record_of(adapter["Id"], "policy", entries, ["one"])]
+    Path("hv01.json").write_text(json.dumps(shop.state), encoding="utf-8")
+
+
+def test_spoiled_states_of_hosts(shop: Shop) -> None:
+    prepare(shop)
+    for seed in range(60):
+        random_ = random.Random(seed)
+        Path("bad.json").write_text(spoiled(shop.state, random_), encoding="utf-8")
+        command = random_.choice(["plan", "drift", "verify"])
+        run(
+            shop,
+            command,
+            "layout.yaml",
+            "--from-file",
+            "bad.json",
+            "--output",
+            random_.choice(["text", "json"]),
+        )
+
+
+def test_spoiled_inventories(shop: Shop) -> None:
+    prepare(shop)
+    for seed in range(60):
+        Path("bad.yaml").write_text(spoiled(INVENTORY, random.Random(seed)), encoding="utf-8")
+        run(shop, "backups", "no-such-host", "-i", "bad.yaml")
+
+
+def test_spoiled_plans_are_refused(shop: Shop) -> None:
+    prepare(shop)
+    shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "plan.json", status=1)
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    assert read_plan_file("plan.json") == plan["plans"]
+    for seed in range(60):
+        Path("bad.json").write_text(spoiled(plan, random.Random(seed)), encoding="utf-8")
+        with pytest.raises(InputError, match="plan"):
+            read_plan_file("bad.json")
+    # Nor does a digest that fits make a plan of something else.
+    for junk in (*JUNK, [{"name": "hv01", "plan": [], "review": {}}]):
+        document = {"schema": 1, "kind": "vswitch-plan", "plans": junk, "digest": digest_of(junk)}
+        Path("bad.json").write_text(json.dumps(document), encoding="utf-8")
+        if junk != []:
+            with pytest.raises(InputError):
+                read_plan_file("bad.json")
+
+
+def test_a_plan_edited_by_hand_is_refused(shop: Shop) -> None:
+    """What was reviewed is what is applied: an edit could even remove entries of others."""
+    prepare(shop)
+    shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "plan.json", status=1)
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    plan["plans"][0]["plan"]["steps"][0]["entry"]["Weight"] = 1
+    Path("plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    result = shop.run("apply", "--plan", "plan.json", "--yes", status=2)
+    assert "changed after it was made" in str(result.exception)
+
+
+def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(saved_plans([]) | {"schema": 2}), encoding="utf-8")
+    with pytest.raises(InputError, match="another version"):
+        read_plan_file(str(tmp_path / "plan.json"))
+
+
+def test_a_spoiled_memory_says_nothing(tmp_path: Path) -> None:
+    entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
+    store = store_in(tmp_path)
+    store.keep_records("HV01", ["a/1"], [record_of("a/1", "policy", [entry])])
+    (path,) = tmp_path.glob("owned/*/*.json")
+    good = json.loads(path.read_text(encoding="utf-8"))
+    for seed in range(100):
+        path.write_text(spoiled(good, random.Random(seed)), encoding="utf-8")
+        assert len(store.records("HV01", ["a/1"]).get("a/1", ())) <= 1
+    for text in ("", "[", "[" * 100_000, "5", '{"records": 5}', "\xff"):
+        path.write_text(text, encoding="latin-1")
+        assert store.records() == {}
+
+
+def test_what_is_ours_is_known_under_every_name_of_a_host(tmp_path: Path) -> None:
+    """And of a replica, which has the same adapter, apart."""
+    entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
+    store_in(tmp_path, "hv01").keep_records("HV01", ["a"], [record_of("a", "policy", [entry])])
+    other = store_in(tmp_path, "hv01.corp.example")
+    assert other.records("HV01", ["a", "b"]) == {"a": {entry}}
+    assert other.records("HV02", ["a", "b"]) == {}
+    other.keep_records("HV01", ["a"], [])
+    assert store_in(tmp_path, "hv01").records() == {}
