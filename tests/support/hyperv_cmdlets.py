@@ -58,7 +58,7 @@ class Fault:
     kind: str = "error"
     when: str = "before"
     hresult: int = FAILED
-    message: str = "The operation failed. (0x80004005)"
+    message: str = ""  # "The operation failed." with the code, if empty
     operation: str = ""  # only in this operation; any, if empty
 
 
@@ -96,7 +96,8 @@ class Cmdlets:
         self.administrator = True
         self.hyper_v_administrator = True
         self.hyper_v_missing = False
-        self.tasks: dict[str, tuple[str, str]] = {}  # name: when (UTC), what
+        self.tasks: dict[str, tuple[str, str]] = {}  # name: when (UTC), the folder of its script
+        self.ran: set[str] = set()  # tasks whose time has come; they stay registered
         self.files: dict[str, str] = {}  # below ProgramData, "/" between folders
         self.faults: list[Fault] = []
         self.on_step: Callable[[str], None] = lambda _name: None
@@ -135,7 +136,8 @@ class Cmdlets:
             raise HostDied(name)
         if fault.kind == "hang":
             raise Hang(name)
-        raise CmdletError(fault.message, fault.hresult, "NotSpecified", name)
+        text = fault.message or f"The operation failed. (0x{fault.hresult:08X})"
+        raise CmdletError(text, fault.hresult, "NotSpecified", name)
 
     # -------------------------------------------------------------- reading
 
@@ -206,13 +208,24 @@ class Cmdlets:
     # -------------------------------------------------------------- files
 
     def read(self, path: str) -> Any:
-        """The document in a file, or None where there is none."""
-        return json.loads(self.files[path]) if path in self.files else None
+        """The document in a file. Raises FileNotFoundError, ValueError."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return json.loads(self.files[path])
 
     def write(self, path: str, document: Any) -> None:
-        """A numbered step: the file is there whole, or as it was."""
-        text = json.dumps(document)
-        self.step(f"write {path}", lambda: self.files.__setitem__(path, text))
+        """Two numbered steps: between them the old file is gone and the new one not yet at its place.
+
+        Replacing a file is two renames, and the second may fail or never come.
+        """
+        text, fresh = json.dumps(document), f"{path}.new"
+
+        def begin() -> None:
+            self.files[fresh] = text
+            self.files.pop(path, None)
+
+        self.step(f"write {path}", begin)
+        self.step(f"write {path}: in its place", lambda: self.files.update({path: self.files.pop(fresh)}))
 
     def append(self, path: str, text: str) -> None:
         """A numbered step: the text is on the disk at the end of the file, or not."""
@@ -391,13 +404,16 @@ class Cmdlets:
     def new_scheduled_task_settings_set(self) -> None: ...
 
     @cmdlet("Register-ScheduledTask")
-    def register_scheduled_task(self, *, TaskName: str, StartBoundary: str, Script: str) -> None:
+    def register_scheduled_task(self, *, TaskName: str, StartBoundary: str, Folder: str) -> None:
         if not self.administrator:
             raise CmdletError("Access is denied.", ACCESS_DENIED, "PermissionDenied")
-        self.tasks[TaskName] = (StartBoundary, Script)
+        self.tasks[TaskName] = (StartBoundary, Folder)
+        self.ran.discard(TaskName)
 
     @cmdlet("Unregister-ScheduledTask")
     def unregister_scheduled_task(self, *, TaskName: str) -> None:
+        if not self.administrator:
+            raise CmdletError("Access is denied.", ACCESS_DENIED, "PermissionDenied")
         if TaskName not in self.tasks:
             raise CmdletError("No such scheduled task", NOT_FOUND, "ObjectNotFound")
         del self.tasks[TaskName]
