@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.hyperv_cmdlets import Cmdlets
 from tests.support.hyperv_module import Module
-from tests.support.powershell_tree import Script, walk
+from tests.support.powershell_tree import Script, string_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_bytes())
@@ -74,14 +75,62 @@ def python_calls(method: Any) -> list[str]:
     return found
 
 
-def powershell_calls(name: str) -> list[str]:
+def powershell_calls(name: str, script: Script = MODULE) -> list[str]:
     names = {*CMDLETS.values(), *MIRRORS.values()}
-    return [command.name for command in MODULE.functions[name].commands if command.name in names]
+    return [command.name for command in script.functions[name].commands if command.name in names]
 
 
 @pytest.mark.parametrize("method", sorted(MIRRORS))
 def test_calls_are_the_same(method: str) -> None:
     assert python_calls(getattr(Module, method)) == powershell_calls(MIRRORS[method])
+
+
+#: What decides: states of plans and of adapters, and the module's own error categories.
+DECIDING = set(
+    """applied applying confirmed failed gone new old other undone unread AccessDenied Armed BadPlan Busy
+    HyperVMissing NotApplied NotAsPlanned NotFound StateChanged Superseded Unfinished UnknownOperation
+    UnreadableFile UnsafeFolder export apply undo confirm""".split()  # noqa: SIM905
+)
+
+
+def python_words(method: Any) -> list[str]:
+    found = []
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
+    keys = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
+    for node in nodes:
+        if id(node) in keys:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            found += python_words(getattr(Module, node.attr))
+    return [word for word in found if word in DECIDING]
+
+
+def powershell_words(name: str, script: Script = MODULE) -> list[str]:
+    found = (string_of(node) for node in walk(script.functions[name].node) if node.type == "string_literal")
+    return [word for word in found if word in DECIDING]
+
+
+@pytest.mark.parametrize("method", sorted(MIRRORS))
+def test_words_that_decide_are_the_same(method: str) -> None:
+    assert sorted(python_words(getattr(Module, method))) == sorted(powershell_words(MIRRORS[method]))
+
+
+DEFECTS = yaml.safe_load((Path(__file__).parent / "defects.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("defect", DEFECTS["against_the_model"], ids=lambda defect: defect["name"])
+def test_planted_difference_from_the_model_is_caught(defect: dict[str, str]) -> None:
+    source, name = MODULE.source.decode("ascii"), defect["function"]
+    start = source.index(f"function {name} {{")
+    at = source.index(defect["before"], start)
+    damaged = source[:at] + defect["after"] + source[at + len(defect["before"]) :]
+    script = Script("damaged", damaged.encode("ascii"))
+    method = getattr(Module, next(method for method, mirrored in MIRRORS.items() if mirrored == name))
+    calls = powershell_calls(name, script) != python_calls(method)
+    words = sorted(powershell_words(name, script)) != sorted(python_words(method))
+    assert calls or words
 
 
 def test_every_function_is_mirrored_or_named_as_not() -> None:

@@ -189,7 +189,8 @@ class Module(ModuleReader):
             if state == "other":
                 now = key_text(entries["acls"], entries["extendedAcls"])
                 before = key_text(adapter["acls"], adapter["extendedAcls"])
-                state = "new" if now == planned_text(backup["plan"], adapter["id"], before) else "other"
+                if now == planned_text(backup["plan"], adapter["id"], before):
+                    state = "new"
                 if now == before and (undone or state != "new"):
                     state = "old"
             adapters.append({"id": adapter["id"], "name": adapter["name"], "state": state, **entries})
