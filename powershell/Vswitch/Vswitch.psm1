@@ -530,7 +530,7 @@ function Assert-VswitchReadable {
     # the entry would be taken for another one.
     param($Acl, [string[]] $Name)
     foreach ($one in $Name) {
-        if ($null -eq (Get-VswitchValue -InputObject $Acl -Name $one -Default $null)) {
+        if ($null -eq $Acl.$one) {
             Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'UnreadableEntry' -Message "Hyper-V does not say the $one of an ACL entry")
         }
     }

@@ -193,6 +193,21 @@ def test_an_any_of_which_one_half_was_removed_is_whole_again_after_the_undo(half
     assert host.keys(ids[0]) == before
 
 
+def test_an_any_of_which_somebody_removed_a_half_meanwhile_is_not_removed() -> None:
+    host, ids = sample(any_as_two=True)
+    host.add_entry(ids[0], "basic", ANY_IN)
+
+    def meddle(name: str) -> None:
+        if name.startswith("write vswitch/backups/plan-1.steps"):
+            host.cmdlets.on_step = lambda _name: None
+            host.remove_entry(ids[0], "basic", HALVES[0])
+
+    host.cmdlets.on_step = meddle
+    answer = run(host, "apply", plan=plan(host.state(), [step("removeBasic", ids[0], ANY_IN)]))
+    assert (answer["error"]["category"], answer["error"]["target"]["step"]) == ("StateChanged", 0)
+    assert "Remove-VMNetworkAdapterAcl" not in host.log
+
+
 def test_of_equal_entries_one_is_removed_and_a_half_beside_an_any_stays() -> None:
     host, ids = sample()
     entries = host.adapter(ids[0])["acls"]
