@@ -1357,7 +1357,8 @@ function Restore-VswitchBackup {
     $ids = @($Backup['adapters'] | ForEach-Object { [string] $_.id })
     $errors = @()
     if ($Count -gt 0) {
-        # Whatever dies on the way back, no entry of ours is on the host without being in the record.
+        # Whatever dies on the way back, no entry of ours is on the host without being in the record. If it
+        # cannot be written, going back is worth more: the undo has then failed, and is to be repeated.
         try {
             Set-VswitchRecord -AdapterId $ids -Record @(Get-VswitchRecordDuring -Backup $Backup)
         } catch {

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.hyperv.test_host_model import (
     ANY_IN,
     DENY_OUT,
     HTTPS,
+    MAC_IN,
     SSH,
     TEXT,
     ok,
@@ -216,6 +219,74 @@ def test_of_equal_entries_one_is_removed_and_a_half_beside_an_any_stays() -> Non
     steps = [step("removeBasic", ids[0], twin), step("removeBasic", ids[0], ANY_IN)]
     assert ok(host, "apply", plan=plan(host.state(), steps))["adapters"][0]["state"] == "new"
     assert host.adapter(ids[0])["acls"] == [HALVES[0], twin]
+
+
+@given(data=st.data())
+def test_whatever_fails_foreign_entries_stay_ours_are_recorded_and_the_way_back_is_open(
+    data: st.DataObject,
+) -> None:
+    state = sample_state()
+    ids = [one["Id"] for one in state["adapters"]]
+    state["records"] = [{"adapter": ids[0], "policy": "web", "entries": [{"kind": "extended", **HTTPS}]}]
+    host = HypervHost(state, any_as_two=data.draw(st.booleans()))
+    owned: list[tuple[int, str, dict[str, Any]]] = [
+        (0, "extended", SSH),
+        (1, "basic", ANY_IN),
+        (1, "basic", MAC_IN),
+        (2, "extended", DENY_OUT),
+    ]
+    records = [
+        {
+            "adapter": one,
+            "policy": "web",
+            "entries": [{"kind": kind, **e} for at, kind, e in owned if at == n],
+        }
+        for n, one in enumerate(ids)
+    ]
+    wanted = sample_plan(host, ids, records=records, confirmWithin=data.draw(st.sampled_from([0, 60])))
+    old = [host.keys(one) for one in ids]
+    ours = {(0, key) for key in keys_of("extended", HTTPS)}
+    ours |= {(at, key) for at, kind, entry in owned for key in keys_of(kind, entry)}
+    foreign = {(at, key) for at in range(3) for key in old[at]} - ours
+
+    waiting, unrecorded = 0, False
+
+    def look(_name: str) -> None:
+        nonlocal waiting, unrecorded
+        if len(host.faults) < waiting and RECORD in "".join(host.log[-2:-1]):
+            unrecorded = True  # it cannot be written: going back all the same is worth more
+        waiting = len(host.faults)
+        there = {(at, key) for at, one in enumerate(ids) for key in host.keys(one)}
+        recorded = {
+            (ids.index(record["adapter"]), key) for record in held(host) for key in record_keys(record)
+        }
+        assert foreign <= there
+        assert unrecorded or there - foreign <= recorded
+
+    host.cmdlets.on_step = look
+    for operation, arguments in (("apply", {"plan": wanted}), ("undo", {"planId": "plan-1"})):
+        for _ in range(data.draw(st.integers(0, 3))):
+            number, when = data.draw(st.integers(1, 60)), data.draw(st.sampled_from(["before", "after"]))
+            host.faults.append(Fault(number, data.draw(st.sampled_from(["error", "die"])), when))
+        try:
+            answer = run(host, operation, **arguments)
+            assert answer["ok"] or answer["error"]["message"]
+        except HostDied:
+            pass
+        host.faults.clear()
+    backups = ok(host, "backups")["backups"]
+    if backups:
+        assert ok(host, "undo", planId="plan-1")["undone"]
+    assert [host.keys(one) for one in ids] == old
+    assert ok(host, "export")["records"] == state["records"]
+
+
+def held(host: HypervHost) -> list[dict[str, Any]]:
+    """The ownership record on the host's disk."""
+    files = host.cmdlets.files
+    text = files.get(RECORD) or files.get(f"{RECORD}.new")
+    found: list[dict[str, Any]] = json.loads(text)["records"] if text else []
+    return found
 
 
 # ------------------------------------------------------------------ automatic undo
