@@ -233,8 +233,9 @@ function Get-VswitchArmedPath {
 
 function Get-VswitchBackupPath {
     param([string] $PlanId)
-    if ($PlanId -cnotmatch '\A[A-Za-z0-9][A-Za-z0-9-]{0,63}\z') {
-        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A plan id is 1 to 64 letters, digits and hyphens')
+    # A file named after a device, whatever its extension, is the device.
+    if ($PlanId -cnotmatch '\A(?!(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])\z)[A-Za-z0-9][A-Za-z0-9-]{0,63}\z') {
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A plan id is 1 to 64 letters, digits and hyphens, and no name of a device')
     }
     return Join-Path -Path (Get-VswitchPath -Name 'backups') -ChildPath "$PlanId.json"
 }
@@ -1428,6 +1429,11 @@ function Assert-VswitchPlan {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'The plan is not of schema 1')
     }
     $null = Get-VswitchBackupPath -PlanId (Get-VswitchText -InputObject $Plan -Name 'planId')
+    $computer = Get-VswitchText -InputObject $Plan -Name 'host'
+    if ($computer -ne '' -and $computer -ne [Environment]::MachineName) {
+        # A VM that moved has its adapters' Ids elsewhere too, but the plan's record belongs to this host.
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message "The plan was made for the host $computer, and this is $([Environment]::MachineName)")
+    }
     $seconds = Get-VswitchNumber -InputObject $Plan -Name 'confirmWithin'
     if ($seconds -ne 0 -and ($seconds -lt 10 -or $seconds -gt 86400)) {
         # Less, and the time would have passed before the task that undoes it is there.

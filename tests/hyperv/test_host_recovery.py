@@ -324,6 +324,25 @@ def test_an_automatic_undo_that_a_crash_cut_short_is_finished_after_the_restart(
         assert ok(host, "backups")["backups"][0]["state"] == "undone"
 
 
+def test_an_unconfirmed_repair_and_the_half_done_plan_before_it_are_both_undone() -> None:
+    host, ids = sample()
+    before = host.keys(ids[0])
+    first = plan(host.state(), [step("addExtended", ids[0], SSH), step("addBasic", ids[0], ANY_IN)])
+    names = host.steps_of(requested("apply", plan=first | {"confirmWithin": 60}))
+    host.faults.append(Fault(names.index("Add-VMNetworkAdapterAcl") + 1, "die"))
+    with pytest.raises(HostDied):
+        run(host, "apply", plan=first | {"confirmWithin": 60})
+    repair = [step("addBasic", ids[0], ANY_IN)]
+    ok(host, "apply", plan=plan(host.state(), repair, planId="plan-2", confirmWithin=600))
+    half = host.keys(ids[0])
+    assert {answer["error"]["category"] for answer in host.advance(60)} == {"Superseded"}
+    assert host.keys(ids[0]) == half
+    host.advance(540)
+    host.restart()  # plan-1's script would have gone on trying
+    assert host.keys(ids[0]) == before
+    assert {one["state"] for one in ok(host, "backups")["backups"]} == {"undone"}
+
+
 def test_a_restart_before_the_time_undoes_nothing_and_one_after_it_does() -> None:
     host, ids = sample()
     before = armed(host, ids)
@@ -372,6 +391,23 @@ def test_confirming_comes_too_late_or_in_time_whichever_is_first() -> None:
     ok(host, "undo", planId="plan-1")
     assert host.keys(ids[0]) == before
     assert refused(host, "confirm", planId="plan-1")["category"] == "NotApplied"
+
+
+@pytest.mark.parametrize("name", ["NUL", "con", "Com1", "", "a_b", "a" * 65])
+def test_a_plan_is_not_named_after_a_device(name: str) -> None:
+    host, ids = sample()
+    wanted = plan(host.state(), [step("addExtended", ids[0], SSH)], planId=name)
+    assert refused(host, "apply", plan=wanted)["category"] == "BadPlan"
+    assert refused(host, "undo", planId=name)["category"] == "BadPlan"
+    assert ok(host, "apply", plan=wanted | {"planId": "nul-1"})["stepsDone"] == 1
+
+
+def test_a_plan_for_another_host_is_refused_though_the_vm_has_moved_here() -> None:
+    host, ids = sample()
+    wanted = plan(host.state(), [step("addExtended", ids[0], SSH)])
+    assert "HV02" in refused(host, "apply", plan=wanted | {"host": "HV02"})["message"]
+    assert host.cmdlets.files == {}
+    assert ok(host, "apply", plan=wanted | {"host": "hv01"})["stepsDone"] == 1
 
 
 @pytest.mark.parametrize("seconds", [-1, 1, 9, 86401])

@@ -94,7 +94,7 @@ def modelled(
 
 
 def apply(document: dict[str, Any]) -> dict[str, Any]:
-    return {"operation": "apply", "arguments": {"plan": document}}
+    return {"operation": "apply", "arguments": {"plan": document | {"host": ""}}}  # whichever it runs on
 
 
 def scenario(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -340,7 +340,7 @@ class Module(ModuleReader):
 
     @mirrors("Invoke-VswitchPlanDocument")
     def invoke_plan_document(self, plan: Document) -> Document:
-        assert_plan(plan)
+        assert_plan(plan, self.computer)
         seconds = plan.get("confirmWithin", 0)
         self.initialize_host(administrator=seconds > 0)
         self.initialize_store()

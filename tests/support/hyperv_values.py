@@ -64,8 +64,10 @@ def time_text(now: datetime, add_seconds: float = 0) -> str:
 
 def backup_path(plan_id: str) -> str:
     """Get-VswitchBackupPath."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", plan_id):
-        raise stop("BadPlan", "A plan id is 1 to 64 letters, digits and hyphens")
+    device = "(?!(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])$)"
+    if not re.fullmatch(device + "[A-Za-z0-9][A-Za-z0-9-]{0,63}", plan_id):
+        text = "A plan id is 1 to 64 letters, digits and hyphens, and no name of a device"
+        raise stop("BadPlan", text)
     return f"vswitch/backups/{plan_id}.json"
 
 
@@ -102,11 +104,13 @@ def is_addition(step: Document) -> bool:
     return step["op"].startswith("add")
 
 
-def assert_plan(plan: Document) -> None:
+def assert_plan(plan: Document, computer: str) -> None:
     """Assert-VswitchPlan."""
     if plan.get("schema") != 1:
         raise stop("BadPlan", "The plan is not of schema 1")
     backup_path(plan.get("planId", ""))
+    if plan.get("host") and plan["host"].lower() != computer.lower():
+        raise stop("BadPlan", f"The plan was made for the host {plan['host']}, and this is {computer}")
     seconds = plan.get("confirmWithin", 0)
     if seconds and not 10 <= seconds <= 86400:
         raise stop("BadPlan", "A plan is confirmed within 10 to 86400 seconds, or at once (0)")
