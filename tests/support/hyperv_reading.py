@@ -130,7 +130,10 @@ class ModuleReader:
     def find_acl(self, adapter: Adapter, kind: str, entry: Entry) -> list[Entry]:
         wanted = keys_of(kind, entry)
         halves: dict[str, Entry] = {}
+        told_apart = ("Direction", "Weight") if kind == "extended" else ("Direction",)
         for acl in self.get_acl(adapter, kind):
+            if any(acl[name] != entry[name] for name in told_apart):
+                continue
             keys = keys_of(kind, readable(kind, acl))
             if not keys or not set(keys) <= set(wanted):
                 continue
