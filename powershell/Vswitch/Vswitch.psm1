@@ -294,10 +294,32 @@ function Initialize-VswitchStore {
     Initialize-VswitchFolder -Path (Get-VswitchPath -Name 'backups') -Trusted $trusted
 }
 
+function Test-VswitchInUse {
+    # Whether a file could not be opened because somebody has it open (32). Nothing else passes by waiting.
+    param([System.Management.Automation.ErrorRecord] $Record)
+    return ([int] $Record.Exception.GetBaseException().HResult -band 0xFFFF) -eq 32
+}
+
+function Open-VswitchFile {
+    # An open file; waits while somebody else has it open in a way that does not allow this.
+    param([string] $Path, [IO.FileMode] $Mode, [IO.FileAccess] $Access, [IO.FileShare] $Share, [int] $Seconds)
+    $waited = [Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        try {
+            return [IO.File]::Open($Path, $Mode, $Access, $Share)
+        } catch [System.IO.IOException] {
+            if (-not (Test-VswitchInUse -Record $_) -or $waited.Elapsed.TotalSeconds -ge $Seconds) {
+                throw
+            }
+        }
+        Start-Sleep -Milliseconds 200
+    }
+}
+
 function Read-VswitchText {
     # The text of a file. It is shared: a reader that is in the way would make a writer's replacing fail.
     param([string] $Path)
-    $file = [IO.File]::Open($Path, [IO.FileMode]::Open, [IO.FileAccess]::Read, [IO.FileShare] 'ReadWrite, Delete')
+    $file = Open-VswitchFile -Path $Path -Mode 'Open' -Access 'Read' -Share 'ReadWrite, Delete' -Seconds 2
     try {
         $reader = New-Object -TypeName 'System.IO.StreamReader' -ArgumentList $file
         return $reader.ReadToEnd()
@@ -371,21 +393,13 @@ function Write-VswitchFile {
 function Enter-VswitchLock {
     # An open file nobody else can open: it is free again whenever this process ends, however it ends.
     param([int] $Seconds)
-    $path = Get-VswitchPath -Name 'lock'
-    $waited = [Diagnostics.Stopwatch]::StartNew()
-    while ($true) {
-        try {
-            return [IO.File]::Open($path, [IO.FileMode]::OpenOrCreate, [IO.FileAccess]::ReadWrite, [IO.FileShare]::None)
-        } catch [System.IO.IOException] {
-            # 32: somebody has it open. Waiting does not help against anything else, such as a full disk.
-            if (([int] $_.Exception.GetBaseException().HResult -band 0xFFFF) -ne 32) {
-                throw
-            }
-            if ($waited.Elapsed.TotalSeconds -ge $Seconds) {
-                Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Busy' -Message 'Another vswitch operation is changing this host')
-            }
+    try {
+        return Open-VswitchFile -Path (Get-VswitchPath -Name 'lock') -Mode 'OpenOrCreate' -Access 'ReadWrite' -Share 'None' -Seconds $Seconds
+    } catch [System.IO.IOException] {
+        if (-not (Test-VswitchInUse -Record $_)) {
+            throw
         }
-        Start-Sleep -Milliseconds 200
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Busy' -Message 'Another vswitch operation is changing this host')
     }
 }
 

@@ -24,14 +24,16 @@ MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_
 NOT_MIRRORED = set(
     """Assert-VswitchPlan Assert-VswitchReadable ConvertFrom-VswitchJson ConvertTo-VswitchAddress
     ConvertTo-VswitchBackup ConvertTo-VswitchBasicEntry ConvertTo-VswitchError
-    ConvertTo-VswitchExtendedEntry ConvertTo-VswitchJson ConvertTo-VswitchMac ConvertTo-VswitchPort
-    ConvertTo-VswitchProtocol Get-VswitchArmedPath Get-VswitchBackupPath Get-VswitchBasicKey
-    Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag Get-VswitchGuid Get-VswitchKey
-    Get-VswitchKeyText Get-VswitchList Get-VswitchMissing Get-VswitchModuleText Get-VswitchNumber
-    Get-VswitchPath Get-VswitchPlannedText Get-VswitchProgressPath Get-VswitchRecordDuring
-    Get-VswitchStepKind Get-VswitchText Get-VswitchTime Get-VswitchTimeText Get-VswitchUndoScript
-    Get-VswitchValue Invoke-VswitchPlan New-VswitchError Read-VswitchText Stop-VswitchOperation
-    Test-VswitchAddition Test-VswitchEntry Test-VswitchFolder Write-VswitchText""".split()  # noqa: SIM905
+    ConvertTo-VswitchExtendedEntry ConvertTo-VswitchJson ConvertTo-VswitchMac
+    ConvertTo-VswitchPort ConvertTo-VswitchProtocol Get-VswitchArmedPath Get-VswitchBackupPath
+    Get-VswitchBasicKey Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag
+    Get-VswitchGuid Get-VswitchKey Get-VswitchKeyText Get-VswitchList Get-VswitchMissing
+    Get-VswitchModuleText Get-VswitchNumber Get-VswitchPath Get-VswitchPlannedText
+    Get-VswitchProgressPath Get-VswitchRecordDuring Get-VswitchStepKind Get-VswitchText
+    Get-VswitchTime Get-VswitchTimeText Get-VswitchUndoScript Get-VswitchValue
+    Invoke-VswitchPlan New-VswitchError Open-VswitchFile Read-VswitchText Stop-VswitchOperation
+    Test-VswitchAddition Test-VswitchEntry Test-VswitchFolder Test-VswitchInUse
+    Write-VswitchText""".split()  # noqa: SIM905
 )
 
 

@@ -92,6 +92,14 @@ def test_script_of_the_automatic_undo_keeps_the_rules() -> None:
     assert calls == ["Join-Path", "New-Module", "Undo-VswitchPlan", "Start-Sleep"]
 
 
+def test_every_member_of_the_table_is_used() -> None:
+    text = MODULE.source.decode("ascii")
+    named = [f"[{kind}]::{member}" for kind, members in MEMBERS["static"].items() for member in members]
+    named += [f".{member}(" for member in (*MEMBERS["void"], *MEMBERS["value"])]
+    named += [f"'{kind}'" for kind in MEMBERS["new"]]
+    assert [name for name in named if name not in text] == []
+
+
 def test_the_task_runs_that_script_as_text() -> None:
     """`-File` would leave it to a group policy whether the undo comes."""
     text = text_of(MODULE.functions["Register-VswitchUndo"].node)
