@@ -14,7 +14,7 @@ import yaml
 
 from tests.support.hyperv_cmdlets import Cmdlets
 from tests.support.hyperv_module import Module
-from tests.support.powershell_tree import Script, string_of, walk
+from tests.support.powershell_tree import Script, command_of, string_of, text_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_bytes())
@@ -117,6 +117,45 @@ def powershell_words(name: str, script: Script = MODULE) -> list[str]:
 @pytest.mark.parametrize("method", sorted(MIRRORS))
 def test_words_that_decide_are_the_same(method: str) -> None:
     assert sorted(python_words(getattr(Module, method))) == sorted(powershell_words(MIRRORS[method]))
+
+
+READERS = {f"Get-Vswitch{kind}" for kind in ("Value", "Text", "Number", "Flag", "List", "Guid", "TimeText")}
+SUPPORT = [f"hyperv_{name}" for name in ("module", "reading", "values", "states", "site", "cmdlets")]
+#: What only the module has: tables of its own, and fields of teams and NAT mappings.
+OWN_FIELDS = set(
+    """key acl error NetAdapterInterfaceDescription TeamingMode LoadBalancingAlgorithm ExternalIPAddress
+    ExternalPort InternalIPAddress InternalPort InternalIPInterfaceAddressPrefix""".split()  # noqa: SIM905
+)
+
+
+def fields(script: Script) -> Iterator[str]:
+    """Names of fields the module reads or writes as text; what is splatted is checked as parameters."""
+    for node in walk(script.root):
+        name = None
+        if node.type == "element_access" and text_of(node.children[0]) != "$arguments":
+            name = string_of(node.children[2])
+        elif node.type == "command" and command_of(node).name in READERS:
+            argument = command_of(node).argument("Name")
+            name = string_of(argument.value) if argument is not None else None
+        if name is not None:
+            yield name
+
+
+def known_fields() -> set[str]:
+    trees = (
+        ast.parse((ROOT / "tests" / "support" / f"{name}.py").read_text(encoding="utf-8")) for name in SUPPORT
+    )
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return OWN_FIELDS | {
+        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_every_field_the_module_names_is_one_of_the_model() -> None:
+    known = known_fields()
+    assert set(fields(MODULE)) - known == set()
+    damaged = Script("damaged", MODULE.source.replace(b"'armedUntil'", b"'armeduntil'"))
+    assert set(fields(damaged)) - known == {"armeduntil"}
 
 
 DEFECTS = yaml.safe_load((Path(__file__).parent / "defects.yaml").read_text(encoding="utf-8"))

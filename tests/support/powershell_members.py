@@ -37,6 +37,9 @@ def member_findings(node: Node, table: Mapping[str, Any]) -> Iterator[tuple[str,
         yield from _flow(node)
     elif node.type == "assignment_expression":
         yield from _preference(node)
+        right = inner(node.children[-1])
+        if right.type == "parenthesized_expression" and inner(right.children[1]).type == "command":
+            yield "list", "a call in parentheses gives one object, a list or nothing: wrap it in @()"
     elif node.type == "expandable_string_literal":
         for scope in re.findall(r"(?<!`)\$(\w+):(?!:)", text_of(node)):
             if scope.lower() not in SCOPES:
