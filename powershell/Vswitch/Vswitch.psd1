@@ -5,7 +5,7 @@
     Author               = 'The vswitch project'
     Description          = 'Reads and changes the port ACLs of a Hyper-V host: export, apply a plan, undo, confirm.'
     PowerShellVersion    = '5.1'
-    CompatiblePSEditions = @('Desktop', 'Core')
+    CompatiblePSEditions = @('Desktop')
     FunctionsToExport    = @(
         'Confirm-VswitchPlan',
         'Export-VswitchState',

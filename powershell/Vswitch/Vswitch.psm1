@@ -122,9 +122,11 @@ function Get-VswitchTimeText {
 }
 
 function Get-VswitchErrorCode {
-    # Hyper-V writes its code into the message; the exception's own is the next best.
+    # Hyper-V writes its code at the end of the message, behind names that may look like one; the
+    # exception's own is the next best.
     param([System.Management.Automation.ErrorRecord] $Record)
-    $found = [regex]::Match([string] $Record.Exception.Message, '0x[0-9A-Fa-f]{8}')
+    $pattern = '(?<![0-9A-Za-z])0x[0-9A-Fa-f]{8}(?![0-9A-Za-z])'
+    $found = [regex]::Match([string] $Record.Exception.Message, $pattern, [Text.RegularExpressions.RegexOptions]::RightToLeft)
     if ($found.Success) {
         return [Convert]::ToInt64($found.Value.Substring(2), 16)
     }
@@ -232,8 +234,9 @@ function Get-VswitchArmedPath {
 
 function Get-VswitchBackupPath {
     param([string] $PlanId)
-    if ($PlanId -cnotmatch '\A[A-Za-z0-9][A-Za-z0-9-]{0,63}\z') {
-        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A plan id is 1 to 64 letters, digits and hyphens')
+    # A file named after a device, whatever its extension, is the device.
+    if ($PlanId -cnotmatch '\A(?!(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])\z)[A-Za-z0-9][A-Za-z0-9-]{0,63}\z') {
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A plan id is 1 to 64 letters, digits and hyphens, and no name of a device')
     }
     return Join-Path -Path (Get-VswitchPath -Name 'backups') -ChildPath "$PlanId.json"
 }
@@ -242,6 +245,9 @@ function Test-VswitchFolder {
     # Whether nobody but the trusted groups owns or reaches a folder: any user may create one in ProgramData.
     param([string] $Path, [string[]] $Trusted)
     $directory = New-Object -TypeName 'System.IO.DirectoryInfo' -ArgumentList $Path
+    if (([int] $directory.Attributes -band [int] [IO.FileAttributes]::ReparsePoint) -ne 0) {
+        return $false
+    }
     $security = $directory.GetAccessControl('Owner, Access')
     $kind = [System.Security.Principal.SecurityIdentifier]
     $owner = $security.GetOwner($kind).Value
@@ -263,7 +269,6 @@ function Initialize-VswitchFolder {
     # Creates a folder that only the trusted groups reach; refuses one that somebody else prepared.
     param([string] $Path, [string[]] $Trusted)
     if (-not [IO.Directory]::Exists($Path)) {
-        $null = [IO.Directory]::CreateDirectory($Path)
         $security = New-Object -TypeName 'System.Security.AccessControl.DirectorySecurity'
         $security.SetAccessRuleProtection($true, $false)
         foreach ($sid in $Trusted) {
@@ -276,8 +281,8 @@ function Initialize-VswitchFolder {
             $owner = New-Object -TypeName 'System.Security.Principal.SecurityIdentifier' -ArgumentList $script:AdministratorsSid
             $security.SetOwner($owner)
         }
-        $directory = New-Object -TypeName 'System.IO.DirectoryInfo' -ArgumentList $Path
-        $directory.SetAccessControl($security)
+        # With its permissions from the first moment: with those of ProgramData any user could put files there.
+        $null = [IO.Directory]::CreateDirectory($Path, $security)
     }
     if (-not (Test-VswitchFolder -Path $Path -Trusted $Trusted)) {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'UnsafeFolder' -Message "The folder $Path belongs to, or can be changed by, somebody other than Administrators and Hyper-V Administrators")
@@ -287,28 +292,72 @@ function Initialize-VswitchFolder {
 function Initialize-VswitchStore {
     $trusted = @($script:SystemSid, $script:AdministratorsSid, $script:HyperVAdministratorsSid)
     Initialize-VswitchFolder -Path (Get-VswitchPath -Name '') -Trusted $trusted
-    $null = [IO.Directory]::CreateDirectory((Get-VswitchPath -Name 'backups'))
+    Initialize-VswitchFolder -Path (Get-VswitchPath -Name 'backups') -Trusted $trusted
+}
+
+function Test-VswitchInUse {
+    # Whether a file could not be opened because somebody has it open (32). Nothing else passes by waiting.
+    param([System.Management.Automation.ErrorRecord] $Record)
+    return ([int] $Record.Exception.GetBaseException().HResult -band 0xFFFF) -eq 32
+}
+
+function Open-VswitchFile {
+    # An open file; waits while somebody else has it open in a way that does not allow this.
+    param([string] $Path, [IO.FileMode] $Mode, [IO.FileAccess] $Access, [IO.FileShare] $Share, [int] $Seconds)
+    $waited = [Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        try {
+            return [IO.File]::Open($Path, $Mode, $Access, $Share)
+        } catch [System.IO.IOException] {
+            if (-not (Test-VswitchInUse -Record $_) -or $waited.Elapsed.TotalSeconds -ge $Seconds) {
+                throw
+            }
+        }
+        Start-Sleep -Milliseconds 200
+    }
+}
+
+function Read-VswitchText {
+    # The text of a file. It is shared: a reader that is in the way would make a writer's replacing fail.
+    param([string] $Path)
+    $file = Open-VswitchFile -Path $Path -Mode 'Open' -Access 'Read' -Share 'ReadWrite, Delete' -Seconds 2
+    try {
+        $reader = New-Object -TypeName 'System.IO.StreamReader' -ArgumentList $file
+        return $reader.ReadToEnd()
+    } finally {
+        $file.Dispose()
+    }
 }
 
 function Read-VswitchFile {
     # The document in a file, or null where there is no such file.
     param([string] $Path)
-    if (-not [IO.File]::Exists($Path)) {
-        return $null
+    # Replacing is two renames: in between, or if that failed half-way, there is only the new file.
+    foreach ($name in @($Path, "$Path.new")) {
+        try {
+            $document = ConvertFrom-VswitchJson -Text (Read-VswitchText -Path $name)
+            if ($null -eq $document) {
+                throw 'it holds no document'
+            }
+            return $document
+        } catch [System.IO.FileNotFoundException], [System.IO.DirectoryNotFoundException] {
+            continue
+        } catch {
+            # A new file that is not whole never took the place of anything.
+            if ($name -eq $Path) {
+                Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'UnreadableFile' -Message "The file $Path cannot be read: $($_.Exception.Message)")
+            }
+        }
     }
-    try {
-        return ConvertFrom-VswitchJson -Text ([IO.File]::ReadAllText($Path))
-    } catch {
-        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'UnreadableFile' -Message "The file $Path cannot be read: $($_.Exception.Message)")
-    }
+    return $null
 }
 
-function Write-VswitchFile {
-    # Whole or not at all: a new file takes the old one's place in one step.
-    param([string] $Path, $Document)
+function Write-VswitchText {
+    # Whole or not at all: a new file takes the old one's place.
+    param([string] $Path, [string] $Text)
     # It is on the disk before it takes that place: else a power failure could leave an empty one.
     $fresh = "$Path.new"
-    $bytes = [Text.Encoding]::ASCII.GetBytes((ConvertTo-VswitchJson -InputObject $Document))
+    $bytes = [Text.Encoding]::ASCII.GetBytes($Text)
     $arguments = @($fresh, [IO.FileMode]::Create, [IO.FileAccess]::Write, [IO.FileShare]::None, 4096, [IO.FileOptions]::WriteThrough)
     $file = New-Object -TypeName 'System.IO.FileStream' -ArgumentList $arguments
     try {
@@ -317,27 +366,41 @@ function Write-VswitchFile {
     } finally {
         $file.Dispose()
     }
-    if ([IO.File]::Exists($Path)) {
-        [IO.File]::Replace($fresh, $Path, [NullString]::Value)
-    } else {
-        [IO.File]::Move($fresh, $Path)
+    # Whatever looks at every new file, a virus scanner say, may be in the way for a moment.
+    $attempt = 1
+    while ($true) {
+        try {
+            if ([IO.File]::Exists($Path)) {
+                [IO.File]::Replace($fresh, $Path, [NullString]::Value)
+            } else {
+                [IO.File]::Move($fresh, $Path)
+            }
+            return
+        } catch {
+            if ($attempt -ge 20) {
+                throw
+            }
+        }
+        $attempt = $attempt + 1
+        Start-Sleep -Milliseconds 100
     }
+}
+
+function Write-VswitchFile {
+    param([string] $Path, $Document)
+    Write-VswitchText -Path $Path -Text (ConvertTo-VswitchJson -InputObject $Document)
 }
 
 function Enter-VswitchLock {
     # An open file nobody else can open: it is free again whenever this process ends, however it ends.
     param([int] $Seconds)
-    $path = Get-VswitchPath -Name 'lock'
-    $end = [DateTime]::UtcNow.AddSeconds($Seconds)
-    while ($true) {
-        try {
-            return [IO.File]::Open($path, [IO.FileMode]::OpenOrCreate, [IO.FileAccess]::ReadWrite, [IO.FileShare]::None)
-        } catch [System.IO.IOException] {
-            if ([DateTime]::UtcNow -ge $end) {
-                Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Busy' -Message 'Another vswitch operation is changing this host')
-            }
+    try {
+        return Open-VswitchFile -Path (Get-VswitchPath -Name 'lock') -Mode 'OpenOrCreate' -Access 'ReadWrite' -Share 'None' -Seconds $Seconds
+    } catch [System.IO.IOException] {
+        if (-not (Test-VswitchInUse -Record $_)) {
+            throw
         }
-        Start-Sleep -Milliseconds 200
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Busy' -Message 'Another vswitch operation is changing this host')
     }
 }
 
@@ -478,8 +541,20 @@ function Get-VswitchAcl {
     }
 }
 
+function Assert-VswitchReadable {
+    # PowerShell turns a getter that fails into null. What always has a value must not become 0 or ANY:
+    # the entry would be taken for another one.
+    param($Acl, [string[]] $Name)
+    foreach ($one in $Name) {
+        if ($null -eq $Acl.$one) {
+            Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'UnreadableEntry' -Message "Hyper-V does not say the $one of an ACL entry")
+        }
+    }
+}
+
 function ConvertTo-VswitchExtendedEntry {
     param($Acl)
+    Assert-VswitchReadable -Acl $Acl -Name @('Direction', 'Action', 'Weight', 'Stateful')
     return [ordered]@{
         Direction = Get-VswitchNumber -InputObject $Acl -Name 'Direction'
         Action = Get-VswitchNumber -InputObject $Acl -Name 'Action'
@@ -497,6 +572,7 @@ function ConvertTo-VswitchExtendedEntry {
 
 function ConvertTo-VswitchBasicEntry {
     param($Acl)
+    Assert-VswitchReadable -Acl $Acl -Name @('Direction', 'Action', 'LocalAddressType', 'RemoteAddressType')
     return [ordered]@{
         Direction = Get-VswitchNumber -InputObject $Acl -Name 'Direction'
         Action = Get-VswitchNumber -InputObject $Acl -Name 'Action'
@@ -524,18 +600,62 @@ function Read-VswitchEntry {
 }
 
 function Find-VswitchAcl {
-    # The live objects that are exactly this entry: none, one, or two for ANY shown per IP version.
+    # The live objects that together are exactly this entry: none, one, or two for ANY shown per IP version.
+    # Never more than that: of two equal ones, or of an ANY beside its half, one is somebody else's.
     param($Adapter, [string] $Kind, $Entry)
     $wanted = @(Get-VswitchKey -Kind $Kind -Entry $Entry)
+    $halves = @()
     foreach ($acl in @(Get-VswitchAcl -Adapter $Adapter -Kind $Kind)) {
+        # Most are told apart by a number; to read one whole takes a thousand times as long.
+        if ([int] $acl.Direction -ne [int] $Entry.Direction -or ($Kind -eq 'extended' -and [int] $acl.Weight -ne [int] $Entry.Weight)) {
+            continue
+        }
         if ($Kind -eq 'extended') {
             $found = ConvertTo-VswitchExtendedEntry -Acl $acl
         } else {
             $found = ConvertTo-VswitchBasicEntry -Acl $acl
         }
-        $foreign = @(Get-VswitchKey -Kind $Kind -Entry $found | Where-Object { $wanted -cnotcontains $_ })
-        if ($foreign.Count -eq 0) {
-            $acl
+        $keys = @(Get-VswitchKey -Kind $Kind -Entry $found)
+        $foreign = @($keys | Where-Object { $wanted -cnotcontains $_ })
+        if ($foreign.Count -gt 0 -or $keys.Count -eq 0) {
+            continue
+        }
+        if ($keys.Count -eq $wanted.Count) {
+            return $acl
+        }
+        $halves += @{ key = $keys[0]; acl = $acl }
+    }
+    foreach ($key in $wanted) {
+        $half = @($halves | Where-Object { $_['key'] -ceq $key })
+        if ($half.Count -gt 0) {
+            $half[0]['acl']
+        }
+    }
+}
+
+function Get-VswitchMissing {
+    # What of an entry is not among the live objects found for it: all, nothing, or one half of an ANY.
+    param([string] $Kind, $Entry, [object[]] $Found)
+    if ($Found.Count -eq 0) {
+        return $Entry
+    }
+    if ($Kind -eq 'extended') {
+        return
+    }
+    $keys = @(foreach ($acl in $Found) {
+        Get-VswitchBasicKey -Entry (ConvertTo-VswitchBasicEntry -Acl $acl)
+    })
+    foreach ($type in @(4, 5)) {
+        $half = [ordered]@{ Direction = $Entry.Direction; Action = $Entry.Action; LocalAddress = ''; LocalAddressType = 0; RemoteAddress = ''; RemoteAddressType = 0 }
+        if ([int] $Entry.LocalAddressType -eq 6) {
+            $half['LocalAddressType'] = $type
+        } elseif ([int] $Entry.RemoteAddressType -eq 6) {
+            $half['RemoteAddressType'] = $type
+        } else {
+            return
+        }
+        if ($keys -cnotcontains (Get-VswitchBasicKey -Entry $half)) {
+            $half
         }
     }
 }
@@ -922,35 +1042,54 @@ function Get-VswitchModuleText {
     return $tree.Extent.Text
 }
 
-function Register-VswitchUndo {
-    # A task of the system account that undoes the plan unless it has been confirmed by then. What it
-    # is to do stands in a file beside its script; its command line holds nothing but the script's path.
-    param([string] $PlanId, [string] $Until)
+function Get-VswitchUndoScript {
+    # What the system account runs; $folder is set by the task's command line, its name is the plan's id.
+    # Right after a restart Hyper-V may not answer yet, a disk may be full: a failure is tried again for a day.
+    return @'
+$ErrorActionPreference = 'Stop'
+$planId = [IO.Path]::GetFileName($folder)
+$text = [IO.File]::ReadAllText((Join-Path -Path $folder -ChildPath 'Vswitch.psm1'))
+$null = New-Module -Name 'Vswitch' -ScriptBlock ([scriptblock]::Create($text))
+$failures = 0
+while ($failures -lt 2880) {
+    try {
+        $result = Undo-VswitchPlan -PlanId $planId -IfDue
+        if ($null -eq $result['armedUntil']) {
+            exit 0
+        }
+    } catch {
+        $failures = $failures + 1
+    }
+    Start-Sleep -Seconds 30
+}
+exit 1
+'@
+}
+
+function Save-VswitchUndo {
+    # What an automatic undo needs, written once and whole, before anything relies on it.
+    param([string] $PlanId)
     $folder = Get-VswitchArmedPath -PlanId $PlanId
     $trusted = @($script:SystemSid, $script:AdministratorsSid)
     Initialize-VswitchFolder -Path (Get-VswitchArmedPath -PlanId '') -Trusted $trusted
     Initialize-VswitchFolder -Path $folder -Trusted $trusted
-    $request = [ordered]@{
-        operation = 'undo'
-        arguments = [ordered]@{
-            planId = $PlanId
-            ifDue = $true
-        }
-    }
-    $lines = @(
-        '$ErrorActionPreference = ''Stop''',
-        'Import-Module -Name (Join-Path -Path $PSScriptRoot -ChildPath ''Vswitch.psm1'')',
-        '$request = [IO.File]::ReadAllText((Join-Path -Path $PSScriptRoot -ChildPath ''undo.json''))',
-        '$null = Invoke-VswitchOperation -Json $request'
-    )
-    [IO.File]::WriteAllText((Join-Path -Path $folder -ChildPath 'Vswitch.psm1'), (Get-VswitchModuleText))
-    [IO.File]::WriteAllText((Join-Path -Path $folder -ChildPath 'undo.json'), (ConvertTo-VswitchJson -InputObject $request))
-    [IO.File]::WriteAllText((Join-Path -Path $folder -ChildPath 'undo.ps1'), ($lines -join "`r`n"))
+    Write-VswitchText -Path (Join-Path -Path $folder -ChildPath 'Vswitch.psm1') -Text (Get-VswitchModuleText)
+    Write-VswitchText -Path (Join-Path -Path $folder -ChildPath 'undo.ps1') -Text (Get-VswitchUndoScript)
+}
+
+function Register-VswitchUndo {
+    # A task of the system account that undoes the plan unless it has been confirmed by then. Its command
+    # line holds nothing but the path of its script, and reads it as text: a group policy that wants
+    # signed script files would else keep it from running, whatever -ExecutionPolicy says.
+    param([string] $PlanId, [string] $Until)
+    $file = "vswitch-armed\$PlanId"
     $engine = Join-Path -Path $env:SystemRoot -ChildPath 'System32\WindowsPowerShell\v1.0\powershell.exe'
-    $file = Join-Path -Path $folder -ChildPath 'undo.ps1'
-    $action = New-ScheduledTaskAction -Execute $engine -Argument "-NoProfile -NonInteractive -ExecutionPolicy Bypass -File `"$file`"" -ErrorAction Stop
+    $action = New-ScheduledTaskAction -Execute $engine -Argument "-NoProfile -NonInteractive -Command `"`$folder = Join-Path `$env:ProgramData '$file'; & ([scriptblock]::Create([IO.File]::ReadAllText((Join-Path `$folder 'undo.ps1'))))`"" -ErrorAction Stop
     $trigger = New-ScheduledTaskTrigger -Once -At ([DateTime]::Now.AddDays(1)) -ErrorAction Stop
     $trigger.StartBoundary = $Until
+    # A time missed while the host was down is not made up for (StartWhenAvailable needs an end boundary),
+    # and a run that a crash cut short is not repeated: after a restart the script waits for its time itself.
+    $restarted = New-ScheduledTaskTrigger -AtStartup -ErrorAction Stop
     $principal = New-ScheduledTaskPrincipal -UserId $script:SystemSid -LogonType ServiceAccount -RunLevel Highest -ErrorAction Stop
     # Queue: a first run that came while the plan was still being applied must not swallow the second.
     $settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -MultipleInstances Queue -ErrorAction Stop
@@ -958,7 +1097,7 @@ function Register-VswitchUndo {
         TaskName = "undo $PlanId"
         TaskPath = $script:TaskPath
         Action = $action
-        Trigger = $trigger
+        Trigger = @($trigger, $restarted)
         Principal = $principal
         Settings = $settings
         Force = $true
@@ -1031,7 +1170,7 @@ function Get-VswitchBackup {
     ownership record as it was, and the plan.
     .OUTPUTS
     One ordered dictionary per backup: plan id, time, state (applying, applied, confirmed, undone,
-    failed), until when an automatic undo is armed, adapters.
+    failed, unreadable), until when an automatic undo is armed, adapters.
     .EXAMPLE
     Get-VswitchBackup
     #>
@@ -1044,8 +1183,27 @@ function Get-VswitchBackup {
     if (-not [IO.Directory]::Exists($folder)) {
         return
     }
-    $summaries = @(foreach ($path in [IO.Directory]::GetFiles($folder, '*.json')) {
-        Get-VswitchBackupSummary -Backup (Read-VswitchFile -Path $path)
+    $found = @([IO.Directory]::GetFiles($folder) | ForEach-Object { $_ -replace '\.new\z', '' } | Where-Object { $_ -like '*.json' } | Sort-Object -Unique)
+    $summaries = @(foreach ($path in $found) {
+        try {
+            $document = Read-VswitchFile -Path $path
+            if ($null -ne $document) {
+                Get-VswitchBackupSummary -Backup $document
+            }
+        } catch {
+            # One damaged file must not stand in the way of the others, least of all of an automatic undo.
+            [ordered]@{
+                planId = [IO.Path]::GetFileNameWithoutExtension($path)
+                createdAt = ''
+                sequence = [long] 0
+                policyDigest = ''
+                state = 'unreadable'
+                stepsDone = 0
+                steps = 0
+                armedUntil = $null
+                adapters = @()
+            }
+        }
     })
     $summaries | Sort-Object -Property { $_['sequence'] } -Descending
 }
@@ -1218,7 +1376,7 @@ function Invoke-VswitchStep {
         return
     }
     $found = @(Find-VswitchAcl -Adapter $adapter -Kind $kind -Entry $Step.entry)
-    if ($found.Count -eq 0) {
+    if (@(Get-VswitchMissing -Kind $kind -Entry $Step.entry -Found $found).Count -gt 0) {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'StateChanged' -Message 'An entry that was to be removed is no longer there')
     }
     Remove-VswitchEntry -Kind $kind -Acl $found
@@ -1237,8 +1395,19 @@ function Undo-VswitchStep {
         if ($found.Count -gt 0) {
             Remove-VswitchEntry -Kind $kind -Acl $found
         }
-    } elseif ($found.Count -eq 0) {
-        Add-VswitchEntry -Adapter $Live[$id] -Kind $kind -Entry $Step.entry
+        return
+    }
+    foreach ($entry in @(Get-VswitchMissing -Kind $kind -Entry $Step.entry -Found $found)) {
+        Add-VswitchEntry -Adapter $Live[$id] -Kind $kind -Entry $entry
+    }
+}
+
+function Get-VswitchRecordDuring {
+    # What may be ours while a plan is carried out or undone: what was ours before, all the plan writes.
+    param($Backup)
+    @($Backup['records'])
+    foreach ($name in @('records', 'recordsDuring')) {
+        Get-VswitchList -InputObject $Backup['plan'] -Name $name
     }
 }
 
@@ -1246,7 +1415,17 @@ function Restore-VswitchBackup {
     # Undoes the first Count steps, last one first, each on its own; what fails is reported, not fatal.
     param($Backup, $Live, [int] $Count)
     $steps = @(Get-VswitchList -InputObject $Backup['plan'] -Name 'steps')
+    $ids = @($Backup['adapters'] | ForEach-Object { [string] $_.id })
     $errors = @()
+    if ($Count -gt 0) {
+        # Whatever dies on the way back, no entry of ours is on the host without being in the record. If it
+        # cannot be written, going back is worth more: the undo has then failed, and is to be repeated.
+        try {
+            Set-VswitchRecord -AdapterId $ids -Record @(Get-VswitchRecordDuring -Backup $Backup)
+        } catch {
+            $errors += ConvertTo-VswitchError -Record $_
+        }
+    }
     for ($index = $Count - 1; $index -ge 0; $index = $index - 1) {
         try {
             Undo-VswitchStep -Step $steps[$index] -Live $Live
@@ -1257,25 +1436,50 @@ function Restore-VswitchBackup {
             $errors += $problem
         }
     }
-    $undone = $errors.Count -eq 0
     $wasArmed = [string] $Backup['armedUntil'] -ne ''
-    if ($undone) {
-        $ids = @($Backup['adapters'] | ForEach-Object { [string] $_.id })
-        Set-VswitchRecord -AdapterId $ids -Record @($Backup['records'])
-        $Backup['state'] = 'undone'
-        $Backup['stepsDone'] = 0
-        $Backup['armedUntil'] = $null
-    } else {
-        $Backup['state'] = 'failed'
-        $Backup['stepsDone'] = $Count
+    # A full disk must hide neither what went wrong first nor which state the adapters are in.
+    try {
+        if ($errors.Count -eq 0) {
+            Set-VswitchRecord -AdapterId $ids -Record @($Backup['records'])
+            $Backup['state'] = 'undone'
+            $Backup['stepsDone'] = 0
+            $Backup['armedUntil'] = $null
+        } else {
+            $Backup['state'] = 'failed'
+            $Backup['stepsDone'] = $Count
+        }
+        Save-VswitchBackup -Backup $Backup
+    } catch {
+        $errors += ConvertTo-VswitchError -Record $_
     }
-    Save-VswitchBackup -Backup $Backup
+    $undone = $errors.Count -eq 0
     if ($undone -and $wasArmed) {
         Unregister-VswitchUndo -PlanId ([string] $Backup['planId'])
     }
     $result = Get-VswitchResult -Backup $Backup -Live $Live -StepsDone $Count -Undone $undone -AfterFailure
     $result['errors'] = @($errors)
     return $result
+}
+
+function Test-VswitchEntry {
+    # Whether an entry has the form of one. A step that cannot be written for its form would fail
+    # half-way, and could not be taken back.
+    param([string] $Kind, $Entry)
+    try {
+        $keys = @(Get-VswitchKey -Kind $Kind -Entry $Entry)
+        $direction = [int] $Entry.Direction
+        $action = [int] $Entry.Action
+        if ($Kind -eq 'extended') {
+            $most = 2
+            $isWhole = [int] $Entry.Weight -ge 1 -and [int] $Entry.Weight -le 65535
+        } else {
+            $most = 3
+            $isWhole = ([int] $Entry.LocalAddressType -eq 0) -ne ([int] $Entry.RemoteAddressType -eq 0)
+        }
+    } catch {
+        return $false
+    }
+    return $isWhole -and $keys.Count -gt 0 -and @(1, 2) -contains $direction -and $action -ge 1 -and $action -le $most
 }
 
 function Assert-VswitchPlan {
@@ -1285,10 +1489,22 @@ function Assert-VswitchPlan {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'The plan is not of schema 1')
     }
     $null = Get-VswitchBackupPath -PlanId (Get-VswitchText -InputObject $Plan -Name 'planId')
+    $computer = Get-VswitchText -InputObject $Plan -Name 'host'
+    if ($computer -ne '' -and $computer -ne [Environment]::MachineName) {
+        # A VM that moved has its adapters' Ids elsewhere too, but the plan's record belongs to this host.
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message "The plan was made for the host $computer, and this is $([Environment]::MachineName)")
+    }
+    $seconds = Get-VswitchNumber -InputObject $Plan -Name 'confirmWithin'
+    if ($seconds -ne 0 -and ($seconds -lt 10 -or $seconds -gt 86400)) {
+        # Less, and the time would have passed before the task that undoes it is there.
+        Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A plan is confirmed within 10 to 86400 seconds, or at once (0)')
+    }
     $ids = @(Get-VswitchList -InputObject $Plan -Name 'adapters' | ForEach-Object { [string] $_.id })
     $index = 0
     foreach ($step in @(Get-VswitchList -InputObject $Plan -Name 'steps')) {
-        $null = Get-VswitchStepKind -Step $step
+        if (-not (Test-VswitchEntry -Kind (Get-VswitchStepKind -Step $step) -Entry (Get-VswitchValue -InputObject $step -Name 'entry' -Default $null))) {
+            Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A step holds no entry that Hyper-V could take' -Adapter ([string] $step.adapter) -Step $index)
+        }
         if ($ids -notcontains [string] $step.adapter) {
             Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'BadPlan' -Message 'A step names an adapter that the plan does not list' -Adapter ([string] $step.adapter) -Step $index)
         }
@@ -1338,7 +1554,7 @@ function Get-VswitchRepeat {
     $backup = ConvertTo-VswitchBackup -Document (Get-VswitchBackupDocument -PlanId $id)
     $live = Find-VswitchAdapter -Id @($backup['adapters'] | ForEach-Object { [string] $_.id })
     $count = @(Get-VswitchList -InputObject $backup['plan'] -Name 'steps').Count
-    $result = Get-VswitchResult -Backup $backup -Live $live -StepsDone $count -Undone $false
+    $result = Get-VswitchResult -Backup $backup -Live $live -StepsDone $count -Undone $false -AfterFailure
     $different = @($result['adapters'] | Where-Object { $_['state'] -ne 'new' })
     if ($same[0]['state'] -eq 'applying' -or $same[0]['state'] -eq 'failed') {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'Unfinished' -Message "Plan $id was begun on this host and neither finished nor undone") -Result $result
@@ -1356,9 +1572,9 @@ function Invoke-VswitchPlanStep {
     $ids = @($Backup['adapters'] | ForEach-Object { [string] $_.id })
     $records = @(Get-VswitchList -InputObject $plan -Name 'records')
     $seconds = Get-VswitchNumber -InputObject $plan -Name 'confirmWithin'
-    $during = @(Get-VswitchList -InputObject $plan -Name 'recordsDuring')
-    Set-VswitchRecord -AdapterId $ids -Record @($Backup['records'] + $records + $during)
+    Set-VswitchRecord -AdapterId $ids -Record @(Get-VswitchRecordDuring -Backup $Backup)
     if ($seconds -gt 0) {
+        Save-VswitchUndo -PlanId ([string] $Backup['planId'])
         Register-VswitchUndo -PlanId ([string] $Backup['planId']) -Until ([string] $Backup['armedUntil'])
     }
     foreach ($step in @(Get-VswitchList -InputObject $plan -Name 'steps')) {
@@ -1490,7 +1706,7 @@ function Undo-VswitchPlan {
     Undo-VswitchPlan -PlanId 20261121-0857-web
     #>
     [CmdletBinding()]
-    param([Parameter(Mandatory = $true)] [string] $PlanId, [switch] $IfDue)
+    param([Parameter(Mandatory = $true)] [AllowEmptyString()] [string] $PlanId, [switch] $IfDue)
     Initialize-VswitchHost
     Initialize-VswitchStore
     $wait = $script:LockSeconds
@@ -1502,6 +1718,10 @@ function Undo-VswitchPlan {
         $backup = ConvertTo-VswitchBackup -Document (Get-VswitchBackupDocument -PlanId $PlanId)
         $ids = @($backup['adapters'] | ForEach-Object { [string] $_.id })
         $live = Find-VswitchAdapter -Id $ids
+        if ($IfDue -and $backup['armedUntil'] -eq '') {
+            # Whoever confirmed or undid the plan may not have had the right to remove the task.
+            Unregister-VswitchUndo -PlanId $PlanId
+        }
         $early = $backup['armedUntil'] -eq '' -or [string]::CompareOrdinal($backup['armedUntil'], (Get-VswitchTime)) -gt 0
         if ($IfDue -and $early) {
             return Get-VswitchResult -Backup $backup -Live $live -StepsDone 0 -Undone $false
@@ -1541,7 +1761,7 @@ function Confirm-VswitchPlan {
     Confirm-VswitchPlan -PlanId 20261121-0857-web
     #>
     [CmdletBinding()]
-    param([Parameter(Mandatory = $true)] [string] $PlanId)
+    param([Parameter(Mandatory = $true)] [AllowEmptyString()] [string] $PlanId)
     Initialize-VswitchHost
     Initialize-VswitchStore
     $lock = Enter-VswitchLock -Seconds $script:LockSeconds

@@ -100,6 +100,13 @@ def test_missing_groups_do_not_look_like_an_empty_host() -> None:
     assert refused(host, "export")["category"] == "HyperVMissing"
 
 
+def test_without_the_groups_the_cmdlets_return_nothing() -> None:
+    cmdlets = sample()[0].cmdlets
+    cmdlets.administrator = cmdlets.hyper_v_administrator = False
+    found = [cmdlets.get_vm(), cmdlets.get_vm_network_adapter(ManagementOS=True), cmdlets.get_vm_switch()]
+    assert found == [[], [], []]
+
+
 def test_unknown_operation() -> None:
     host, _ = sample()
     assert refused(host, "format")["category"] == "UnknownOperation"
@@ -116,6 +123,14 @@ def test_unknown_operation() -> None:
         ({"LocalPort": "80,443", "Protocol": "TCP"}, INVALID),
         ({"LocalPort": "90-80", "Protocol": "TCP"}, INVALID),
         ({"LocalPort": "80"}, INVALID),
+        ({"LocalPort": "0080", "Protocol": "TCP"}, INVALID),
+        ({"LocalPort": "\u0668\u0660", "Protocol": "TCP"}, INVALID),
+        ({"Protocol": "06"}, INVALID),
+        ({"Protocol": "\u0666"}, INVALID),
+        ({"RemoteIPAddress": "10.0.0.1/8"}, INVALID),
+        ({"RemoteIPAddress": "10.0.0.0/08"}, INVALID),
+        ({"RemoteIPAddress": "fe80::1%4"}, INVALID),
+        ({"RemoteIPAddress": "2001:db8:1111:2222:3333:4444:5555:6660/124"}, INVALID),
         ({"LocalPort": "80", "Protocol": "1"}, INVALID),
         ({"LocalIPAddress": "10.0.0.1", "RemoteIPAddress": "fd00::1"}, INVALID),
         ({"RemoteIPAddress": "10.0.0.0/33"}, INVALID),
@@ -149,6 +164,8 @@ def test_ipv6_host_address_with_its_length_is_refused_and_ipv4_drops_it() -> Non
         add(VMNetworkAdapter=live, Action="Allow", Direction="Inbound", Weight=8, Stateful="true")
     with pytest.raises(CmdletError, match="not a value"):
         add(VMNetworkAdapter=live, Action="Allow", Direction="Both", Weight=8)
+    with pytest.raises(CmdletError, match="without Stateful"):
+        add(VMNetworkAdapter=live, Action="Allow", Direction="Inbound", Weight=8, IdleSessionTimeout=60)
 
 
 def test_weight_is_unique_per_direction_only() -> None:
@@ -212,6 +229,22 @@ def test_any_is_one_entry_or_two_and_goes_as_a_whole(any_as_two: bool) -> None:
     removal = plan(host.state(), [step("removeBasic", ids[0], ANY_IN)], planId="plan-2")
     assert ok(host, "apply", plan=removal)["adapters"][0]["state"] == "new"
     assert host.adapter(ids[0])["acls"] == sample_state()["adapters"][0]["acls"]
+
+
+@pytest.mark.parametrize("any_as_two", [False, True])
+@pytest.mark.parametrize("first", ["ANY", "0.0.0.0/0", "::/0"])
+def test_any_and_one_of_its_halves_exclude_each_other(any_as_two: bool, first: str) -> None:
+    host, ids = sample(any_as_two=any_as_two)
+    live, add = host.adapter(ids[2]), host.cmdlets.add_vm_network_adapter_acl
+    common = {"VMNetworkAdapter": live, "Action": "Deny", "Direction": "Inbound"}
+    add(**common, RemoteIPAddress=first)
+    held = list(live["acls"])
+    for second in ("0.0.0.0/0", "::/0") if first == "ANY" else ("ANY",):
+        with pytest.raises(CmdletError) as caught:
+            add(**common, RemoteIPAddress=second)
+        assert caught.value.hresult == EXISTS
+    assert live["acls"] == held
+    add(**common, LocalIPAddress="ANY")
 
 
 # ------------------------------------------------------------------ apply, undo, confirm

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.hyperv_cmdlets import Cmdlets
 from tests.support.hyperv_module import Module
-from tests.support.powershell_tree import Script, walk
+from tests.support.powershell_tree import Script, command_of, string_of, text_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_bytes())
@@ -21,14 +22,18 @@ MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_
 # Functions without an effect on the host, or with one that the model has in another form (files,
 # folders, rights); hyperv_values.py and the model's files stand for them.
 NOT_MIRRORED = set(
-    """Assert-VswitchPlan ConvertFrom-VswitchJson ConvertTo-VswitchAddress ConvertTo-VswitchBackup
-    ConvertTo-VswitchBasicEntry ConvertTo-VswitchError ConvertTo-VswitchExtendedEntry ConvertTo-VswitchJson
-    ConvertTo-VswitchMac ConvertTo-VswitchPort ConvertTo-VswitchProtocol Get-VswitchArmedPath
-    Get-VswitchBackupPath Get-VswitchBasicKey Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag
-    Get-VswitchGuid Get-VswitchKey Get-VswitchKeyText Get-VswitchList Get-VswitchModuleText
-    Get-VswitchNumber Get-VswitchPath Get-VswitchPlannedText Get-VswitchProgressPath Get-VswitchStepKind
-    Get-VswitchText Get-VswitchTime Get-VswitchTimeText Get-VswitchValue Invoke-VswitchPlan New-VswitchError
-    Stop-VswitchOperation Test-VswitchAddition Test-VswitchFolder""".split()  # noqa: SIM905
+    """Assert-VswitchPlan Assert-VswitchReadable ConvertFrom-VswitchJson ConvertTo-VswitchAddress
+    ConvertTo-VswitchBackup ConvertTo-VswitchBasicEntry ConvertTo-VswitchError
+    ConvertTo-VswitchExtendedEntry ConvertTo-VswitchJson ConvertTo-VswitchMac
+    ConvertTo-VswitchPort ConvertTo-VswitchProtocol Get-VswitchArmedPath Get-VswitchBackupPath
+    Get-VswitchBasicKey Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag
+    Get-VswitchGuid Get-VswitchKey Get-VswitchKeyText Get-VswitchList Get-VswitchMissing
+    Get-VswitchModuleText Get-VswitchNumber Get-VswitchPath Get-VswitchPlannedText
+    Get-VswitchProgressPath Get-VswitchRecordDuring Get-VswitchStepKind Get-VswitchText
+    Get-VswitchTime Get-VswitchTimeText Get-VswitchUndoScript Get-VswitchValue
+    Invoke-VswitchPlan New-VswitchError Open-VswitchFile Read-VswitchText Stop-VswitchOperation
+    Test-VswitchAddition Test-VswitchEntry Test-VswitchFolder Test-VswitchInUse
+    Write-VswitchText""".split()  # noqa: SIM905
 )
 
 
@@ -72,14 +77,101 @@ def python_calls(method: Any) -> list[str]:
     return found
 
 
-def powershell_calls(name: str) -> list[str]:
+def powershell_calls(name: str, script: Script = MODULE) -> list[str]:
     names = {*CMDLETS.values(), *MIRRORS.values()}
-    return [command.name for command in MODULE.functions[name].commands if command.name in names]
+    return [command.name for command in script.functions[name].commands if command.name in names]
 
 
 @pytest.mark.parametrize("method", sorted(MIRRORS))
 def test_calls_are_the_same(method: str) -> None:
     assert python_calls(getattr(Module, method)) == powershell_calls(MIRRORS[method])
+
+
+#: What decides: states of plans and of adapters, and the module's own error categories.
+DECIDING = set(
+    """applied applying confirmed failed gone new old other undone unread AccessDenied Armed BadPlan Busy
+    HyperVMissing NotApplied NotAsPlanned NotFound StateChanged Superseded Unfinished UnknownOperation
+    UnreadableFile UnsafeFolder export apply undo confirm""".split()  # noqa: SIM905
+)
+
+
+def python_words(method: Any) -> list[str]:
+    found = []
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
+    keys = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
+    for node in nodes:
+        if id(node) in keys:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            found += python_words(getattr(Module, node.attr))
+    return [word for word in found if word in DECIDING]
+
+
+def powershell_words(name: str, script: Script = MODULE) -> list[str]:
+    found = (string_of(node) for node in walk(script.functions[name].node) if node.type == "string_literal")
+    return [word for word in found if word in DECIDING]
+
+
+@pytest.mark.parametrize("method", sorted(MIRRORS))
+def test_words_that_decide_are_the_same(method: str) -> None:
+    assert sorted(python_words(getattr(Module, method))) == sorted(powershell_words(MIRRORS[method]))
+
+
+READERS = {f"Get-Vswitch{kind}" for kind in ("Value", "Text", "Number", "Flag", "List", "Guid", "TimeText")}
+SUPPORT = [f"hyperv_{name}" for name in ("module", "reading", "values", "states", "site", "cmdlets")]
+#: What only the module has: tables of its own, and fields of teams and NAT mappings.
+OWN_FIELDS = set(
+    """key acl error NetAdapterInterfaceDescription TeamingMode LoadBalancingAlgorithm ExternalIPAddress
+    ExternalPort InternalIPAddress InternalPort InternalIPInterfaceAddressPrefix""".split()  # noqa: SIM905
+)
+
+
+def fields(script: Script) -> Iterator[str]:
+    """Names of fields the module reads or writes as text; what is splatted is checked as parameters."""
+    for node in walk(script.root):
+        name = None
+        if node.type == "element_access" and text_of(node.children[0]) != "$arguments":
+            name = string_of(node.children[2])
+        elif node.type == "command" and command_of(node).name in READERS:
+            argument = command_of(node).argument("Name")
+            name = string_of(argument.value) if argument is not None else None
+        if name is not None:
+            yield name
+
+
+def known_fields() -> set[str]:
+    trees = (
+        ast.parse((ROOT / "tests" / "support" / f"{name}.py").read_text(encoding="utf-8")) for name in SUPPORT
+    )
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return OWN_FIELDS | {
+        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_every_field_the_module_names_is_one_of_the_model() -> None:
+    known = known_fields()
+    assert set(fields(MODULE)) - known == set()
+    damaged = Script("damaged", MODULE.source.replace(b"'armedUntil'", b"'armeduntil'"))
+    assert set(fields(damaged)) - known == {"armeduntil"}
+
+
+DEFECTS = yaml.safe_load((Path(__file__).parent / "defects.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("defect", DEFECTS["against_the_model"], ids=lambda defect: defect["name"])
+def test_planted_difference_from_the_model_is_caught(defect: dict[str, str]) -> None:
+    source, name = MODULE.source.decode("ascii"), defect["function"]
+    start = source.index(f"function {name} {{")
+    at = source.index(defect["before"], start)
+    damaged = source[:at] + defect["after"] + source[at + len(defect["before"]) :]
+    script = Script("damaged", damaged.encode("ascii"))
+    method = getattr(Module, next(method for method, mirrored in MIRRORS.items() if mirrored == name))
+    calls = powershell_calls(name, script) != python_calls(method)
+    words = sorted(powershell_words(name, script)) != sorted(python_words(method))
+    assert calls or words
 
 
 def test_every_function_is_mirrored_or_named_as_not() -> None:

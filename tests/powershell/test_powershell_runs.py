@@ -28,6 +28,7 @@ SSH = extended(
     "Allow", "Inbound", 600, Protocol="TCP", LocalPort="22", RemoteIPAddress="10.0.0.0/8",
     Stateful=True, IdleSessionTimeout=300,
 )  # fmt: skip
+DENY_OUT = extended("Deny", "Outbound", 1)
 ANY_IN = basic("Deny", "Inbound", "Remote", 6, "ANY")
 MAC_IN = basic("Allow", "Inbound", "Remote", 1, "00-15-5D-01-02-03")
 
@@ -47,9 +48,17 @@ def stable(value: Any) -> Any:
 
 
 def performed(
-    folder: Path, state: dict[str, Any], requests: list[dict[str, Any]], fail: str = ""
+    folder: Path,
+    state: dict[str, Any],
+    requests: list[dict[str, Any]],
+    fail: str = "",
+    held: dict[str, str] | None = None,
 ) -> tuple[list[Any], list[list[str]]]:
-    """The answers of the module in `pwsh`, and the calls of each request."""
+    """The answers of the module in `pwsh`, and the calls of each request. `held`: files it finds."""
+    for name, content in (held or {}).items():
+        path = folder / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="ascii")
     files = {name: folder / name for name in ("state.json", "requests.jsonl", "calls.log")}
     files["state.json"].write_text(json.dumps(state), encoding="utf-8")
     text = "".join(json.dumps(request) + "\n" for request in requests)
@@ -85,7 +94,7 @@ def modelled(
 
 
 def apply(document: dict[str, Any]) -> dict[str, Any]:
-    return {"operation": "apply", "arguments": {"plan": document}}
+    return {"operation": "apply", "arguments": {"plan": document | {"host": ""}}}  # whichever it runs on
 
 
 def scenario(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -112,6 +121,21 @@ def scenario(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         case "armed":
             armed = whole | {"confirmWithin": 600}
             return state, [apply(armed), {"operation": "confirm", "arguments": {"planId": "plan-1"}}, backups]
+        case "later plan":
+            later = plan(state, [step("addBasic", ids[1], ANY_IN)], planId="plan-2")
+            back = {"operation": "undo", "arguments": {"planId": "plan-2"}}
+            confirm = {"operation": "confirm", "arguments": {"planId": "plan-1"}}
+            first = plan(state, steps[:1])
+            other = plan(state, [step("addExtended", ids[0], DENY_OUT)], planId="plan-2")
+            other["adapters"][0]["expectedExtendedAcls"] = [*state["adapters"][0]["extendedAcls"], SSH]
+            return state, [apply(first), apply(other), undo, back, undo, confirm, apply(later), backups]
+        case "malformed":
+            wrong = [
+                whole | {"confirmWithin": 5},
+                whole | {"steps": [step("addExtended", ids[0], SSH | {"Direction": 3})]},
+                whole | {"steps": [step("addBasic", ids[0], SSH)]},
+            ]
+            return state, [*map(apply, wrong), backups]
         case "refused":
             stale = json.loads(json.dumps(whole))
             stale["adapters"][0]["expectedExtendedAcls"].pop()
@@ -122,7 +146,10 @@ def scenario(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 @pytest.mark.pwsh
-@pytest.mark.parametrize("name", ["empty", "export", "apply and undo", "armed", "refused", "single"])
+@pytest.mark.parametrize(
+    "name",
+    ["empty", "export", "apply and undo", "armed", "later plan", "malformed", "refused", "single"],
+)
 def test_module_answers_as_the_model(tmp_path: Path, name: str) -> None:
     state, requests = scenario(name)
     answers, calls = performed(tmp_path, state, requests)
@@ -155,3 +182,19 @@ def test_names_are_never_commands(tmp_path: Path) -> None:
     assert [answer["ok"] for answer in answers] == [True, True]
     assert answers[0]["result"]["adapters"][1]["Name"] == state["adapters"][1]["Name"]
     assert not trace.exists()
+
+
+@pytest.mark.pwsh
+def test_damaged_and_half_replaced_files_are_met_as_in_the_model(tmp_path: Path) -> None:
+    state, requests = scenario("apply and undo")
+    records = {"schema": 1, "records": [{"adapter": "gone", "policy": "web", "entries": []}]}
+    held = {
+        "vswitch/backups/plan-0.json": "{",
+        "vswitch/backups/plan-9.json.new": "{",
+        "vswitch/owned.json.new": json.dumps(records),
+    }
+    answers, _ = performed(tmp_path, state, requests, held=held)
+    host = HypervHost(state)
+    host.cmdlets.files |= held
+    expected = [host.execute(shipped_module(), request) for request in requests]
+    assert stable(answers) == stable(expected)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support.powershell_rules import Checker, Finding, module_findings
-from tests.support.powershell_tree import Script
+from tests.support.powershell_tree import Script, text_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for path in (ROOT / "powershell").rglob("*") if path.suffix in (".ps1", ".psm1", ".psd1"))
@@ -24,7 +24,8 @@ def script(name: str) -> Script:
 
 
 MODULE, MANIFEST = script("Vswitch/Vswitch.psm1"), script("Vswitch/Vswitch.psd1")
-CHECKER = Checker(TABLE, MODULE.functions)
+MEMBERS = yaml.safe_load((Path(__file__).parent / "members.yaml").read_text(encoding="utf-8"))
+CHECKER = Checker(TABLE, MODULE.functions, MEMBERS)
 
 
 def listing(findings: list[Finding]) -> str:
@@ -77,4 +78,49 @@ def test_planted_defect_of_the_whole_module_is_caught(defect: dict[str, str]) ->
 
 
 def test_enough_defects_are_planted() -> None:
-    assert sum(len(part) for part in DEFECTS.values()) >= 15
+    assert sum(len(part) for part in DEFECTS.values()) >= 60
+
+
+def test_script_of_the_automatic_undo_keeps_the_rules() -> None:
+    """It is text in the module: only what loads the module from its file may look like code from data."""
+    node = MODULE.functions["Get-VswitchUndoScript"].node
+    (text,) = (text_of(part) for part in walk(node) if part.type == "verbatim_here_string_characters")
+    undo = Script("undo.ps1", text.removeprefix("@'").removesuffix("'@").strip().encode("ascii"))
+    found = [each for each in CHECKER.check(undo) if "$folder is never set" not in each.message]
+    assert [finding.rule for finding in found] == ["command", "code", "member"], listing(found)
+    calls = [command.name for command in undo.top.commands]
+    assert calls == ["Join-Path", "New-Module", "Undo-VswitchPlan", "Start-Sleep"]
+
+
+def test_every_member_of_the_table_is_used() -> None:
+    text = MODULE.source.decode("ascii")
+    named = [f"[{kind}]::{member}" for kind, members in MEMBERS["static"].items() for member in members]
+    named += [f".{member}(" for member in (*MEMBERS["void"], *MEMBERS["value"])]
+    named += [f"'{kind}'" for kind in MEMBERS["new"]]
+    assert [name for name in named if name not in text] == []
+
+
+def test_the_task_runs_that_script_as_text() -> None:
+    """`-File` would leave it to a group policy whether the undo comes."""
+    text = text_of(MODULE.functions["Register-VswitchUndo"].node)
+    assert "-Command " in text
+    assert " -File " not in text
+    assert "'undo.ps1'" in text_of(MODULE.functions["Save-VswitchUndo"].node)
+
+
+MOCKS = [
+    Script(path.name, path.read_bytes()) for path in sorted((Path(__file__).parent / "mock").rglob("*.psm1"))
+]
+
+
+def test_the_mock_takes_every_parameter_the_module_gives() -> None:
+    """The mock only runs where `pwsh` is: what it lacks would show there alone."""
+    mocked = {name: function for mock in MOCKS for name, function in mock.functions.items()}
+    common = {*TABLE["common"], "Confirm"}
+    for function in MODULE.functions.values():
+        for command in function.commands:
+            if command.name in mocked:
+                given = {argument.name for argument in command.arguments if argument.name}
+                for variable in command.splats:
+                    given |= set(function.table(variable) or {})
+                assert given - common <= mocked[command.name].parameters.keys(), command.name

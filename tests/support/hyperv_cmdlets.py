@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeVar
 
 from tests.support.winrm_endpoint import Hang, HostDied
@@ -58,7 +58,7 @@ class Fault:
     kind: str = "error"
     when: str = "before"
     hresult: int = FAILED
-    message: str = "The operation failed. (0x80004005)"
+    message: str = ""  # "The operation failed." with the code, if empty
     operation: str = ""  # only in this operation; any, if empty
 
 
@@ -96,7 +96,8 @@ class Cmdlets:
         self.administrator = True
         self.hyper_v_administrator = True
         self.hyper_v_missing = False
-        self.tasks: dict[str, tuple[str, str]] = {}  # name: when (UTC), what
+        self.tasks: dict[str, tuple[str, str]] = {}  # name: when (UTC), the folder of its script
+        self.ran: set[str] = set()  # tasks whose time has come; they stay registered
         self.files: dict[str, str] = {}  # below ProgramData, "/" between folders
         self.faults: list[Fault] = []
         self.on_step: Callable[[str], None] = lambda _name: None
@@ -135,7 +136,8 @@ class Cmdlets:
             raise HostDied(name)
         if fault.kind == "hang":
             raise Hang(name)
-        raise CmdletError(fault.message, fault.hresult, "NotSpecified", name)
+        text = fault.message or f"The operation failed. (0x{fault.hresult:08X})"
+        raise CmdletError(text, fault.hresult, "NotSpecified", name)
 
     # -------------------------------------------------------------- reading
 
@@ -145,9 +147,14 @@ class Cmdlets:
             text = "The module 'Hyper-V' was not loaded: there is no such module"
             raise CmdletError(text, BINDING_FAILED, "ResourceUnavailable")
 
+    @property
+    def sees(self) -> bool:
+        """Whether the account is in one of the groups; for others the cmdlets return nothing at all."""
+        return self.administrator or self.hyper_v_administrator
+
     @cmdlet("Get-VM")
     def get_vm(self) -> list[dict[str, Any]]:
-        return list(self.content["vms"])
+        return list(self.content["vms"]) if self.sees else []
 
     @cmdlet("Get-VMNetworkAdapter")
     def get_vm_network_adapter(
@@ -155,6 +162,8 @@ class Cmdlets:
     ) -> list[Adapter]:
         if bool(VM) == ManagementOS:
             raise CmdletError("Parameter set cannot be resolved", BINDING_FAILED)
+        if not self.sees:
+            return []
         if ManagementOS:
             return [adapter for adapter in self.content["adapters"] if adapter["IsManagementOs"]]
         wanted = {machine["Id"] for machine in VM}
@@ -178,11 +187,11 @@ class Cmdlets:
 
     @cmdlet("Get-VMSwitch")
     def get_vm_switch(self) -> list[dict[str, Any]]:
-        return list(self.content["switches"])
+        return list(self.content["switches"]) if self.sees else []
 
     @cmdlet("Get-VMSwitchTeam")
     def get_vm_switch_team(self) -> list[dict[str, Any]]:
-        return list(self.content["teams"])
+        return list(self.content["teams"]) if self.sees else []
 
     @cmdlet("Get-NetAdapter")
     def get_net_adapter(self) -> list[dict[str, Any]]:
@@ -222,13 +231,24 @@ class Cmdlets:
     # -------------------------------------------------------------- files
 
     def read(self, path: str) -> Any:
-        """The document in a file, or None where there is none."""
-        return json.loads(self.files[path]) if path in self.files else None
+        """The document in a file. Raises FileNotFoundError, ValueError."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return json.loads(self.files[path])
 
     def write(self, path: str, document: Any) -> None:
-        """A numbered step: the file is there whole, or as it was."""
-        text = json.dumps(document)
-        self.step(f"write {path}", lambda: self.files.__setitem__(path, text))
+        """Two numbered steps: between them the old file is gone and the new one not yet at its place.
+
+        Replacing a file is two renames, and the second may fail or never come.
+        """
+        text, fresh = json.dumps(document), f"{path}.new"
+
+        def begin() -> None:
+            self.files[fresh] = text
+            self.files.pop(path, None)
+
+        self.step(f"write {path}", begin)
+        self.step(f"write {path}: in its place", lambda: self.files.update({path: self.files.pop(fresh)}))
 
     def append(self, path: str, text: str) -> None:
         """A numbered step: the text is on the disk at the end of the file, or not."""
@@ -251,13 +271,16 @@ class Cmdlets:
         RemotePort: str = "ANY",
         Protocol: str = "ANY",
         Stateful: bool = False,
-        IdleSessionTimeout: int = 255,
+        IdleSessionTimeout: int | None = None,
         IsolationID: int = 0,
     ) -> None:
         adapter = self._present(VMNetworkAdapter)
         _type("Stateful", Stateful, bool)
         _range("Weight", Weight, 1, 65535)
-        _range("IdleSessionTimeout", IdleSessionTimeout, 0, 65535)
+        timeout = 255 if IdleSessionTimeout is None else IdleSessionTimeout
+        _range("IdleSessionTimeout", timeout, 0, 65535)
+        if IdleSessionTimeout is not None and not Stateful:
+            raise _refused("IdleSessionTimeout without Stateful")
         _range("IsolationID", IsolationID, 0, 2**31 - 1)
         local, remote = _ip("LocalIPAddress", LocalIPAddress), _ip("RemoteIPAddress", RemoteIPAddress)
         if "ANY" not in (local, remote) and (":" in local) != (":" in remote):
@@ -276,7 +299,7 @@ class Cmdlets:
             "Protocol": protocol,
             "Weight": Weight,
             "Stateful": Stateful,
-            "IdleSessionTimeout": IdleSessionTimeout if Stateful else 0,
+            "IdleSessionTimeout": timeout if Stateful else 0,
             "IsolationID": IsolationID,
         }
         if self.is_live(adapter) and _cannot_work(entry):
@@ -314,13 +337,14 @@ class Cmdlets:
             for one in directions
             for stored, number in self._stored(kind, text)
         ]
-        held = {_basic_key(entry) for entry in adapter["acls"]}
-        if any(_basic_key(entry) in held for entry in fresh):
+        held = {key for entry in adapter["acls"] for key in _basic_keys(entry)}
+        if any(key in held for entry in fresh for key in _basic_keys(entry)):
             raise _duplicate()
         adapter["acls"].extend(fresh)
 
     def _stored(self, kind: str, text: str) -> list[tuple[str, int]]:
         """How an address reads back: its text and kind, once or per IP version."""
+        _type("an address", text, str)
         if kind == "Mac":
             if text == "ANY":
                 return [("ANY", ANY_MAC)]
@@ -407,13 +431,16 @@ class Cmdlets:
     def new_scheduled_task_settings_set(self) -> None: ...
 
     @cmdlet("Register-ScheduledTask")
-    def register_scheduled_task(self, *, TaskName: str, StartBoundary: str, Script: str) -> None:
+    def register_scheduled_task(self, *, TaskName: str, StartBoundary: str, Folder: str) -> None:
         if not self.administrator:
             raise CmdletError("Access is denied.", ACCESS_DENIED, "PermissionDenied")
-        self.tasks[TaskName] = (StartBoundary, Script)
+        self.tasks[TaskName] = (StartBoundary, Folder)
+        self.ran.discard(TaskName)
 
     @cmdlet("Unregister-ScheduledTask")
     def unregister_scheduled_task(self, *, TaskName: str) -> None:
+        if not self.administrator:
+            raise CmdletError("Access is denied.", ACCESS_DENIED, "PermissionDenied")
         if TaskName not in self.tasks:
             raise CmdletError("No such scheduled task", NOT_FOUND, "ObjectNotFound")
         del self.tasks[TaskName]
@@ -450,13 +477,15 @@ def _ip(name: str, text: str) -> str:
     if text == "ANY":
         return text
     address, slash, length = text.partition("/")
+    if len(text) > 40 or "%" in text or (slash and not re.fullmatch("0|[1-9][0-9]{0,2}", length)):
+        raise _refused(f"{name} {text!r}")
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address)
+        if slash:
+            ip_network(text)  # nothing behind the prefix
     except ValueError:
         raise _refused(f"{name} {text!r}") from None
     full = parsed.max_prefixlen
-    if slash and not (length.isdecimal() and int(length) <= full):
-        raise _refused(f"{name} {text!r}")
     if slash and int(length) == full and parsed.version == 6:
         raise _refused(f"{name} {text!r}")  # a host address is given without its length
     return str(parsed) if not slash or int(length) == full else f"{parsed}/{length}"
@@ -466,7 +495,8 @@ def _port(name: str, text: str) -> str:
     _type(name, text, str)
     if text == "ANY":
         return text
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    number = "(0|[1-9][0-9]{0,4})"
+    match = re.fullmatch(f"{number}(?:-{number})?", text)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not 0 <= first <= last <= 65535:
         raise _refused(f"{name} {text!r}")
@@ -478,7 +508,7 @@ def _protocol(text: str) -> str:
     known = {"6": "TCP", "17": "UDP", "TCP": "TCP", "UDP": "UDP", "ANY": "ANY"}
     if text in known:
         return known[text]
-    if not (text.isdecimal() and int(text) <= 255):
+    if not (re.fullmatch("0|[1-9][0-9]{0,2}", text) and int(text) <= 255):
         raise _refused(f"Protocol {text!r}")
     return text
 
@@ -497,6 +527,10 @@ def _basic_entry(direction: int, action: int, side: str, address: str, kind: int
     return entry | {"MeteredMegabytes": "0" if action == BASIC_ACTIONS["Meter"] else ""}
 
 
-def _basic_key(entry: Entry) -> tuple[object, ...]:
-    names = ("Direction", "LocalAddress", "LocalAddressType", "RemoteAddress", "RemoteAddressType")
-    return (*(entry[name] for name in names), entry["Action"] == BASIC_ACTIONS["Meter"])
+def _basic_keys(entry: Entry) -> list[tuple[object, ...]]:
+    """What no other entry may share. ANY is both IP versions: underneath there is no kind for both (§3.3)."""
+    side = "Local" if entry["LocalAddressType"] else "Remote"
+    kind, meters = entry[f"{side}AddressType"], entry["Action"] == BASIC_ACTIONS["Meter"]
+    kinds = [ANY_IPV4, ANY_IPV6] if kind == ANY_IP else [kind]
+    text = entry[f"{side}Address"] if kind in (MAC, IPV4, IPV6) else ""
+    return [(entry["Direction"], side, one, text, meters) for one in kinds]

@@ -114,6 +114,7 @@ class HypervHost:
         twin = HypervHost(self.cmdlets.content, any_as_two=self.cmdlets.any_as_two)
         twin.cmdlets.files = dict(self.cmdlets.files)
         twin.cmdlets.tasks = dict(self.cmdlets.tasks)
+        twin.cmdlets.ran = set(self.cmdlets.ran)
         for name in ("administrator", "hyper_v_administrator", "hyper_v_missing"):
             setattr(twin.cmdlets, name, getattr(self.cmdlets, name))
         twin.computer, twin.now = self.computer, self.now
@@ -180,12 +181,35 @@ class HypervHost:
         with self._one_at_a_time:
             self.now += timedelta(seconds=seconds)
             now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-            due = sorted((when, name) for name, (when, _) in self.cmdlets.tasks.items() if when <= now)
-            answers = []
-            for _, name in due:
-                _, script = self.cmdlets.tasks.pop(name)
-                answers.append(self._run(json.loads(self.cmdlets.files[script])))
-            return answers
+            tasks = self.cmdlets.tasks.items()
+            due = sorted((when, name) for name, (when, _) in tasks if when <= now)
+            return [each for _, name in due if name not in self.cmdlets.ran for each in self._task(name)]
+
+    def restart(self) -> list[Document]:
+        """The host restarts: every task that is still registered runs, with the answers they gave."""
+        with self._one_at_a_time:
+            return [answer for name in sorted(self.cmdlets.tasks) for answer in self._task(name)]
+
+    def _task(self, name: str) -> list[Document]:
+        """What undo.ps1 does as the system account: again and again until nothing is armed any more.
+
+        A failure is tried again here four times only. Before its time the script would wait: here it ends.
+        """
+        self.cmdlets.ran.add(name)
+        folder = self.cmdlets.tasks[name][1]
+        if not {f"{folder}/Vswitch.psm1", f"{folder}/undo.ps1"} <= self.cmdlets.files.keys():
+            return []
+        request = {"operation": "undo", "arguments": {"planId": Path(folder).name, "ifDue": True}}
+        was, answers = self.cmdlets.administrator, []
+        self.cmdlets.administrator = True
+        try:
+            while len(answers) < 5 and not (answers and answers[-1]["ok"]):
+                answers.append(self._run(request))
+        finally:
+            self.cmdlets.administrator = was
+        if answers[-1]["ok"] and answers[-1]["result"]["armedUntil"]:
+            self.cmdlets.ran.discard(name)
+        return answers
 
     # -------------------------------------------------------------- verdicts
 

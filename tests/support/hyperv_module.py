@@ -16,18 +16,22 @@ from tests.support.hyperv_values import (
     Document,
     OperationError,
     address_text,
+    armed_folder,
     assert_plan,
     backup_path,
     error_data,
     is_addition,
     key_text,
     mac_text,
+    missing_of,
     planned_text,
     progress_path,
     protocol_text,
+    records_during,
     step_kind,
     stop,
     time_text,
+    unreadable_backup,
 )
 
 
@@ -94,24 +98,30 @@ class Module(ModuleReader):
 
     # -------------------------------------------------------------- automatic undo
 
+    @mirrors("Save-VswitchUndo")
+    def save_undo(self, plan_id: str) -> None:
+        self.initialize_folder()
+        self.initialize_folder()
+        for name in ("Vswitch.psm1", "undo.ps1"):
+            self.host.write(f"{armed_folder(plan_id)}/{name}", name)
+
     @mirrors("Register-VswitchUndo")
     def register_undo(self, plan_id: str, until: str) -> None:
-        self.initialize_folder()
-        self.initialize_folder()
-        script = f"vswitch-armed/{plan_id}/undo.json"
-        request = {"operation": "undo", "arguments": {"planId": plan_id, "ifDue": True}}
-        self.host.write(script, request)
         self.host.new_scheduled_task_action()
+        self.host.new_scheduled_task_trigger()
         self.host.new_scheduled_task_trigger()
         self.host.new_scheduled_task_principal()
         self.host.new_scheduled_task_settings_set()
-        self.host.register_scheduled_task(TaskName=f"undo {plan_id}", StartBoundary=until, Script=script)
+        self.host.register_scheduled_task(
+            TaskName=f"undo {plan_id}", StartBoundary=until, Folder=armed_folder(plan_id)
+        )
 
     @mirrors("Unregister-VswitchUndo")
     def unregister_undo(self, plan_id: str) -> None:
         try:
             self.host.unregister_scheduled_task(TaskName=f"undo {plan_id}")
-            self.host.files.pop(f"vswitch-armed/{plan_id}/undo.json", None)
+            for path in [path for path in self.host.files if path.startswith(f"{armed_folder(plan_id)}/")]:
+                del self.host.files[path]
         except CmdletError:
             return  # a task that stays behind does nothing
 
@@ -142,8 +152,15 @@ class Module(ModuleReader):
     def get_backup(self, plan_id: str = "") -> list[Document]:
         if plan_id:
             return [self.get_backup_document(plan_id)]
-        paths = [path for path in self.host.files if re.fullmatch(r"vswitch/backups/.*\.json", path)]
-        summaries = [self.get_backup_summary(self.read_file(path)) for path in paths]
+        names = sorted({path.removesuffix(".new") for path in self.host.files})
+        paths = [path for path in names if re.fullmatch(r"vswitch/backups/.*\.json", path)]
+        summaries = []
+        for path in paths:
+            try:
+                if (document := self.read_file(path)) is not None:
+                    summaries.append(self.get_backup_summary(document))
+            except (OperationError, LookupError, TypeError):
+                summaries.append(unreadable_backup(path))
         return sorted(summaries, key=lambda summary: -summary["sequence"])
 
     # -------------------------------------------------------------- plans
@@ -166,13 +183,14 @@ class Module(ModuleReader):
                 try:
                     entries = self.read_entry(live[adapter["id"]])
                     state = "other"
-                except CmdletError:
+                except (CmdletError, OperationError):
                     if not after_failure:
                         raise
             if state == "other":
                 now = key_text(entries["acls"], entries["extendedAcls"])
                 before = key_text(adapter["acls"], adapter["extendedAcls"])
-                state = "new" if now == planned_text(backup["plan"], adapter["id"], before) else "other"
+                if now == planned_text(backup["plan"], adapter["id"], before):
+                    state = "new"
                 if now == before and (undone or state != "new"):
                     state = "old"
             adapters.append({"id": adapter["id"], "name": adapter["name"], "state": state, **entries})
@@ -204,7 +222,7 @@ class Module(ModuleReader):
             self.add_entry(adapter, kind, step["entry"])
             return
         found = self.find_acl(adapter, kind, step["entry"])
-        if not found:
+        if missing_of(kind, step["entry"], found):
             raise stop("StateChanged", "An entry that was to be removed is no longer there")
         self.remove_entry(kind, found)
 
@@ -217,24 +235,35 @@ class Module(ModuleReader):
         if is_addition(step):
             if found:
                 self.remove_entry(kind, found)
-        elif not found:
-            self.add_entry(adapter, kind, step["entry"])
+            return
+        for entry in missing_of(kind, step["entry"], found):
+            self.add_entry(adapter, kind, entry)
 
     @mirrors("Restore-VswitchBackup")
     def restore_backup(self, backup: Document, live: dict[str, Adapter], count: int) -> Document:
         steps, errors = backup["plan"]["steps"], []
+        ids = [adapter["id"] for adapter in backup["adapters"]]
+        if count > 0:
+            try:
+                self.set_record(ids, records_during(backup))
+            except (CmdletError, OperationError) as error:
+                errors.append(error_data(error))
         for index in reversed(range(count)):
             try:
                 self.undo_step(steps[index], live)
             except (CmdletError, OperationError) as error:
                 errors.append(error_data(error, steps[index]["adapter"], index))
-        undone, was_armed = not errors, bool(backup["armedUntil"])
-        if undone:
-            self.set_record([adapter["id"] for adapter in backup["adapters"]], backup["records"])
-            backup |= {"state": "undone", "stepsDone": 0, "armedUntil": None}
-        else:
-            backup |= {"state": "failed", "stepsDone": count}
-        self.save_backup(backup)
+        was_armed = bool(backup["armedUntil"])
+        try:
+            if not errors:
+                self.set_record(ids, backup["records"])
+                backup |= {"state": "undone", "stepsDone": 0, "armedUntil": None}
+            else:
+                backup |= {"state": "failed", "stepsDone": count}
+            self.save_backup(backup)
+        except (CmdletError, OperationError) as error:
+            errors.append(error_data(error))
+        undone = not errors
         if undone and was_armed:
             self.unregister_undo(backup["planId"])
         result = self.get_result(backup, live, count, undone, after_failure=True)
@@ -267,7 +296,7 @@ class Module(ModuleReader):
             return None
         backup = self.get_backup_document(plan_id)
         live = self.find_adapter([adapter["id"] for adapter in backup["adapters"]])
-        result = self.get_result(backup, live, len(backup["plan"]["steps"]), False)
+        result = self.get_result(backup, live, len(backup["plan"]["steps"]), False, after_failure=True)
         different = [adapter for adapter in result["adapters"] if adapter["state"] != "new"]
         if same[0]["state"] in ("applying", "failed"):
             text = f"Plan {plan_id} was begun on this host and neither finished nor undone"
@@ -283,9 +312,9 @@ class Module(ModuleReader):
     ) -> Document:
         plan, ids = backup["plan"], [adapter["id"] for adapter in backup["adapters"]]
         records, seconds = plan["records"], plan.get("confirmWithin", 0)
-        during = plan.get("recordsDuring", [])
-        self.set_record(ids, [*backup["records"], *records, *during])
+        self.set_record(ids, records_during(backup))
         if seconds > 0:
+            self.save_undo(backup["planId"])
             self.register_undo(backup["planId"], backup["armedUntil"])
         for step in plan["steps"]:
             self.add_progress(backup["planId"])
@@ -311,7 +340,7 @@ class Module(ModuleReader):
 
     @mirrors("Invoke-VswitchPlanDocument")
     def invoke_plan_document(self, plan: Document) -> Document:
-        assert_plan(plan)
+        assert_plan(plan, self.computer)
         seconds = plan.get("confirmWithin", 0)
         self.initialize_host(administrator=seconds > 0)
         self.initialize_store()
@@ -359,6 +388,8 @@ class Module(ModuleReader):
         backup = self.get_backup_document(plan_id)
         ids = [adapter["id"] for adapter in backup["adapters"]]
         live = self.find_adapter(ids)
+        if if_due and not backup["armedUntil"]:
+            self.unregister_undo(plan_id)
         early = not backup["armedUntil"] or backup["armedUntil"] > time_text(self.now)
         if if_due and early:
             return self.get_result(backup, live, 0, False)

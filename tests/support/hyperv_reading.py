@@ -6,13 +6,12 @@ order; a test compares the two. `hyperv_module` has the functions that write.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from tests.support.hyperv_cmdlets import Adapter, CmdletError, Cmdlets, Entry
-from tests.support.hyperv_values import Document, OperationError, keys_of, stop, time_text
+from tests.support.hyperv_values import Document, OperationError, keys_of, readable, stop, time_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -83,13 +82,22 @@ class ModuleReader:
     @mirrors("Initialize-VswitchStore")
     def initialize_store(self) -> None:
         self.initialize_folder()
+        self.initialize_folder()
 
     @mirrors("Read-VswitchFile")
     def read_file(self, path: str) -> Any:
-        try:
-            return self.host.read(path)
-        except json.JSONDecodeError as error:
-            raise stop("UnreadableFile", f"The file {path} cannot be read: {error}") from error
+        for name in (path, f"{path}.new"):
+            try:
+                document = self.host.read(name)
+                if not document:
+                    raise ValueError("it holds no document")
+                return document
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                if name == path:
+                    raise stop("UnreadableFile", f"The file {path} cannot be read: {error}") from error
+        return None
 
     @mirrors("Write-VswitchFile")
     def write_file(self, path: str, document: Any) -> None:
@@ -114,14 +122,25 @@ class ModuleReader:
 
     @mirrors("Read-VswitchEntry")
     def read_entry(self, adapter: Adapter) -> Document:
-        extended = [dict(acl) for acl in self.get_acl(adapter, "extended")]
-        basic = [dict(acl) for acl in self.get_acl(adapter, "basic")]
+        extended = [readable("extended", acl) for acl in self.get_acl(adapter, "extended")]
+        basic = [readable("basic", acl) for acl in self.get_acl(adapter, "basic")]
         return {"acls": basic, "extendedAcls": extended}
 
     @mirrors("Find-VswitchAcl")
     def find_acl(self, adapter: Adapter, kind: str, entry: Entry) -> list[Entry]:
         wanted = keys_of(kind, entry)
-        return [acl for acl in self.get_acl(adapter, kind) if set(keys_of(kind, acl)) <= set(wanted)]
+        halves: dict[str, Entry] = {}
+        told_apart = ("Direction", "Weight") if kind == "extended" else ("Direction",)
+        for acl in self.get_acl(adapter, kind):
+            if any(acl[name] != entry[name] for name in told_apart):
+                continue
+            keys = keys_of(kind, readable(kind, acl))
+            if not keys or not set(keys) <= set(wanted):
+                continue
+            if len(keys) == len(wanted):
+                return [acl]
+            halves.setdefault(keys[0], acl)
+        return [halves[key] for key in wanted if key in halves]
 
     # -------------------------------------------------------------- reading the host
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -47,7 +47,7 @@ def error_data(
     else:
         data = {
             "message": error.message,
-            "hresult": error.hresult,
+            "hresult": error_code(error.message, error.hresult),
             "category": error.category,
             "fullyQualifiedErrorId": f"{error.category},{error.cmdlet}",
             "target": {"adapter": None, "step": None},
@@ -64,9 +64,23 @@ def time_text(now: datetime, add_seconds: float = 0) -> str:
 
 def backup_path(plan_id: str) -> str:
     """Get-VswitchBackupPath."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", plan_id):
-        raise stop("BadPlan", "A plan id is 1 to 64 letters, digits and hyphens")
+    device = "(?!(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])$)"
+    if not re.fullmatch(device + "[A-Za-z0-9][A-Za-z0-9-]{0,63}", plan_id):
+        text = "A plan id is 1 to 64 letters, digits and hyphens, and no name of a device"
+        raise stop("BadPlan", text)
     return f"vswitch/backups/{plan_id}.json"
+
+
+def armed_folder(plan_id: str) -> str:
+    """Get-VswitchArmedPath."""
+    return f"vswitch-armed/{plan_id}"
+
+
+def unreadable_backup(path: str) -> Document:
+    """How Get-VswitchBackup lists a backup that cannot be read."""
+    plan_id = path.rpartition("/")[2].removesuffix(".json")
+    texts = {"planId": plan_id, "createdAt": "", "policyDigest": "", "state": "unreadable"}
+    return texts | {"sequence": 0, "stepsDone": 0, "steps": 0, "armedUntil": None, "adapters": []}
 
 
 def progress_path(plan_id: str) -> str:
@@ -90,18 +104,84 @@ def is_addition(step: Document) -> bool:
     return step["op"].startswith("add")
 
 
-def assert_plan(plan: Document) -> None:
+def assert_plan(plan: Document, computer: str) -> None:
     """Assert-VswitchPlan."""
     if plan.get("schema") != 1:
         raise stop("BadPlan", "The plan is not of schema 1")
     backup_path(plan.get("planId", ""))
+    if plan.get("host") and plan["host"].lower() != computer.lower():
+        raise stop("BadPlan", f"The plan was made for the host {plan['host']}, and this is {computer}")
+    seconds = plan.get("confirmWithin", 0)
+    if seconds and not 10 <= seconds <= 86400:
+        raise stop("BadPlan", "A plan is confirmed within 10 to 86400 seconds, or at once (0)")
     ids = [adapter["id"] for adapter in plan["adapters"]]
     for index, step in enumerate(plan["steps"]):
-        step_kind(step)
-        if step["adapter"] not in ids:
-            error = stop("BadPlan", "A step names an adapter that the plan does not list", step["adapter"])
+        wrong = ""
+        if not is_entry(step_kind(step), step.get("entry")):
+            wrong = "A step holds no entry that Hyper-V could take"
+        elif step["adapter"] not in ids:
+            wrong = "A step names an adapter that the plan does not list"
+        if wrong:
+            error = stop("BadPlan", wrong, step["adapter"])
             error.error["target"]["step"] = index
             raise error
+
+
+def is_entry(kind: str, entry: Any) -> bool:
+    """Test-VswitchEntry."""
+    try:
+        keys = keys_of(kind, entry)
+        if kind == "extended":
+            most, whole = 2, 1 <= int(entry["Weight"]) <= 65535
+        else:
+            most = 3
+            whole = (int(entry["LocalAddressType"]) == 0) != (int(entry["RemoteAddressType"]) == 0)
+        known = int(entry["Direction"]) in (1, 2) and 1 <= int(entry["Action"]) <= most
+    except (KeyError, TypeError, ValueError):
+        return False
+    return whole and bool(keys) and known
+
+
+def readable(kind: str, acl: Entry) -> Entry:
+    """ConvertTo-VswitchExtendedEntry, ConvertTo-VswitchBasicEntry: a live entry as data."""
+    names = ("Weight", "Stateful") if kind == "extended" else ("LocalAddressType", "RemoteAddressType")
+    for name in ("Direction", "Action", *names):
+        if acl.get(name) is None:
+            raise stop("UnreadableEntry", f"Hyper-V does not say the {name} of an ACL entry")
+    return dict(acl)
+
+
+def missing_of(kind: str, entry: Entry, found: Sequence[Entry]) -> list[Entry]:
+    """Get-VswitchMissing: all of an entry, nothing, or one half of an ANY."""
+    if not found:
+        return [entry]
+    sides = [side for side in ("Local", "Remote") if kind == "basic" and entry[f"{side}AddressType"] == 6]
+    if not sides:
+        return []
+    blank = {"LocalAddress": "", "LocalAddressType": 0, "RemoteAddress": "", "RemoteAddressType": 0}
+    there = {key for acl in found for key in keys_of(kind, acl)}
+    halves = [
+        {
+            "Direction": entry["Direction"],
+            "Action": entry["Action"],
+            **blank,
+            f"{sides[0]}AddressType": number,
+        }
+        for number in (4, 5)
+    ]
+    return [half for half in halves if not there.issuperset(keys_of(kind, half))]
+
+
+def records_during(backup: Document) -> list[Document]:
+    """Get-VswitchRecordDuring: what may be ours while a plan is carried out or undone."""
+    plan = backup["plan"]
+    return [*backup["records"], *plan.get("records", []), *plan.get("recordsDuring", [])]
+
+
+def error_code(message: str, own: int) -> int:
+    """Get-VswitchErrorCode: the last code in a message, else the exception's own."""
+    found = re.findall(r"(?<![0-9A-Za-z])0x[0-9A-Fa-f]{8}(?![0-9A-Za-z])", message)
+    return int(found[-1], 16) if found else own % 2**32
 
 
 def address_text(text: str) -> str:

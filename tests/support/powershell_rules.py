@@ -13,6 +13,7 @@ from typing import Any
 
 from tree_sitter import Node
 
+from tests.support.powershell_members import lock_findings, member_findings, scope_findings
 from tests.support.powershell_tree import (
     Argument,
     Command,
@@ -68,6 +69,7 @@ class Checker:
 
     table: Mapping[str, Any]
     functions: Mapping[str, Function]
+    members: Mapping[str, Any]
 
     def check(self, script: Script) -> list[Finding]:
         """Every rule on one file, in source order."""
@@ -82,8 +84,12 @@ class Checker:
                 found += [
                     self._at(script, node, rule, text) for rule, text in _expression(script, node) if rule
                 ]
+            found += [self._at(script, node, *each) for each in member_findings(node, self.members)]
+        found += [self._at(script, *each) for each in scope_findings(walk(script.root))]
         for function in [*script.functions.values(), script.top]:
             found += _variables(script, function)
+        for function in script.functions.values():
+            found += [self._at(script, function.node, *each) for each in lock_findings(function.node)]
         return sorted(set(found))
 
     @staticmethod

@@ -16,7 +16,7 @@ function New-ScheduledTaskAction {
 
 function New-ScheduledTaskTrigger {
     [CmdletBinding()]
-    param([switch] $Once, [DateTime] $At)
+    param([switch] $Once, [switch] $AtStartup, [DateTime] $At = [DateTime]::MinValue)
     Write-MockLog -Name 'New-ScheduledTaskTrigger'
     [pscustomobject] @{ StartBoundary = $At.ToString('s') }
 }
@@ -30,7 +30,12 @@ function New-ScheduledTaskPrincipal {
 
 function New-ScheduledTaskSettingsSet {
     [CmdletBinding()]
-    param([switch] $StartWhenAvailable, [switch] $AllowStartIfOnBatteries, [switch] $DontStopIfGoingOnBatteries)
+    param(
+        [switch] $StartWhenAvailable,
+        [switch] $AllowStartIfOnBatteries,
+        [switch] $DontStopIfGoingOnBatteries,
+        [string] $MultipleInstances
+    )
     Write-MockLog -Name 'New-ScheduledTaskSettingsSet'
     [pscustomobject] @{}
 }
@@ -39,7 +44,7 @@ function Register-ScheduledTask {
     [CmdletBinding()]
     param([string] $TaskName, [string] $TaskPath, $Action, $Trigger, $Principal, $Settings, [switch] $Force)
     Write-MockLog -Name 'Register-ScheduledTask'
-    $script:Tasks[$TaskName] = $Trigger.StartBoundary
+    $script:Tasks[$TaskName] = @($Trigger)[0].StartBoundary
 }
 
 function Unregister-ScheduledTask {
