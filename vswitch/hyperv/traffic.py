@@ -11,7 +11,7 @@ from typing import Any
 from vswitch.hyperv.space import Interval
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["FIELDS", "Traffic", "tops"]
+__all__ = ["FIELDS", "Traffic", "tops", "unite"]
 
 #: The fields of a packet, from the adapter's viewpoint, in the order they are compared: those in
 #: which rules differ least come first, which keeps the diagrams small.
@@ -92,20 +92,55 @@ class Traffic:
 
 
 def unite(regions: Iterable[Traffic]) -> list[Traffic]:
-    """Regions of IPv4 and of IPv6 that differ in nothing else become one."""
-    found: list[Traffic] = []
+    """The same packets in fewer regions: those that differ in one field only become one.
+
+    So do regions of IPv4 and of IPv6 that differ in nothing else. Regions must be disjoint.
+    """
+    found = list(regions)
+    count = len(found) + 1
+    while len(found) < count:
+        count = len(found)
+        for field in range(len(FIELDS)):
+            found = _united_in(found, field)
+    result: list[Traffic] = []
     seen: dict[tuple[Any, ...], int] = {}
-    for region in regions:
-        key = None
+    for region in found:
         if region.version in (4, 6) and all(map(region.is_whole, _ADDRESSES)):
             key = (*region.fields[:4], *region.fields[6:])
             other = seen.get(key)
-            if other is not None and found[other].version not in (None, region.version):
-                found[other] = Traffic(None, (*region.fields[:4], *_WHOLE_4, *region.fields[6:]))
+            if other is not None:
+                result[other] = Traffic(None, (*region.fields[:4], *_WHOLE_4, *region.fields[6:]))
                 continue
-            seen[key] = len(found)
-        found.append(region)
-    return found
+            seen[key] = len(result)
+        result.append(region)
+    return result
+
+
+def _united_in(regions: Sequence[Traffic], field: int) -> list[Traffic]:
+    """Regions that differ in this field only become one."""
+    groups: dict[tuple[Any, ...], list[Traffic]] = {}
+    for region in regions:
+        fields = region.fields
+        groups.setdefault((region.version, fields[:field], fields[field + 1 :]), []).append(region)
+    if len(groups) == len(regions):
+        return list(regions)
+    return [
+        group[0]
+        if len(group) == 1
+        else Traffic(version, (*before, _joined(each.fields[field] for each in group), *behind))
+        for (version, before, behind), group in groups.items()
+    ]
+
+
+def _joined(sets: Iterable[tuple[Interval, ...]]) -> tuple[Interval, ...]:
+    """The union of disjoint sets of intervals."""
+    found: list[Interval] = []
+    for low, high in sorted(interval for intervals in sets for interval in intervals):
+        if found and found[-1][1] == low - 1:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return tuple(found)
 
 
 _WHOLE_4 = (((0, tops(4)[4]),), ((0, tops(4)[5]),))
