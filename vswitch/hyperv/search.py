@@ -139,18 +139,27 @@ class _Search(Generic[L]):
         return found
 
     def _possible(self, masks: tuple[int, ...]) -> frozenset[L]:
-        """The labels that there may be where lists come down to these."""
+        """The labels that there may be where lists come down to these.
+
+        Where outcomes differ, the topmost of the rules that decide is not in every list.
+        """
         of_outcome = self.reduction.of_outcome
+        common = reduce(and_, masks)
         key = tuple(
             [
                 sum([1 << at for at, outcome in enumerate(self.outcomes) if mask & of_outcome[outcome]])
-                for mask in masks
+                for each in masks
+                for mask in (each, each & ~common)
             ]
         )
         labels = self.known.get(key)
         if labels is None:
             choices = [[o for at, o in enumerate(self.outcomes) if bits >> at & 1] for bits in key]
-            found = {self.classify(outcomes) for outcomes in product(*choices)}
+            found = {
+                self.classify(outcomes)
+                for outcomes in product(*choices[::2])
+                if any(each in own for each, own in zip(outcomes, choices[1::2], strict=True))
+            }
             labels = self.known[key] = frozenset(label for label in found if label is not None)
         return labels
 
@@ -198,7 +207,12 @@ class _Search(Generic[L]):
         union = _union(cell.masks)
         box = cell.box
         best: tuple[int, int, int, int, int] | None = None
-        tops = _ones(union >> len(self.outcomes))[-_CANDIDATES:]
+        own = union & ~reduce(and_, cell.masks)
+        for chosen in (own, union):
+            narrow = chosen & ~reduce(and_, cell.whole)
+            if narrow:
+                break
+        tops = _ones(narrow >> len(self.outcomes))[-_CANDIDATES:]
         for level, (bottom, top) in enumerate(box):
             edges: list[int] = []
             for at in tops:

@@ -41,7 +41,7 @@ __all__ = [
 
 DENY, ALLOW, STATEFUL = 0, 1, 2
 _VERSIONS = (4, 6, 0)
-_LOOKED_FOR = 2  # regions looked for in place of each one listed, since some become one
+_LOOKED_FOR = 4  # regions looked for in place of each one listed, since some become one
 _OTHER = {Direction.INBOUND: Direction.OUTBOUND, Direction.OUTBOUND: Direction.INBOUND}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
@@ -96,12 +96,10 @@ def unite(regions: Iterable[Traffic]) -> list[Traffic]:
 
     So do regions of IPv4 and of IPv6 that differ in nothing else. Regions must be disjoint.
     """
-    found = list(regions)
-    count = len(found) + 1
-    while len(found) < count:
-        count = len(found)
-        for field in range(len(FIELDS)):
-            found = _united_in(found, field)
+    of_version: dict[int | None, list[tuple[tuple[Interval, ...], ...]]] = {}
+    for region in regions:
+        of_version.setdefault(region.version, []).append(region.fields)
+    found = [Traffic(version, fields) for version, each in of_version.items() for fields in _united(each)]
     result: list[Traffic] = []
     seen: dict[tuple[Any, ...], int] = {}
     for region in found:
@@ -116,20 +114,32 @@ def unite(regions: Iterable[Traffic]) -> list[Traffic]:
     return result
 
 
-def _united_in(regions: Sequence[Traffic], field: int) -> list[Traffic]:
-    """Regions that differ in this field only become one."""
-    groups: dict[tuple[Any, ...], list[Traffic]] = {}
-    for region in regions:
-        fields = region.fields
-        groups.setdefault((region.version, fields[:field], fields[field + 1 :]), []).append(region)
-    if len(groups) == len(regions):
-        return list(regions)
-    return [
-        group[0]
-        if len(group) == 1
-        else Traffic(version, (*before, _joined(each.fields[field] for each in group), *behind))
-        for (version, before, behind), group in groups.items()
-    ]
+def _united(
+    regions: Iterable[tuple[tuple[Interval, ...], ...]],
+) -> Iterator[tuple[tuple[Interval, ...], ...]]:
+    """The same in fewer products: those that differ in one field only become one."""
+    numbers: dict[tuple[Interval, ...], int] = {}  # sets of values as numbers, which are compared fast
+    keys = [tuple([numbers.setdefault(each, len(numbers)) for each in fields]) for fields in regions]
+    sets = list(numbers)
+    count = len(keys) + 1
+    while len(keys) < count:
+        count = len(keys)
+        for field in range(len(FIELDS)):
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for key in keys:
+                groups.setdefault((*key[:field], *key[field + 1 :]), []).append(key[field])
+            if len(groups) == len(keys):
+                continue
+            keys = []
+            for others, group in groups.items():
+                number = group[0]
+                if len(group) > 1:
+                    union = _joined(sets[each] for each in group)
+                    number = numbers.setdefault(union, len(sets))
+                    if number == len(sets):
+                        sets.append(union)
+                keys.append((*others[:field], number, *others[field:]))
+    return (tuple([sets[number] for number in key]) for key in keys)
 
 
 def _joined(sets: Iterable[tuple[Interval, ...]]) -> tuple[Interval, ...]:
