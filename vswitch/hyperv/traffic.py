@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from vswitch.hyperv.space import Interval
@@ -196,18 +196,20 @@ def _texts(name: str, version: int, intervals: tuple[Interval, ...]) -> tuple[st
     return tuple(found)
 
 
-def _prefixes(version: int, low: int, high: int) -> list[str]:
-    networks = (
-        list(summarize_address_range(IPv4Address(low), IPv4Address(high)))
-        if version == 4
-        else list(summarize_address_range(IPv6Address(low), IPv6Address(high)))
-    )
-    if len(networks) > 3:
-        first, last = (
-            (IPv4Address(low), IPv4Address(high)) if version == 4 else (IPv6Address(low), IPv6Address(high))
-        )
-        return [f"{first} to {last}"]
-    return [str(network.network_address if network.num_addresses == 1 else network) for network in networks]
+@lru_cache(maxsize=1 << 14)
+def _prefixes(version: int, low: int, high: int) -> tuple[str, ...]:
+    """The addresses as up to three prefixes, or as first and last."""
+    bits, address = (32, IPv4Address) if version == 4 else (128, IPv6Address)
+    found: list[str] = []
+    first = low
+    while first <= high:
+        if len(found) == 3:
+            return (f"{address(low)} to {address(high)}",)
+        size = min(first & -first or 1 << bits, 1 << ((high - first + 1).bit_length() - 1))
+        length = bits + 1 - size.bit_length()
+        found.append(f"{address(first)}" if length == bits else f"{address(first)}/{length}")
+        first += size
+    return tuple(found)
 
 
 def _protocols(low: int, high: int) -> list[str]:
