@@ -32,7 +32,7 @@ __all__ = ["Found", "search"]
 
 #: Intervals that a comparison may look at: in the whole space (about half a second), so that usual
 #: policies are compared in one piece; in a cell, and there for each rule that matters.
-_STEPS_WHOLE = 330000
+_STEPS_WHOLE = 330_000
 _STEPS = 500
 _STEPS_EACH = 4
 #: Of so many rules, the first that matter in a cell, one edge is chosen to cut it at.
