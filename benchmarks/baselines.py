@@ -146,7 +146,10 @@ BENCHMARKS = (
         {
             "plan-100-adapters-10-rules": lambda _: hyperv.plan(100, 10),
             "plan-100-adapters-1000-rules-each": lambda _: hyperv.plan(100, 1000),
-            "compare-1000-rules": lambda _: hyperv.compare(1000),
+            **{
+                f"compare-1000-rules-{shape}": lambda _, shape=shape: hyperv.compare(1000, shape)
+                for shape in hyperv.SHAPES
+            },
         },
     ),
     Benchmark(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Callable
+from ipaddress import IPv4Network
 from typing import Any
 
 from vswitch.errors import Origin
 from vswitch.hyperv.desired import Desired, Rule, Wanted
-from vswitch.hyperv.entries import Entry, ExtendedEntry, to_host
+from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, to_host
 from vswitch.hyperv.plan import plan_host
 from vswitch.hyperv.semantic import Acls, semantic_diff
 from vswitch.hyperv.state import read_state, record_of
-from vswitch.model.types import Action, Direction
+from vswitch.model.types import Action, BasicAction, Direction, Side
 
 DENY = ExtendedEntry(Direction.INBOUND, 1, Action.DENY)
 RULE = Rule("rule", Origin("policy.yaml", 1, 1))
@@ -76,15 +78,87 @@ def plan(adapters: int, rules: int) -> float:
     return time.perf_counter() - began
 
 
-def compare(rules: int) -> float:
-    """Seconds to compare two policies of so many random rules, the specific ones above the broad ones."""
-    policies = [_random_policy(random.Random(seed), rules) for seed in (1, 2)]
-    began = time.perf_counter()
-    semantic_diff(Acls.of(policies[0]), Acls.of(policies[1]), Direction.INBOUND)
-    return time.perf_counter() - began
+def compare(rules: int, shape: str = "usual") -> float:
+    """Seconds to compare two policies of so many random rules, by the processor's time."""
+    make = SHAPES[shape]
+    old, new = (Acls.of(make(random.Random(seed), rules)) for seed in (1, 2))
+    began = time.process_time()
+    semantic_diff(old, new, Direction.INBOUND)
+    return time.process_time() - began
+
+
+def _prefix(pick: random.Random, shortest: int = 8, longest: int = 32) -> str:
+    length = pick.randint(shortest, longest)
+    return str(IPv4Network((pick.getrandbits(length) << (32 - length), length)))
+
+
+def _ports(pick: random.Random, widest: int = 65535) -> str:
+    low = pick.randint(0, 65535)
+    return f"{low}-{min(65535, low + pick.randint(1, widest))}"
+
+
+def _shaped(pick: random.Random, count: int, protocols: str, *sometimes: float) -> list[Entry]:
+    """Rules with prefixes and port ranges on both sides, each field with a probability of its own."""
+    found: list[Entry] = []
+    for rank in range(count):
+        protocol = pick.choice(protocols.split())
+        made = {
+            "local": _prefix(pick),
+            "remote": _prefix(pick),
+            "local_port": _ports(pick),
+            "remote_port": _ports(pick),
+        }
+        fields = {
+            name: text
+            for (name, text), chance in zip(made.items(), sometimes, strict=True)
+            if pick.random() < chance and ("port" not in name or protocol in ("TCP", "UDP"))
+        }
+        entry = ExtendedEntry(Direction.INBOUND, 60000 - rank, pick.choice(list(Action)), protocol, **fields)
+        if entry.action is Action.ALLOW and protocol in ("TCP", "UDP") and pick.random() < 0.3:
+            entry = entry._replace(stateful=True, timeout=300)
+        found.append(entry)
+    return found
+
+
+def _strips(pick: random.Random, count: int) -> list[Entry]:
+    """Narrow in one field, wide in the other: each of one half crosses each of the other."""
+    found: list[Entry] = []
+    for rank in range(count):
+        low = pick.randint(0, 65000)
+        narrow, wide = f"{low}-{low + pick.randint(1, 60)}", f"{pick.randint(0, 500)}-65000"
+        ports = {"local_port": narrow, "remote_port": wide}
+        if rank % 2:
+            ports = {"local_port": wide, "remote_port": narrow}
+        action = pick.choice(list(Action))
+        found.append(ExtendedEntry(Direction.INBOUND, 60000 - rank, action, "TCP", **ports))
+    return found
+
+
+def _nested(pick: random.Random, count: int) -> list[Entry]:
+    """Prefixes of few addresses, one within the other, and port ranges that cross."""
+    hosts = ("10.1.2.3", "10.1.255.4", "11.0.0.1")
+    found: list[Entry] = []
+    for rank in range(count):
+        lengths = pick.randint(1, 32), pick.randint(1, 32)
+        sides = [str(IPv4Network((pick.choice(hosts), length), strict=False)) for length in lengths]
+        action = pick.choice(list(Action))
+        ports = _ports(pick), _ports(pick)
+        found.append(ExtendedEntry(Direction.INBOUND, 60000 - rank, action, "TCP", *sides, *ports))
+    return found
+
+
+def _with_basic(pick: random.Random, count: int) -> list[Entry]:
+    """As many basic entries as extended ones; both have to pass."""
+    basic: dict[object, Entry] = {}
+    while len(basic) < count:
+        action = pick.choice((BasicAction.ALLOW, BasicAction.DENY))
+        entry = BasicEntry(Direction.INBOUND, action, pick.choice(list(Side)), _prefix(pick))
+        basic[entry.key] = entry
+    return [*_random_policy(pick, count), *basic.values()]
 
 
 def _random_policy(pick: random.Random, count: int) -> list[Entry]:
+    """Allows and denies by remote prefix and port, the specific ones above the broad ones."""
     rules: list[tuple[float, ExtendedEntry]] = []
     while len(rules) < count:
         protocol = pick.choice(["TCP", "TCP", "UDP", "ANY"])
@@ -111,3 +185,14 @@ def _random_policy(pick: random.Random, count: int) -> list[Entry]:
             rules.append((broad + pick.random() * 0.9, entry))
     rules.sort(reverse=True)
     return [DENY, *(entry._replace(weight=2 + rank) for rank, (_, entry) in enumerate(rules))]
+
+
+SHAPES: dict[str, Callable[[random.Random, int], list[Entry]]] = {
+    "usual": _random_policy,
+    "crossing": lambda pick, count: _shaped(pick, count, "TCP", 1, 1, 1, 1),
+    "protocols": lambda pick, count: _shaped(pick, count, "ANY ANY TCP UDP 1 47 50", 1, 1, 1, 1),
+    "port-ranges": lambda pick, count: _shaped(pick, count, "TCP", 0, 0, 1, 1),
+    "strips": _strips,
+    "nested": _nested,
+    "with-basic": _with_basic,
+}

@@ -178,7 +178,7 @@ def test_the_hosts_own_addresses_come_from_its_network_stack() -> None:
     found = imported(document)
     assert found.notes == ()
     site = load(found)
-    assert list(map(str, site.guest["hv01"].addresses)) == ["192.168.1.5/25", "10.7.0.0/15", "172.20.0.1/24"]
+    assert list(map(str, site.guest["hv01"].addresses)) == ["192.168.1.5/25", "172.20.0.1/24", "10.7.0.0/15"]
     assert list(map(str, nat_of(found).external)) == ["192.168.1.5", "10.7.0.0"]
     assert list(map(str, site.guest["web01"].addresses)) == ["172.20.0.11/24"]  # as the host's on that switch
     assert site.guest["web01"].gateways == ("172.20.0.1",)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import product
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vswitch.errors import Origin
+from vswitch.hyperv import search
 from vswitch.hyperv.entries import (
     BasicEntry,
     Entry,
@@ -203,6 +206,122 @@ def test_diff_equals_brute_force(old: Policy, new: Policy, direction: Direction,
         for change in Change:
             count = in_any(diff.changes.get(change, ()), packet)
             assert count == (change is expected), f"{packet}: {was} -> {becomes}, {change} {count} times"
+
+
+@given(policies(), policies(), st.sampled_from(list(Direction)), st.integers(0, 2**32))
+def test_diff_in_cells_equals_brute_force(old: Policy, new: Policy, direction: Direction, seed: int) -> None:
+    """The same where each cell of the space holds no more than a few rules."""
+    with small_cells():
+        test_diff_equals_brute_force.hypothesis.inner_test(old, new, direction, seed)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def small_cells() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_STEPS_WHOLE", 4)
+        patch.setattr(search, "_STEPS", 4)
+        patch.setattr(search, "_STEPS_EACH", 0)
+        semantic_diff.cache_clear()
+        yield
+    semantic_diff.cache_clear()
+
+
+CROSSING = {
+    "local": ["ANY", "0.0.0.0/1", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3"],
+    "remote": ["ANY", "0.0.0.0/1", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3"],
+    "local_port": ["ANY", "0-999", "80", "80-90", "85-1000", "500-65535"],
+    "remote_port": ["ANY", "0-999", "80", "80-90", "85-1000", "500-65535"],
+}
+VALUES = {
+    "protocol": [TCP, TCP, UDP, 50],
+    "local": [int(ip_address(text)) for text in ("9.9.9.9", "10.9.0.0", "10.1.0.0", "10.1.2.1", "10.1.2.3")],
+    "local_port": [79, 80, 82, 85, 91, 600, 1001],
+}
+
+
+@st.composite
+def crossing(draw: st.DrawFn) -> list[ExtendedEntry]:
+    """Rules whose ports and prefixes cross and contain each other."""
+    rules: list[ExtendedEntry] = []
+    for weight in range(draw(st.integers(1, 25)), 0, -1):
+        protocol = draw(st.sampled_from(["TCP", "TCP", "ANY", "UDP", "50"]))
+        fields = {
+            name: draw(st.sampled_from(choices))
+            for name, choices in CROSSING.items()
+            if protocol in ("TCP", "UDP") or "port" not in name
+        }
+        action = draw(st.sampled_from(list(Action)))
+        stateful = protocol in ("TCP", "UDP") and action is Action.ALLOW and draw(st.booleans())
+        timeout = 60 if stateful else 0
+        rules.append(
+            ExtendedEntry(
+                Direction.INBOUND, weight, action, protocol, **fields, stateful=stateful, timeout=timeout
+            )
+        )
+    return rules
+
+
+def first_match(rules: list[ExtendedEntry], packet: tuple[int, ...]) -> int:
+    """0 denied, 1 allowed, 2 allowed with state; by comparing texts, without the code under test."""
+    _, protocol, _, local_port, remote_port, local, remote, *_ = packet
+    for rule in rules:
+        if rule.protocol not in ("ANY", {TCP: "TCP", UDP: "UDP"}.get(protocol, str(protocol))):
+            continue
+        if all(
+            text == "ANY" or IPv4Address(address) in ip_network(text)
+            for text, address in ((rule.local, local), (rule.remote, remote))
+        ) and all(
+            text == "ANY" or int(text.partition("-")[0]) <= port <= int(text.rpartition("-")[2])
+            for text, port in ((rule.local_port, local_port), (rule.remote_port, remote_port))
+        ):
+            return 0 if rule.action is Action.DENY else 1 + rule.stateful
+    return 1
+
+
+@given(crossing(), crossing(), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_crossing_rules_equal_brute_force(
+    old: list[ExtendedEntry], new: list[ExtendedEntry], same_start: bool, in_cells: bool, seed: int
+) -> None:
+    if same_start:
+        new = [*old[: len(old) // 2], *new]
+        new = [rule._replace(weight=1000 - rank) for rank, rule in enumerate(new)]
+    with small_cells() if in_cells else nullcontext():
+        diff = semantic_diff(Acls.of(old), Acls.of(new), Direction.INBOUND)
+    assert not diff.more
+    assert not diff.unfinished
+    pick = random.Random(seed)
+    for _ in range(100):
+        ends = [pick.choice(VALUES[name]) for name in ("local_port", "local_port", "local", "local")]
+        packet = (4, pick.choice(VALUES["protocol"]), 0, *ends, 0, 0)
+        was, becomes = first_match(old, packet), first_match(new, packet)
+        expected = None
+        if (was > 0) != (becomes > 0):
+            expected = Change.ALLOWED if becomes else Change.DENIED
+        elif was != becomes:
+            expected = Change.STATEFUL if becomes > was else Change.STATELESS
+        for change in Change:
+            assert in_any(diff.changes.get(change, ()), packet) == (change is expected)
+
+
+def test_a_kind_with_many_regions_does_not_hide_another() -> None:
+    """The search for one kind of change ends early; another that is rare is found all the same."""
+    pick = random.Random(1)
+    old = [_deny()]
+    new = [_deny()]
+    for weight in range(2, 42):
+        low, first = pick.randint(1, 60000), pick.randint(1, 60000)
+        rule = _allow(weight, f"{low}-{low + 5000}")
+        new.append(rule._replace(remote_port=f"{first}-{first + 5000}", remote=f"10.0.{weight % 4}.0/24"))
+    old.append(_allow(50, "7", "192.0.2.1"))
+    with small_cells():
+        diff = semantic_diff(Acls.of(old), Acls.of(new), Direction.INBOUND, limit=3)
+    assert diff.unfinished == {Change.ALLOWED}
+    assert len(diff.changes[Change.ALLOWED]) == 3
+    assert diff.more[Change.ALLOWED] > 0
+    assert [str(region) for region in diff.changes[Change.DENIED]] == [
+        "IPv4, TCP, local port 7, remote 192.0.2.1"
+    ]
+    assert diff.as_dict()["more_is_a_minimum"] == ["newly allowed"]
 
 
 @given(policies(), policies(), policies(), st.sampled_from(list(Direction)), st.integers(0, 2**32))

@@ -108,6 +108,7 @@ def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
                 _COLOURS[change],
                 regions,
                 diff.more.get(change, 0),
+                change in diff.unfinished,
                 everything,
             )
     for each in adapter.conflicts:
@@ -123,14 +124,21 @@ def _rule(adapter: AdapterPlan, entry: Entry) -> str:
 
 
 def _regions(
-    console: Console, title: str, colour: str, regions: Sequence[Traffic], more: int, everything: bool
+    console: Console,
+    title: str,
+    colour: str,
+    regions: Sequence[Traffic],
+    more: int,
+    unfinished: bool,
+    everything: bool,
 ) -> None:
     shown = regions if everything else regions[:_SHOWN]
     for region in shown:
         console.print(f"    [{colour}]{title}:[/] {escape(str(region))}")
     left = len(regions) - len(shown) + more
-    if left:
-        console.print(f"    [{colour}]{title}:[/] and {left} more regions (--all, --output json)")
+    if left or unfinished:
+        count = f"at least {left}" if unfinished else str(left)
+        console.print(f"    [{colour}]{title}:[/] and {count} more regions (--all, --output json)")
 
 
 def drift(found: HostPlan) -> str:

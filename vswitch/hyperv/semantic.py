@@ -18,7 +18,8 @@ from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, ExtendedEntry
-from vswitch.hyperv.space import Box, Interval, Rule, compare
+from vswitch.hyperv.search import search
+from vswitch.hyperv.space import Box, Interval, Rule
 from vswitch.hyperv.traffic import Traffic, tops, unite
 from vswitch.model.types import TCP, UDP, Action, BasicAction, Direction, Side
 
@@ -40,6 +41,7 @@ __all__ = [
 
 DENY, ALLOW, STATEFUL = 0, 1, 2
 _VERSIONS = (4, 6, 0)
+_LOOKED_FOR = 4  # regions looked for in place of each one listed, since some become one
 _OTHER = {Direction.INBOUND: Direction.OUTBOUND, Direction.OUTBOUND: Direction.INBOUND}
 
 
@@ -72,13 +74,15 @@ class Change(StrEnum):
 class SemanticDiff:
     """Traffic of one adapter and direction that two rule sets treat differently.
 
-    `changes` has disjoint regions of traffic for each kind of change; together they are all of it
-    unless `more` says how many further regions there are.
+    `changes` has disjoint regions of traffic for each kind of change that there is; together they
+    are all of it unless `more` says how many further regions were found. A kind in `unfinished` has
+    so many that the search for others of it ended early: `more` is the least there are.
     """
 
     direction: Direction
     changes: Mapping[Change, tuple[Traffic, ...]]
     more: Mapping[Change, int]
+    unfinished: frozenset[Change] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -92,6 +96,7 @@ class SemanticDiff:
                 for change, regions in self.changes.items()
             },
             "more": {str(change): count for change, count in self.more.items()},
+            "more_is_a_minimum": [str(change) for change in Change if change in self.unfinished],
         }
 
 
@@ -224,7 +229,7 @@ def _denied(ranked: Sequence[tuple[int, int, Interval]]) -> list[Interval]:
 def semantic_diff(old: Acls, new: Acls, direction: Direction, limit: int = 1000) -> SemanticDiff:
     """Which traffic `new` lets pass that `old` denied, and so on, exactly.
 
-    At most `limit` regions of each kind are listed; `more` counts the rest.
+    At most `limit` regions of each kind are listed.
     """
 
     def classify(outcomes: tuple[int, ...]) -> Change | None:
@@ -233,8 +238,9 @@ def semantic_diff(old: Acls, new: Acls, direction: Direction, limit: int = 1000)
             return Change.ALLOWED if becomes else Change.DENIED
         return Change.STATEFUL if becomes > was else Change.STATELESS if becomes < was else None
 
-    changes: dict[Change, list[Traffic]] = {}
-    total: dict[Change, int] = {}
+    regions: dict[Change, list[Traffic]] = {}
+    counted: dict[Change, int] = {}
+    unfinished: set[Change] = set()
     for version in _VERSIONS:
         lists = [
             _basic_rules(acls.basic, direction, version) + _extended_rules(acls.extended, direction, version)
@@ -242,21 +248,22 @@ def semantic_diff(old: Acls, new: Acls, direction: Direction, limit: int = 1000)
         ]
         if lists[0] == lists[1]:
             continue
-        diagram = compare(tops(version), lists, ALLOW, classify, lambda keys: keys[0] == keys[1])
-        counts = diagram.count()
-        for label, fields in diagram.paths():
-            listed = changes.setdefault(label, [])
-            if len(listed) < limit:
-                listed.append(Traffic(version, fields))
-            elif all(len(changes.get(each, ())) >= limit for each in counts):
-                break
-        for label, count in counts.items():
-            total[label] = total.get(label, 0) + count
-    return SemanticDiff(
-        direction,
-        {change: tuple(unite(changes[change])) for change in Change if change in changes},
-        {change: total[change] - len(changes[change]) for change in changes if total[change] > limit},
-    )
+        enough = _LOOKED_FOR * limit
+        found = search(tops(version), lists, ALLOW, classify, lambda keys: keys[0] == keys[1], enough)
+        unfinished |= found.unfinished
+        for change, each in found.regions.items():
+            regions.setdefault(change, []).extend(Traffic(version, fields) for fields in each)
+            counted[change] = counted.get(change, 0) + found.total[change]
+    changes: dict[Change, tuple[Traffic, ...]] = {}
+    more: dict[Change, int] = {}
+    for change in Change:
+        if change in regions:
+            united = unite(regions[change])
+            changes[change] = tuple(united[:limit])
+            rest = len(united) - limit if len(regions[change]) == counted[change] else counted[change] - limit
+            if rest > 0 or change in unfinished:
+                more[change] = max(rest, 0)
+    return SemanticDiff(direction, changes, more, frozenset(unfinished))
 
 
 @dataclass(frozen=True)
@@ -313,9 +320,9 @@ def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: 
         ]
         if lists[4:8] in (lists[0:4], lists[8:12]):
             continue
-        for leaks, fields in compare(tops(version), lists, ALLOW, classify, settled).paths():
-            if len(found[leaks]) < limit:
-                found[leaks].append(Traffic(version, fields))
+        regions = search(tops(version), lists, ALLOW, classify, settled, limit).regions
+        for leaks, each in regions.items():
+            found[leaks] += [Traffic(version, fields) for fields in each]
     return Transient(direction, tuple(unite(found[True])), tuple(unite(found[False])))
 
 

@@ -11,14 +11,16 @@ whose paths are disjoint products of interval sets: nothing is sampled, nothing 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Box", "Diagram", "Interval", "Rule", "compare"]
+__all__ = ["Box", "Comparison", "Diagram", "Interval", "Reduction", "Region", "Rule", "TooMuchError", "merge"]
 
 Interval = tuple[int, int]  # both ends included
 Box = tuple[Interval, ...]
+Region = tuple[tuple[Interval, ...], ...]  # the intervals of every field
+Split = tuple[int, tuple[tuple[int, tuple[Interval, ...]], ...]]
 L = TypeVar("L", bound=Hashable)
 
 _NOTHING = 0
@@ -33,188 +35,172 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagram(Generic[L]):
-    """The part of the space that got a label, as a graph; node 0 is the part without one.
+    """The part of a box that got a label, as a graph; node 0 is the part without one.
 
     `nodes[i]` is a label, or a field number with (child, intervals of that field) for each child.
     """
 
-    tops: tuple[int, ...]
-    nodes: tuple[L | tuple[int, tuple[tuple[int, tuple[Interval, ...]], ...]] | None, ...]
+    box: Box
+    nodes: tuple[L | Split | None, ...]
     root: int
 
-    def paths(self) -> Iterator[tuple[L, tuple[tuple[Interval, ...], ...]]]:
-        """Disjoint labelled regions: a label and the intervals of every field."""
-        whole: list[tuple[Interval, ...]] = [((0, top),) for top in self.tops]
+    def count(self) -> list[dict[L, int]]:
+        """For every node: how many regions of each label `paths` has from there on."""
+        found: list[dict[L, int]] = []
+        for content in self.nodes:  # a child stands before its parents
+            counts: dict[L, int] = {}
+            if isinstance(content, tuple):
+                for child, _ in content[1]:
+                    for label, number in found[child].items():
+                        counts[label] = counts.get(label, 0) + number
+            elif content is not None:
+                counts[content] = 1
+            found.append(counts)
+        return found
 
-        def walk(
-            node: int, fields: list[tuple[Interval, ...]]
-        ) -> Iterator[tuple[L, tuple[tuple[Interval, ...], ...]]]:
+    def paths(self, wanted: Callable[[int], bool]) -> Iterator[tuple[L, Region]]:
+        """Disjoint labelled regions: a label and the intervals of every field.
+
+        Those behind a node that is not `wanted`, asked when it is reached, are left out.
+        """
+        waiting: list[tuple[int, Region]] = [(self.root, tuple((span,) for span in self.box))]
+        while waiting:
+            node, fields = waiting.pop()
             content = self.nodes[node]
-            if node == _NOTHING:
-                return
-            if not isinstance(content, tuple):
-                yield content, tuple(fields)  # type: ignore[misc]  # only node 0 is None
-                return
-            level, children = content
-            for child, intervals in children:
-                inner = list(fields)
-                inner[level] = intervals
-                yield from walk(child, inner)
-
-        return walk(self.root, whole)
-
-    def count(self) -> dict[L, int]:
-        """How many regions `paths` has for each label, without walking them."""
-        known: dict[int, dict[L, int]] = {}
-
-        def of(node: int) -> dict[L, int]:
-            if node not in known:
-                content = self.nodes[node]
-                found: dict[L, int] = {}
-                if node != _NOTHING and not isinstance(content, tuple):
-                    found[content] = 1  # type: ignore[index]
-                elif isinstance(content, tuple):
-                    for child, _ in content[1]:
-                        for label, number in of(child).items():
-                            found[label] = found.get(label, 0) + number
-                known[node] = found
-            return known[node]
-
-        return of(self.root)
+            if content is None or not wanted(node):
+                continue
+            if isinstance(content, tuple):
+                level, children = content
+                waiting += [
+                    (child, (*fields[:level], intervals, *fields[level + 1 :]))
+                    for child, intervals in reversed(children)
+                ]
+            else:
+                yield content, fields
 
 
-def compare(
-    tops: tuple[int, ...],
-    lists: Sequence[Sequence[Rule]],
-    default: int,
-    classify: Callable[[tuple[int, ...]], L | None],
-    settled: Callable[[tuple[int, ...]], bool],
-) -> Diagram[L]:
-    """Label every packet by the outcomes the lists give it.
+class TooMuchError(Exception):
+    """A comparison takes more steps than it was given."""
 
-    `tops` are the largest values of the fields. `classify` turns the outcomes (one of each list; a
-    packet no rule matches has `default`) into a label, or None for packets of no interest.
-    `settled` is asked with one key for each list, where equal keys mean equal lists in that corner:
-    it may say that no packet there is of interest.
+
+class Comparison(Generic[L]):
+    """Labels every packet of a box by the outcomes that first-match lists give it.
+
+    The lists come as masks over one numbering of `rules`, last to first: the lowest bits stand for
+    `outcomes`, one each, and match everything; then one bit for each rule. A list ends with one of
+    the former. `classify` turns the outcomes (one of each list) into a label, or None for packets
+    of no interest. `settled` is asked with one key for each list, where equal keys mean equal lists
+    in that corner: it may say that no packet there is of interest.
     """
-    return _Comparison(tops, lists, default, classify, settled).run()
 
-
-class _Comparison(Generic[L]):
     def __init__(
         self,
-        tops: tuple[int, ...],
-        lists: Sequence[Sequence[Rule]],
-        default: int,
+        box: Box,
+        rules: Sequence[Rule],
+        outcomes: Sequence[int],
+        masks: tuple[int, ...],
         classify: Callable[[tuple[int, ...]], L | None],
         settled: Callable[[tuple[int, ...]], bool],
     ) -> None:
-        self.tops = tops
+        self.box = box
         self.classify = classify
         self.settled = settled
-        rules, members = _merge(lists)
-        outcomes = sorted({default, *(rule.outcome for rule in rules)})
-        # The first rule has the highest bit. Behind all rules stands one for each outcome that
-        # matches everything: what a list comes down to where a single outcome is left is then the
-        # same mask, whichever rule decides.
-        self.leaf = {outcome: 1 << position for position, outcome in enumerate(outcomes)}
-        self.leaves = (1 << len(outcomes)) - 1
-        self.outcome_at = [*outcomes, *(rule.outcome for rule in reversed(rules))]
-        rules.reverse()
-        bits = [1 << position for position in range(len(outcomes), len(self.outcome_at))]
-        self.of_outcome = dict.fromkeys(outcomes, 0)
-        for bit, rule in zip(bits, rules, strict=True):
-            self.of_outcome[rule.outcome] |= bit
-        self.masks = tuple(sum(bits[-1 - index] for index in each) | self.leaf[default] for each in members)
-        depth = len(tops)
+        self.masks = masks
+        self.steps = 0
+        self.reduction = Reduction(rules, outcomes)
+        leaves = self.reduction.leaves
+        bits = [1 << position for position in range(len(outcomes), len(outcomes) + len(rules))]
+        depth = len(box)
         self.narrow = [0] * depth  # rules that do not take a field whole
         self.edges: list[list[tuple[int, ...]]] = []  # where each rule begins, and where it has ended
         self.alive: list[dict[int, int]] = []  # the rules that contain the value at an edge
-        for level, top in enumerate(tops):
-            self.edges.append([()] * len(outcomes))
-            toggles: dict[int, int] = {0: 0}
+        for level, (bottom, top) in enumerate(box):
+            edges_of: list[tuple[int, ...]] = [()] * len(outcomes)
+            toggles: dict[int, int] = {bottom: 0}
+            always = leaves
             for bit, rule in zip(bits, rules, strict=True):
                 low, high = rule.box[level]
+                if low <= bottom and high >= top:
+                    always |= bit
+                    edges_of.append(())
+                    continue
+                low = max(low, bottom)
                 edges = (low, high + 1) if high < top else (low,)
-                self.edges[level].append(edges)
-                if low > 0 or high < top:
-                    self.narrow[level] |= bit
+                edges_of.append(edges)
+                self.narrow[level] |= bit
                 for edge in edges:
                     toggles[edge] = toggles.get(edge, 0) ^ bit
-            alive = self.leaves
+            self.edges.append(edges_of)
             self.alive.append({})
             for edge in sorted(toggles):
-                alive ^= toggles[edge]
-                self.alive[level][edge] = alive
+                always ^= toggles[edge]
+                self.alive[level][edge] = always
         self.narrow_behind = [0] * depth
         for level in range(depth - 1, 0, -1):
             self.narrow_behind[level - 1] = self.narrow_behind[level] | self.narrow[level]
-        self.full = [0] * (depth + 1)
-        self.full[depth] = sum(bits) | self.leaves
+        self.whole = [0] * (depth + 1)  # rules that take this and all further fields whole
+        self.whole[depth] = sum(bits) | leaves
         for level in range(depth - 1, -1, -1):
-            self.full[level] = self.full[level + 1] & ~self.narrow[level]
-        self.nodes: list[L | tuple[int, tuple[tuple[int, tuple[Interval, ...]], ...]] | None] = [None]
+            self.whole[level] = self.whole[level + 1] & ~self.narrow[level]
+        self.nodes: list[L | Split | None] = [None]
         self.made: dict[Hashable, int] = {}
         self.known: dict[tuple[int, tuple[int, ...]], int] = {}
 
-    def run(self) -> Diagram[L]:
-        root = self.build(0, self.masks)
-        return Diagram(self.tops, tuple(self.nodes), root)
+    def run(self, steps: int) -> Diagram[L]:
+        """The diagram. Raises TooMuchError if it needs to look at more than `steps` intervals."""
+        self.steps = steps
+        root = self._build(0, self.masks)
+        return Diagram(self.box, tuple(self.nodes), root)
 
-    def reduce(self, level: int, mask: int) -> int:
-        """The mask without the rules that cannot matter any more from this field on."""
-        decides = (mask & self.full[level]).bit_length()
-        above = mask >> decides << decides
-        outcome = self.outcome_at[decides - 1]
-        other = above & ~self.of_outcome[outcome]
-        if not other:
-            return self.leaf[outcome]
-        return above & -(other & -other) | self.leaf[outcome]
-
-    def build(self, level: int, masks: tuple[int, ...]) -> int:
-        masks = tuple([self.reduce(level, mask) for mask in masks])
+    def _build(self, level: int, masks: tuple[int, ...]) -> int:
+        """The node for these lists, where the fields before `level` are fixed."""
+        reduce, whole = self.reduction.reduce, self.whole[level]
+        masks = tuple([reduce(mask, whole) for mask in masks])
         if self.settled(masks):
             return _NOTHING
         union = 0
         for mask in masks:
             union |= mask
-        depth = len(self.tops)
+        depth = len(self.box)
         while level < depth and not union & self.narrow[level]:
             level += 1
         key = (level, masks)
         node = self.known.get(key)
         if node is None:
             if level == depth:
-                label = self.classify(tuple([self.outcome_at[mask.bit_length() - 1] for mask in masks]))
-                node = _NOTHING if label is None else self.make(label)
+                label = self.classify(self.reduction.outcomes(masks))
+                node = _NOTHING if label is None else self._make(label)
             else:
-                node = self.split(level, masks, union & self.narrow[level])
+                node = self._split(level, masks, union & self.narrow[level])
             self.known[key] = node
         return node
 
-    def split(self, level: int, masks: tuple[int, ...], varying: int) -> int:
-        found = {0}
+    def _split(self, level: int, masks: tuple[int, ...], varying: int) -> int:
+        found = {self.box[level][0]}
         edges_of = self.edges[level]
         digits = bin(varying)[:1:-1]
         at = digits.find("1")
         while at >= 0:
             found.update(edges_of[at])
             at = digits.find("1", at + 1)
+        self.steps -= len(found)
+        if self.steps < 0:
+            raise TooMuchError
         edges = sorted(found)
-        inside = self.inner if any(mask & self.narrow_behind[level] for mask in masks) else self.last
+        inside = self._inner if any(mask & self.narrow_behind[level] for mask in masks) else self._last
         spans: dict[int, list[Interval]] = {}
-        previous, begin = -1, 0
+        previous, begin = -1, edges[0]
         for child, edge in zip(inside(level, masks, edges), edges, strict=True):
             if child != previous:
                 if previous >= 0:
                     spans.setdefault(previous, []).append((begin, edge - 1))
                 previous, begin = child, edge
-        spans.setdefault(previous, []).append((begin, self.tops[level]))
+        spans.setdefault(previous, []).append((begin, self.box[level][1]))
         if len(spans) == 1:
             return previous
-        return self.make((level, tuple((child, tuple(each)) for child, each in spans.items() if child)))
+        return self._make((level, tuple((child, tuple(each)) for child, each in spans.items() if child)))
 
-    def inner(self, level: int, masks: tuple[int, ...], edges: list[int]) -> Iterator[int]:
+    def _inner(self, level: int, masks: tuple[int, ...], edges: list[int]) -> Iterator[int]:
         """The node for the values from each edge on, where further fields matter."""
         alive_at = self.alive[level]
         known: dict[tuple[int, ...], int] = {}
@@ -223,13 +209,13 @@ class _Comparison(Generic[L]):
             key = tuple([mask & alive for mask in masks])
             child = known.get(key)
             if child is None:
-                child = known[key] = self.build(level + 1, key)
+                child = known[key] = self._build(level + 1, key)
             yield child
 
-    def last(self, level: int, masks: tuple[int, ...], edges: list[int]) -> Iterator[int]:
+    def _last(self, level: int, masks: tuple[int, ...], edges: list[int]) -> Iterator[int]:
         """The same where this is the last field that matters: the first rule alive decides."""
         alive_at = self.alive[level]
-        outcome_at = self.outcome_at
+        outcome_at = self.reduction.outcome_at
         known: dict[tuple[int, ...], int] = {}
         for edge in edges:
             alive = alive_at[edge]
@@ -237,10 +223,10 @@ class _Comparison(Generic[L]):
             child = known.get(outcomes)
             if child is None:
                 label = self.classify(outcomes)
-                child = known[outcomes] = _NOTHING if label is None else self.make(label)
+                child = known[outcomes] = _NOTHING if label is None else self._make(label)
             yield child
 
-    def make(self, content: L | tuple[int, tuple[tuple[int, tuple[Interval, ...]], ...]]) -> int:
+    def _make(self, content: L | Split) -> int:
         node = self.made.get(content)
         if node is None:
             node = self.made[content] = len(self.nodes)
@@ -248,10 +234,36 @@ class _Comparison(Generic[L]):
         return node
 
 
+class Reduction:
+    """What of a list matters, by the numbering that Comparison describes."""
+
+    def __init__(self, rules: Sequence[Rule], outcomes: Sequence[int]) -> None:
+        self.leaf = {outcome: 1 << position for position, outcome in enumerate(outcomes)}
+        self.leaves = (1 << len(outcomes)) - 1
+        self.outcome_at = [*outcomes, *(rule.outcome for rule in rules)]
+        self.of_outcome = dict.fromkeys(outcomes, 0)
+        for position, outcome in enumerate(self.outcome_at):
+            self.of_outcome[outcome] |= 1 << position
+
+    def reduce(self, mask: int, whole: int) -> int:
+        """The list without the rules that cannot matter where those of `whole` match everything."""
+        decides = (mask & whole).bit_length()
+        above = mask >> decides << decides
+        outcome = self.outcome_at[decides - 1]
+        other = above & ~self.of_outcome[outcome]
+        if not other:
+            return self.leaf[outcome]
+        return above & -(other & -other) | self.leaf[outcome]
+
+    def outcomes(self, masks: Iterable[int]) -> tuple[int, ...]:
+        """What the first rule of each list says."""
+        return tuple([self.outcome_at[mask.bit_length() - 1] for mask in masks])
+
+
 # --- one numbering for several lists -------------------------------------------------------------
 
 
-def _merge(lists: Sequence[Sequence[Rule]]) -> tuple[list[Rule], list[list[int]]]:
+def merge(lists: Sequence[Sequence[Rule]]) -> tuple[list[Rule], list[list[int]]]:
     """All rules in an order that agrees with every list, and the indexes of each list's rules.
 
     Rules that two lists share are one where their order allows it: the longest run of shared rules

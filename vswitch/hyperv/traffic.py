@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from vswitch.hyperv.space import Interval
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["FIELDS", "Traffic", "tops"]
+__all__ = ["FIELDS", "Traffic", "tops", "unite"]
 
 #: The fields of a packet, from the adapter's viewpoint, in the order they are compared: those in
 #: which rules differ least come first, which keeps the diagrams small.
@@ -92,20 +92,65 @@ class Traffic:
 
 
 def unite(regions: Iterable[Traffic]) -> list[Traffic]:
-    """Regions of IPv4 and of IPv6 that differ in nothing else become one."""
-    found: list[Traffic] = []
-    seen: dict[tuple[Any, ...], int] = {}
+    """The same packets in fewer regions: those that differ in one field only become one.
+
+    So do regions of IPv4 and of IPv6 that differ in nothing else. Regions must be disjoint.
+    """
+    of_version: dict[int | None, list[tuple[tuple[Interval, ...], ...]]] = {}
     for region in regions:
-        key = None
+        of_version.setdefault(region.version, []).append(region.fields)
+    found = [Traffic(version, fields) for version, each in of_version.items() for fields in _united(each)]
+    result: list[Traffic] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    for region in found:
         if region.version in (4, 6) and all(map(region.is_whole, _ADDRESSES)):
             key = (*region.fields[:4], *region.fields[6:])
             other = seen.get(key)
-            if other is not None and found[other].version not in (None, region.version):
-                found[other] = Traffic(None, (*region.fields[:4], *_WHOLE_4, *region.fields[6:]))
+            if other is not None:
+                result[other] = Traffic(None, (*region.fields[:4], *_WHOLE_4, *region.fields[6:]))
                 continue
-            seen[key] = len(found)
-        found.append(region)
-    return found
+            seen[key] = len(result)
+        result.append(region)
+    return result
+
+
+def _united(
+    regions: Iterable[tuple[tuple[Interval, ...], ...]],
+) -> Iterator[tuple[tuple[Interval, ...], ...]]:
+    """The same in fewer products: those that differ in one field only become one."""
+    numbers: dict[tuple[Interval, ...], int] = {}  # sets of values as numbers, which are compared fast
+    keys = [tuple([numbers.setdefault(each, len(numbers)) for each in fields]) for fields in regions]
+    sets = list(numbers)
+    count = len(keys) + 1
+    while len(keys) < count:
+        count = len(keys)
+        for field in range(len(FIELDS)):
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for key in keys:
+                groups.setdefault((*key[:field], *key[field + 1 :]), []).append(key[field])
+            if len(groups) == len(keys):
+                continue
+            keys = []
+            for others, group in groups.items():
+                number = group[0]
+                if len(group) > 1:
+                    union = _joined(sets[each] for each in group)
+                    number = numbers.setdefault(union, len(sets))
+                    if number == len(sets):
+                        sets.append(union)
+                keys.append((*others[:field], number, *others[field:]))
+    return (tuple([sets[number] for number in key]) for key in keys)
+
+
+def _joined(sets: Iterable[tuple[Interval, ...]]) -> tuple[Interval, ...]:
+    """The union of disjoint sets of intervals."""
+    found: list[Interval] = []
+    for low, high in sorted(interval for intervals in sets for interval in intervals):
+        if found and found[-1][1] == low - 1:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return tuple(found)
 
 
 _WHOLE_4 = (((0, tops(4)[4]),), ((0, tops(4)[5]),))
@@ -151,18 +196,20 @@ def _texts(name: str, version: int, intervals: tuple[Interval, ...]) -> tuple[st
     return tuple(found)
 
 
-def _prefixes(version: int, low: int, high: int) -> list[str]:
-    networks = (
-        list(summarize_address_range(IPv4Address(low), IPv4Address(high)))
-        if version == 4
-        else list(summarize_address_range(IPv6Address(low), IPv6Address(high)))
-    )
-    if len(networks) > 3:
-        first, last = (
-            (IPv4Address(low), IPv4Address(high)) if version == 4 else (IPv6Address(low), IPv6Address(high))
-        )
-        return [f"{first} to {last}"]
-    return [str(network.network_address if network.num_addresses == 1 else network) for network in networks]
+@lru_cache(maxsize=1 << 14)
+def _prefixes(version: int, low: int, high: int) -> tuple[str, ...]:
+    """The addresses as up to three prefixes, or as first and last."""
+    bits, address = (32, IPv4Address) if version == 4 else (128, IPv6Address)
+    found: list[str] = []
+    first = low
+    while first <= high:
+        if len(found) == 3:
+            return (f"{address(low)} to {address(high)}",)
+        size = min(first & -first or 1 << bits, 1 << ((high - first + 1).bit_length() - 1))
+        length = bits + 1 - size.bit_length()
+        found.append(f"{address(first)}" if length == bits else f"{address(first)}/{length}")
+        first += size
+    return tuple(found)
 
 
 def _protocols(low: int, high: int) -> list[str]:
