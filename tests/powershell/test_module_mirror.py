@@ -124,7 +124,10 @@ SUPPORT = [f"hyperv_{name}" for name in ("module", "reading", "values", "states"
 #: What only the module has: tables of its own, and fields of teams and NAT mappings.
 OWN_FIELDS = set(
     """key acl error NetAdapterInterfaceDescription TeamingMode LoadBalancingAlgorithm ExternalIPAddress
-    ExternalPort InternalIPAddress InternalPort InternalIPInterfaceAddressPrefix""".split()  # noqa: SIM905
+    ExternalPort InternalIPAddress InternalPort InternalIPInterfaceAddressPrefix
+    ExternalIPInterfaceAddressPrefix RemoteExternalIPAddressPrefix TcpFilteringBehavior UdpFilteringBehavior
+    IcmpQueryTimeout TcpEstablishedConnectionTimeout TcpTransientConnectionTimeout
+    UdpIdleSessionTimeout""".split()  # noqa: SIM905
 )
 
 
