@@ -168,16 +168,13 @@ def _problem(
     """Why the expectation is not proven; "" if it is."""
     details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
     talk = _decisive(talks)
-    told = [
-        f"; layer {each['layer']}: {each['cause']}; fix: {each['fix']}" for each in reports if each["cause"]
-    ]
     if expectation.verdict in _PASSED:
         if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
             seen = ", ".join(outcomes)
-            return f"expected {expectation.verdict}, observed {seen}: {details}{''.join(told[:1])}"
+            return f"expected {expectation.verdict}, observed {seen}: {details}{_told(reports)}"
         return _wrong_rule(expectation, [[rule.name for rule in talk.rules] for talk in talks])
     if any(outcome in _REACHED for outcome in outcomes):
-        return f"expected Deny, observed {', '.join(outcomes)}: {details}{''.join(told[:1])}"
+        return f"expected Deny, observed {', '.join(outcomes)}: {details}{_told(reports)}"
     disagreeing = [report for report in reports if not report["agrees"]]
     if disagreeing:
         return f"the packets say {outcomes}, the reference expected {disagreeing[0]['expected']}: {details}"
@@ -198,6 +195,12 @@ def _problem(
         seen = _seen(control or ()) or "nothing"
         return f"no positive control: without policies this traffic was {seen}, so the Deny proves nothing"
     return ""
+
+
+def _told(reports: Sequence[Any]) -> str:
+    """What the first report with a cause says of it."""
+    told = (each for each in reports if each["cause"])
+    return next((f"; layer {each['layer']}: {each['cause']}; fix: {each['fix']}" for each in told), "")
 
 
 def _unanswered(control: Any) -> str:

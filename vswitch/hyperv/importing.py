@@ -8,17 +8,16 @@ nothing is lost silently.
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
-from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
 from vswitch.hyperv.imported_nat import ImportedNat, Untold, first_nat
+from vswitch.hyperv.imported_policy import Target, policy_text
 from vswitch.hyperv.imported_ports import port_notes, port_parts
-from vswitch.hyperv.imported_rules import cannot_be_written, rule_name, rule_parts, with_any
+from vswitch.hyperv.imported_text import Names, comment, scalar
 from vswitch.hyperv.imported_vlans import ranges, vlan_of, vlan_text
 from vswitch.hyperv.state import HostAdapter, HostState, HostSwitch
 from vswitch.model.macs import made_up_macs
@@ -26,9 +25,6 @@ from vswitch.model.types import Interface, SwitchType, Vlan
 
 __all__ = ["Imported", "import_hosts"]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_])?")
-_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "any", "untagged"}
-_LONGEST_NAME = 90
 _USUAL_EXTENSION = "Microsoft Windows Filtering Platform"
 
 
@@ -44,52 +40,6 @@ class Imported:
 def import_hosts(states: Sequence[tuple[str, HostState]], *, layout_file: str, policy_file: str) -> Imported:
     """A layout and a policy for hosts, each with the name users call it by."""
     return _Importer(states, os.path.relpath(policy_file, os.path.dirname(layout_file) or ".")).run()
-
-
-# --- text ----------------------------------------------------------------------------------------
-
-
-def _scalar(text: str) -> str:
-    """A YAML scalar that reads back as `text`."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
-        return text
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _comment(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _name(text: str, default: str) -> str:
-    """A name the files can hold, as close to `text` as can be."""
-    cleaned = "".join("-" if c == "/" else c if c.isprintable() else "?" for c in text).strip()
-    if cleaned.lower().startswith("host:"):
-        cleaned = cleaned.replace(":", "-", 1)
-    return cleaned[:_LONGEST_NAME].strip() or default
-
-
-class _Names:
-    """Hands out names, each once."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def take(self, text: str, default: str = "unnamed") -> str:
-        base = name = _name(text, default)
-        number = 2
-        while name in self.taken:
-            name, number = f"{base} {number}", number + 1
-        self.taken.add(name)
-        return name
-
-
-@dataclass(slots=True)
-class _Target:
-    """An adapter in the layout: how a policy names it, and its entries."""
-
-    pattern: str
-    label: str
-    adapter: HostAdapter
 
 
 def _in_order(state: HostState) -> HostState:
@@ -111,12 +61,12 @@ class _Importer:
     policy_path: str
     lines: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    targets: list[_Target] = field(default_factory=list)
-    names: _Names = field(default_factory=_Names)
+    targets: list[Target] = field(default_factory=list)
+    names: Names = field(default_factory=Names)
     macs: set[str] = field(default_factory=set)
     segments: set[tuple[str, int, str]] = field(default_factory=set)
     networks: dict[str, str] = field(default_factory=dict)  # by name of the external switch
-    network_names: _Names = field(default_factory=_Names)
+    network_names: Names = field(default_factory=Names)
 
     def run(self) -> Imported:
         hosts = [
@@ -130,7 +80,7 @@ class _Importer:
             body += self.lines
         times = ", ".join(f"{host} at {state.time or 'an unknown time'}" for host, state in hosts)
         head = [
-            f"# Imported from {_comment(times)}.",
+            f"# Imported from {comment(times)}.",
             "# What listens in a guest, and what its firewall does, cannot be seen: write `services:`.",
             "# Prefix lengths of guests are guesses; gateways are not known: write `gateways:"
             " {VLAN: ADDRESS/LENGTH}`.",
@@ -139,13 +89,15 @@ class _Importer:
         if networks:
             head.append("networks:  # external switches of one name are taken to be on one physical network")
             for network, vlans in networks.items():
-                head.append(f"  {_scalar(network)}: {{vlans: {ranges(vlans - {0})}}}")
-        layout = "\n".join([*head, "hosts:", *body, f"policies: [{_scalar(self.policy_path)}]"]) + "\n"
-        return Imported(layout, self.policy(times), tuple(dict.fromkeys(self.notes)))
+                head.append(f"  {scalar(network)}: {{vlans: {ranges(vlans - {0})}}}")
+        layout = "\n".join([*head, "hosts:", *body, f"policies: [{scalar(self.policy_path)}]"]) + "\n"
+        policy, untold = policy_text(self.targets, times)
+        self.notes += [f"left out of the policy: {text}" for text in untold]
+        return Imported(layout, policy, tuple(dict.fromkeys(self.notes)))
 
     def say(self, indent: int, text: str) -> None:
         """Something the layout has no word for."""
-        self.lines.append(f"{' ' * indent}# {_comment(text)}")
+        self.lines.append(f"{' ' * indent}# {comment(text)}")
 
     def tell(self, indent: int, what: str, text: str) -> None:
         """The same, as a note as well."""
@@ -153,7 +105,7 @@ class _Importer:
         self.notes.append(f"{what}: {text}")
 
     def host(self, host: str, state: HostState, networks: dict[str, set[int]]) -> None:
-        self.lines.append(f"  {_scalar(host)}:")
+        self.lines.append(f"  {scalar(host)}:")
         self.say(4, f"{state.computer}, {state.system}")
         for text in state.teams:
             self.say(4, f"team {text}")
@@ -194,7 +146,7 @@ class _Importer:
         if nat:
             lines, untold = nat.written(written)
             self.leave_out(host, untold)
-            self.lines += [f"{key}{_scalar(value) if value else ''}" for key, value in lines]
+            self.lines += [f"{key}{scalar(value) if value else ''}" for key, value in lines]
         for adapter in unplugged:
             self.unconnected(4, adapter)
         by_vm: dict[str, list[HostAdapter]] = {vm: [] for vm, _ in state.vms}
@@ -207,7 +159,7 @@ class _Importer:
             self.lines.append("    vms:")
         for vm, adapters in by_vm.items():
             name = self.names.take(labels[vm], "vm")
-            self.lines.append(f"      {_scalar(name)}:")
+            self.lines.append(f"      {scalar(name)}:")
             if name != labels[vm]:
                 self.say(8, f"on the host: {labels[vm]} ({vm})")
                 self.notes.append(f"{host}: the VM {labels[vm]!r} is called {name!r} in the layout")
@@ -240,7 +192,7 @@ class _Importer:
         self, host: str, state: HostState, networks: dict[str, set[int]]
     ) -> dict[str, tuple[str, str, HostSwitch]]:
         """Write a host's switches; their names in the layout and broadcast domains by id."""
-        names = _Names()
+        names = Names()
         found: dict[str, tuple[str, str, HostSwitch]] = {}
         self.lines.append("    switches:" if state.switches else "    switches: {}")
         for switch in state.switches:
@@ -255,10 +207,10 @@ class _Importer:
                     adapter.is_management_os and adapter.switch_id == switch.id for adapter in state.adapters
                 )
                 parts += [
-                    f"network: {_scalar(domain)}",
+                    f"network: {scalar(domain)}",
                     f"allow_management_os: {'true' if shared else 'false'}",
                 ]
-            self.lines.append(f"      {_scalar(name)}: {{{', '.join(parts)}}}")
+            self.lines.append(f"      {scalar(name)}: {{{', '.join(parts)}}}")
             about = [*switch.nics, *(["Switch Embedded Teaming"] if switch.teaming else [])]
             if about:
                 self.say(8, f"on {', '.join(about)}")
@@ -291,12 +243,12 @@ class _Importer:
             self.lines.append(f"{space}adapters: []")
             return written
         self.lines.append(f"{space}adapters:")
-        names = _Names()
+        names = Names()
         for adapter in adapters:
             name = names.take(adapter.name, "Network Adapter")
             switch, domain, on_host = switches[adapter.switch_id]
             vlan = vlan_of(adapter)
-            parts = [f"switch: {_scalar(switch)}", f"name: {_scalar(name)}", *self.mac(adapter, indent)]
+            parts = [f"switch: {scalar(switch)}", f"name: {scalar(name)}", *self.mac(adapter, indent)]
             if vlan != Vlan():
                 parts.append(f"vlan: {vlan_text(vlan)}")
             if domain in networks:
@@ -305,7 +257,7 @@ class _Importer:
             written += [(adapter.switch_id, each) for each in found]
             addresses = [str(each) for each in found]
             if addresses:
-                parts.append(f"addresses: [{', '.join(map(_scalar, addresses))}]")
+                parts.append(f"addresses: [{', '.join(map(scalar, addresses))}]")
             for key, value in (
                 ("mac_address_spoofing", adapter.spoofing),
                 ("dhcp_guard", adapter.dhcp_guard),
@@ -324,7 +276,7 @@ class _Importer:
             pattern = f"{prefix}{_pattern(guest)}"
             if len(adapters) > 1 or adapter.is_management_os:
                 pattern += f"/{glob.escape(name)}"
-            self.targets.append(_Target(pattern, f"{guest}/{name}", adapter))
+            self.targets.append(Target(pattern, f"{guest}/{name}", adapter))
         return written
 
     def mac(self, adapter: HostAdapter, indent: int) -> list[str]:
@@ -369,41 +321,6 @@ class _Importer:
             self.segments.add(key)
             yield interface
 
-    # --- the policy
-
-    def policy(self, times: str) -> str:
-        """The policy file: each distinct entry once, with all adapters that have it."""
-        holders: dict[Entry, list[_Target]] = {}
-        untold: list[str] = []
-        for target in self.targets:
-            keys: set[tuple[object, ...]] = set()
-            # Of two entries for one prefix, the one that denies decides (U2), and is kept.
-            found = sorted(
-                target.adapter.entries, key=lambda entry: (entry.action != "Deny", sort_key(entry))
-            )
-            for entry in with_any(found):
-                why = cannot_be_written(entry)
-                if entry.key in keys:
-                    why = "another entry has its weight or prefix"
-                if why:
-                    untold.append(f"{target.label}: {describe(entry)}: {why}")
-                    continue
-                keys.add(entry.key)
-                holders.setdefault(entry, []).append(target)
-            untold += [f"{target.label}: {text}" for text in target.adapter.unreadable]
-        self.notes += [f"left out of the policy: {text}" for text in untold]
-        names = _Names()
-        lines = [f"# The port ACLs of {_comment(times)}."]
-        lines += [f"# left out: {_comment(text)}" for text in untold]
-        for key, kind in (("extended_acls", ExtendedEntry), ("acls", BasicEntry)):
-            chosen = sorted((entry for entry in holders if isinstance(entry, kind)), key=sort_key)
-            lines.append(f"{key}:" if chosen else f"{key}: []")
-            for entry in chosen:
-                name = names.take(rule_name(entry)[:_LONGEST_NAME])
-                parts = [f"name: {_scalar(name)}", f"adapters: {_list(t.pattern for t in holders[entry])}"]
-                lines.append(f"  - {{{', '.join([*parts, *rule_parts(entry)])}}}")
-        return "\n".join(lines) + "\n"
-
 
 def _lab_name(hosts: Sequence[tuple[str, HostState]]) -> str:
     text = re.sub(r"[^a-z0-9]+", "-", "-".join(name.lower() for name, _ in hosts[:3])).strip("-")
@@ -414,11 +331,6 @@ def _pattern(guest: str) -> str:
     """A glob that means exactly this guest; never taken for an address."""
     escaped = glob.escape(guest)
     return f"[{escaped[0]}]{escaped[1:]}" if re.fullmatch(r"[0-9a-fA-F.:]+", guest) else escaped
-
-
-def _list(texts: Iterable[str]) -> str:
-    found = [_scalar(text) for text in texts]
-    return found[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
 def _untold(adapter: HostAdapter) -> Iterable[str]:
