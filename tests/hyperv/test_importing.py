@@ -319,7 +319,7 @@ def alter(random: Random, state: dict[str, Any]) -> str:
         *((one, name, 1 - one[name]) for name in ("MacAddressSpoofing", "DhcpGuard", "RouterGuard")),
         *((one, name, 1 - one[name]) for name in ("AllowTeaming", "IeeePriorityTag")),
         *((one, name, 7) for name in ("StormLimit", "DynamicIPAddressLimit", "IovWeight")),
-        (one, "PortMirroringMode", 2),
+        (one, "PortMirroringMode", (one["PortMirroringMode"] + 1) % 3),
         (one, "Name", "another name"),
         (one, "MacAddress", "00155DFFFFFF"),
         (one, "SwitchId", None),
