@@ -1596,6 +1596,7 @@ function Get-VswitchRepeat {
     if ($different.Count -gt 0) {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'StateChanged' -Message "Plan $id was applied on this host before, and its adapters have changed since" -Adapter $different[0]['id']) -Result $result
     }
+    $result['repeated'] = $true
     return $result
 }
 

@@ -11,6 +11,7 @@ import pytest
 from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
 from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import CmdletError, Fault
+from vswitch.cli import hyperv_text
 from vswitch.hyperv.apply import ApplyError, Standing, apply_plan
 from vswitch.hyperv.entries import ExtendedEntry
 from vswitch.hyperv.problems import Cause, WinrmError
@@ -115,3 +116,20 @@ def test_a_record_that_could_not_be_put_back_is_named(tmp_path: Path) -> None:
     assert "everything was undone" not in failure.value.message
     assert entries_on(host, adapter_id) == before
     assert store.records()[adapter_id] == {NEW}
+
+
+def test_a_plan_that_is_in_force_already_is_not_said_to_be_written(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    saved = fresh_plan(transport, store, a_plan_for(adapter_id)).wire()
+    first = apply_plan(saved, transport, store, confirm_within=60)
+    assert (first.steps, first.note) == (1, "")
+    assert "1 writes" in hyperv_text.applied(first)
+    again = apply_plan(saved, transport, store, confirm_within=60)
+    assert not [name for name in host.log if name.startswith(("write", "Add", "Remove"))]
+    assert again.steps == 0
+    assert [each.standing for each in again.adapters] == [Standing.NEW]
+    said = hyperv_text.applied(again)
+    assert "plan plan-1 was already in force" in said
+    assert "writes" not in said
+    assert f"undone at {first.armed_until}" in said

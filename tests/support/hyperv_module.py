@@ -311,7 +311,7 @@ class Module(ModuleReader):
         if different:
             text = f"Plan {plan_id} was applied on this host before, and its adapters have changed since"
             raise stop("StateChanged", text, different[0]["id"], result=result)
-        return result
+        return result | {"repeated": True}
 
     @mirrors("Invoke-VswitchPlanStep")
     def invoke_plan_step(

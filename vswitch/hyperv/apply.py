@@ -202,10 +202,13 @@ def _succeeded(work: _Work, result: Mapping[str, Any], note: str = "") -> Applie
             adapters=adapters,
             hint=f"undo it: vswitch hyperv rollback {work.host}",
         )
+    repeated = bool(result.get("repeated")) and not note
+    if repeated:
+        note = f"plan {work.wire['planId']} was already in force: verified, nothing was written"
     notes = [note, _keep_records(work, work.wire["records"])]
     return Applied(
         str(work.wire["planId"]),
-        len(work.wire["steps"]),
+        0 if repeated else len(work.wire["steps"]),
         adapters,
         result.get("armedUntil"),
         "; ".join(filter(None, notes)),
