@@ -71,8 +71,9 @@ def test_errors_arrive_with_type_and_hint(connect):
 
 
 def test_a_fault_in_the_other_process_is_an_error_too(connect, capfd):
-    with pytest.raises(LabError, match="'other' failed: ZeroDivisionError: surprise"):
+    with pytest.raises(LabError, match="'other' failed: ZeroDivisionError: surprise") as caught:
         wire.ask(connect(), "other", {})
+    assert caught.value.exit_status == 70
     assert "Traceback" in capfd.readouterr().err
 
 

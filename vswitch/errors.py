@@ -8,7 +8,9 @@
     │   └── NoSuchLab       no lab of that name runs
     ├── SwitchError         Open vSwitch refused or did not answer
     ├── HostError           a Hyper-V host refused, failed or could not be reached
-    └── BusyError           another apply holds the lab
+    ├── BusyError           another apply holds the lab
+    └── Fault               a defect of vswitch itself (exit status 70)
+        └── LabFault        one that a running lab met
 
 Every error carries what happened, where, and what to do next. The command line prints those three
 and nothing else: a traceback never reaches a user.
@@ -21,10 +23,12 @@ from dataclasses import dataclass
 __all__ = [
     "BusyError",
     "EnvironmentError_",
+    "Fault",
     "HostError",
     "InputError",
     "InputErrors",
     "LabError",
+    "LabFault",
     "NoSuchLab",
     "Origin",
     "SwitchError",
@@ -131,3 +135,13 @@ class HostError(VswitchError):
 
 class BusyError(LabError):
     """Another change of the same lab is under way."""
+
+
+class Fault(VswitchError):
+    """A defect of vswitch itself. Its status (EX_SOFTWARE) is no other answer's, such as "differs"."""
+
+    exit_status = 70
+
+
+class LabFault(Fault, LabError):
+    """A defect that a running lab met while it did what it was asked."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from vswitch import errors
-from vswitch.errors import InputError, InputErrors, LabError, Origin, VswitchError
+from vswitch.errors import InputError, InputErrors, LabError, LabFault, Origin, VswitchError
 
 __all__ = [
     "Handler",
@@ -165,7 +165,7 @@ def serve_connection(sock: socket.socket, handler: Handler) -> None:
             return
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            unexpected = LabError(
+            unexpected = LabFault(
                 f"{op!r} failed: {type(error).__name__}: {error}",
                 hint="This is a fault of vswitch; the lab's log holds the details.",
             )

@@ -412,6 +412,11 @@ function Get-VswitchRecord {
     }
 }
 
+function Test-VswitchRecord {
+    # Whether this host has a record. One that says nothing is ours is not the same as one that is lost.
+    return $null -ne (Read-VswitchFile -Path (Get-VswitchPath -Name 'owned.json'))
+}
+
 function Set-VswitchRecord {
     # Replaces the records of the given adapters; those of others stay as they are on this host.
     param([string[]] $AdapterId, [object[]] $Record)
@@ -971,6 +976,7 @@ function Export-VswitchState {
     extended ACLs, the host's own addresses, NAT networks, and the record of the rules vswitch has
     written. Enumerations are numbers (OnOffState On is 0), lists are always lists. A part that the
     account may not read (teams, addresses, NAT, the record) is named in "unread" and left empty.
+    "recorded" is false only where there is no record at all: none was ever made, or it is lost.
     .PARAMETER Path
     A file to write the state to, as JSON. Without it the state is returned as an object.
     .OUTPUTS
@@ -1001,8 +1007,10 @@ function Export-VswitchState {
         $unread += [ordered]@{ part = 'nats'; message = [string] $_.Exception.Message }
     }
     $records = @()
+    $recorded = $true
     try {
         $records = @(Read-VswitchRecord)
+        $recorded = Test-VswitchRecord
     } catch {
         $unread += [ordered]@{ part = 'records'; message = [string] $_.Exception.Message }
     }
@@ -1023,6 +1031,7 @@ function Export-VswitchState {
         addresses = $addresses
         nats = $nats
         records = $records
+        recorded = $recorded
         unread = @($unread)
     }
     if ($Path -eq '') {
@@ -1237,6 +1246,25 @@ function Get-VswitchKeyText {
         Get-VswitchExtendedKey -Entry $entry
     })
     $sorted = [string[]] $keys
+    [Array]::Sort($sorted, [StringComparer]::Ordinal)
+    return ($sorted -join "`n")
+}
+
+function Get-VswitchRecordText {
+    # What records say is ours at an adapter, as one comparable text. What has not the form of an entry
+    # owns nothing, and an entry in several records counts once.
+    param([object[]] $Record, [string] $AdapterId)
+    $keys = @(foreach ($one in $Record) {
+        if ((Get-VswitchText -InputObject $one -Name 'adapter') -eq $AdapterId) {
+            foreach ($entry in @(Get-VswitchList -InputObject $one -Name 'entries')) {
+                $kind = Get-VswitchText -InputObject $entry -Name 'kind'
+                if (Test-VswitchEntry -Kind $kind -Entry $entry) {
+                    Get-VswitchKey -Kind $kind -Entry $entry
+                }
+            }
+        }
+    })
+    $sorted = [string[]] @($keys | Sort-Object -Unique -CaseSensitive)
     [Array]::Sort($sorted, [StringComparer]::Ordinal)
     return ($sorted -join "`n")
 }
@@ -1513,8 +1541,10 @@ function Assert-VswitchPlan {
 }
 
 function Assert-VswitchExpectation {
-    # The adapters as they are now, as the backup keeps them; stops unless they are as the plan read them.
+    # The adapters as they are now, as the backup keeps them; stops unless they, and what is recorded as
+    # ours there, are as the plan read them: what was given back since is not the plan's to remove.
     param($Plan, $Live)
+    $records = @(Get-VswitchRecord)
     foreach ($adapter in @(Get-VswitchList -InputObject $Plan -Name 'adapters')) {
         $id = [string] $adapter.id
         if (-not $Live.ContainsKey($id)) {
@@ -1525,6 +1555,10 @@ function Assert-VswitchExpectation {
         $expected = Get-VswitchKeyText -Basic @(Get-VswitchList -InputObject $adapter -Name 'expectedAcls') -Extended @(Get-VswitchList -InputObject $adapter -Name 'expectedExtendedAcls')
         if ($now -cne $expected) {
             Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'StateChanged' -Message "The entries of the adapter '$($adapter.name)' have changed since the plan was made" -Adapter $id)
+        }
+        $ours = Get-VswitchRecordText -Record $records -AdapterId $id
+        if ($ours -cne (Get-VswitchRecordText -Record @(Get-VswitchList -InputObject $Plan -Name 'expectedRecords') -AdapterId $id)) {
+            Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'StateChanged' -Message "The record of what is ours at the adapter '$($adapter.name)' has changed since the plan was made" -Adapter $id)
         }
         [ordered]@{
             id = $id
@@ -1562,6 +1596,7 @@ function Get-VswitchRepeat {
     if ($different.Count -gt 0) {
         Stop-VswitchOperation -ErrorData (New-VswitchError -Category 'StateChanged' -Message "Plan $id was applied on this host before, and its adapters have changed since" -Adapter $different[0]['id']) -Result $result
     }
+    $result['repeated'] = $true
     return $result
 }
 
@@ -1608,7 +1643,8 @@ function Invoke-VswitchPlan {
     .SYNOPSIS
     Applies a plan that vswitch made for this host.
     .DESCRIPTION
-    Refuses, with nothing written, unless every adapter's entries are as the plan read them. Saves a
+    Refuses, with nothing written, unless every adapter's entries, and the record of which of them are
+    ours, are as the plan read them. Saves a
     backup, performs the steps in order, reads back. On any failure it undoes what it did, in
     reverse, and the error says which state every adapter is in. A plan with "confirmWithin" arms a
     scheduled task that undoes it unless Confirm-VswitchPlan is called in time. Applying the same

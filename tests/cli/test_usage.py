@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.support.command_line import LAYOUT, POLICY, Run
 from vswitch.cli.main import app
 from vswitch.lab import client, isolation
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
 
 
@@ -339,13 +344,65 @@ def test_a_fault_of_our_own_is_one_sentence(
     monkeypatch.setattr("sys.argv", ["vswitch", "ps", "-o", "json"])
     with pytest.raises(SystemExit) as raised:
         module.main()
-    assert raised.value.code == 1
+    assert raised.value.code == 70
     out, err = capfd.readouterr()
     assert "ZeroDivisionError" in json.loads(out)["message"]
     assert "Traceback" not in out + err
     monkeypatch.setenv("VSWITCH_DEBUG", "1")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as raised:
         module.main()
+    assert raised.value.code == 70
+    out, err = capfd.readouterr()
+    assert not out
+    assert "in broken" in err
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize("command", ["drift", "plan", "verify"])
+def test_a_fault_of_our_own_does_not_look_like_a_difference(
+    files: Path, monkeypatch: pytest.MonkeyPatch, command: str, debug: str
+) -> None:
+    from vswitch.cli import hyperv
+    from vswitch.cli import main as module
+
+    def broken(*_: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(hyperv, "load", broken)
+    monkeypatch.setenv("VSWITCH_DEBUG", debug)
+    monkeypatch.setattr("sys.argv", ["vswitch", "hyperv", command, "good.yaml"])
+    with pytest.raises(SystemExit) as raised:
+        module.main()
+    assert raised.value.code == 70
+
+
+def test_what_cannot_be_loaded_does_not_look_like_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise RuntimeError('half installed')")
+    done = subprocess.run(
+        [sys.executable, "-c", "from vswitch.cli.entry import main; main()", "ps"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr == "error: vswitch cannot be loaded: RuntimeError: half installed\n"
+
+
+def test_saying_no_is_no_fault(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from vswitch.cli import main as module
+
+    def ask() -> list[str]:
+        raise typer.Abort
+
+    monkeypatch.setattr(client, "running", ask)
+    for words in (["ps"], ["ps", "-o", "json"]):
+        monkeypatch.setattr("sys.argv", ["vswitch", *words])
+        with pytest.raises(SystemExit) as raised:
+            module.main()
+        assert raised.value.code == 1
+        assert "fault" not in "".join(capfd.readouterr())
 
 
 def test_validate_finds_what_the_lab_would_refuse(run: Run, files: Path) -> None:

@@ -327,3 +327,11 @@ COMMANDS = [each.name or each.callback.__name__ for each in hyperv.app.registere
 def test_every_command_has_an_example(shop: Shop, command: str) -> None:
     said = " ".join(shop.run(command, "--help").output.split())
     assert f"Example: vswitch hyperv {command}" in said
+
+
+@pytest.mark.parametrize("seconds", ["-1", "1", "9", "86401"])
+def test_a_time_the_host_would_refuse_is_refused_at_once(shop: Shop, seconds: str) -> None:
+    """No host is asked: there is none."""
+    for words in (("apply", "layout.yaml"), ("apply", "--plan", "change.json"), ("rollback", "hv01")):
+        shown = shop.run(*words, "--confirm-within", seconds, "-i", "none.yaml", status=2).output
+        assert "10 to 86400 seconds" in " ".join(shown.replace("\u2502", "").split())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from tests.support.hyperv_host import shipped_module
 from vswitch.errors import Origin
 from vswitch.hyperv.problems import hyperv_problem, script_problem
+
+CATEGORIES = sorted(set(re.findall(r"-Category '(\w+)'", shipped_module())))
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "powershell.md"
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,17 @@ def test_scripts_that_end_without_an_answer(stderr: bytes, expected: str) -> Non
     problem = script_problem("hv01", 1, stderr)
     assert expected in problem.message
     assert problem.hint
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_category_of_the_module_has_a_remedy_and_is_in_the_reference(category: str) -> None:
+    error = {"message": "It is so.", "category": category, "fullyQualifiedErrorId": f"Vswitch.{category}"}
+    assert "docs/reference" not in hyperv_problem(error, host="hv01").hint
+    assert re.search(rf"^\|.*`{category}`.*\|.*\|$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_categories_are_found_in_the_module() -> None:
+    assert {"UnreadableEntry", "BadPlan"} <= set(CATEGORIES)
+    assert shipped_module().count("New-VswitchError -Category '") == shipped_module().count(
+        "New-VswitchError -Category"
+    )

@@ -192,6 +192,21 @@ def test_commands_in_guests(start, capfd):
     assert os.readlink(ours / "pid") not in inside
 
 
+def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(start, monkeypatch, capfd):
+    secrets = {f"VSWITCH_HYPERV_{name}": f"no-{uuid.uuid4().hex}" for name in ("PASSWORD", "USER", "SITE2")}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VSWITCH_OTHER", "passed on")
+    lab = start()
+    assert client.exec_in_guest(lab, "web01", ["env"]) == 0
+    shown = capfd.readouterr().out
+    assert "VSWITCH_OTHER=passed on" in shown
+    seen = {pid: Path(f"/proc/{pid}/environ").read_bytes().decode() for pid in Running.find(lab).pids}
+    assert sum("VSWITCH_OTHER=passed on" in text for text in seen.values()) > 4
+    for text in (shown, *seen.values()):
+        assert not [value for value in secrets.values() if value in text]
+
+
 def test_services_listen(start):
     name = start()
     script = "import socket; print(socket.create_connection(('10.0.10.11', 80), 3).recv(99).decode())"

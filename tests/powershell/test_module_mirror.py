@@ -29,7 +29,7 @@ NOT_MIRRORED = set(
     Get-VswitchBasicKey Get-VswitchErrorCode Get-VswitchExtendedKey Get-VswitchFlag
     Get-VswitchGuid Get-VswitchKey Get-VswitchKeyText Get-VswitchList Get-VswitchMissing
     Get-VswitchModuleText Get-VswitchNumber Get-VswitchPath Get-VswitchPlannedText
-    Get-VswitchProgressPath Get-VswitchRecordDuring Get-VswitchStepKind Get-VswitchText
+    Get-VswitchProgressPath Get-VswitchRecordDuring Get-VswitchRecordText Get-VswitchStepKind Get-VswitchText
     Get-VswitchTime Get-VswitchTimeText Get-VswitchUndoScript Get-VswitchValue
     Invoke-VswitchPlan New-VswitchError Open-VswitchFile Read-VswitchText Stop-VswitchOperation
     Test-VswitchAddition Test-VswitchEntry Test-VswitchFolder Test-VswitchInUse

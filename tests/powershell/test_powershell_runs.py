@@ -139,7 +139,14 @@ def scenario(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         case "refused":
             stale = json.loads(json.dumps(whole))
             stale["adapters"][0]["expectedExtendedAcls"].pop()
-            return state, [apply(stale), apply(whole | {"planId": "a b"}), {"operation": "none"}, undo]
+            given_back = whole | {"expectedRecords": [record]}
+            return state, [
+                apply(stale),
+                apply(given_back),
+                apply(whole | {"planId": "a b"}),
+                {"operation": "none"},
+                undo,
+            ]
         case _:
             one = plan(state, steps[:1])
             return state, [apply(one), export]

@@ -243,5 +243,6 @@ def blank_state(computer: str = "HV01") -> Document:
         "addresses": [],
         "nats": [],
         "records": [],
+        "recorded": False,
         "unread": [],
     }

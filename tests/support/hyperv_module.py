@@ -27,6 +27,7 @@ from tests.support.hyperv_values import (
     planned_text,
     progress_path,
     protocol_text,
+    record_text,
     records_during,
     step_kind,
     stop,
@@ -271,7 +272,7 @@ class Module(ModuleReader):
 
     @mirrors("Assert-VswitchExpectation")
     def assert_expectation(self, plan: Document, live: dict[str, Adapter]) -> list[Document]:
-        before = []
+        records, before = self.get_record(), []
         for adapter in plan["adapters"]:
             name = adapter["name"]
             if adapter["id"] not in live:
@@ -280,6 +281,12 @@ class Module(ModuleReader):
             now = key_text(entries["acls"], entries["extendedAcls"])
             if now != key_text(adapter["expectedAcls"], adapter["expectedExtendedAcls"]):
                 text = f"The entries of the adapter '{name}' have changed since the plan was made"
+                raise stop("StateChanged", text, adapter["id"])
+            ours = record_text(records, adapter["id"])
+            if ours != record_text(plan.get("expectedRecords", []), adapter["id"]):
+                text = (
+                    f"The record of what is ours at the adapter '{name}' has changed since the plan was made"
+                )
                 raise stop("StateChanged", text, adapter["id"])
             before.append({"id": adapter["id"], "name": name, "vmName": adapter.get("vmName"), **entries})
         return before
@@ -304,7 +311,7 @@ class Module(ModuleReader):
         if different:
             text = f"Plan {plan_id} was applied on this host before, and its adapters have changed since"
             raise stop("StateChanged", text, different[0]["id"], result=result)
-        return result
+        return result | {"repeated": True}
 
     @mirrors("Invoke-VswitchPlanStep")
     def invoke_plan_step(

@@ -114,6 +114,10 @@ class ModuleReader:
     def get_record(self) -> list[Document]:
         return (self.read_file("vswitch/owned.json") or {"records": []})["records"]
 
+    @mirrors("Test-VswitchRecord")
+    def test_record(self) -> bool:
+        return self.read_file("vswitch/owned.json") is not None
+
     @mirrors("Get-VswitchAcl")
     def get_acl(self, adapter: Adapter, kind: str) -> list[Entry]:
         if kind == "extended":
@@ -217,6 +221,8 @@ class ModuleReader:
         addresses = self._part("addresses", self.read_address, unread)
         nats = self._part("nats", self.read_nat, unread)
         records = self._part("records", self.read_record, unread)
+        # One that cannot be read is there.
+        recorded = any(part["part"] == "records" for part in unread) or self.test_record()
         adapters = [self.read_adapter(adapter) for adapter in self.get_adapter()]
         return {
             "schema": 1,
@@ -232,6 +238,7 @@ class ModuleReader:
             "addresses": addresses,
             "nats": nats,
             "records": records,
+            "recorded": recorded,
             "unread": unread,
         }
 

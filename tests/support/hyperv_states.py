@@ -169,6 +169,7 @@ def plan(state: Document, steps: Sequence[Document], **fields: Any) -> Document:
         ],
         "steps": list(steps),
         "records": [],
+        "expectedRecords": [record for record in state["records"] if record["adapter"] in named],
         "confirmWithin": 0,
     } | fields
 

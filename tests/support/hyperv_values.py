@@ -249,6 +249,14 @@ def key_text(basic: Iterable[Entry], extended: Iterable[Entry]) -> str:
     return "\n".join(sorted(keys))
 
 
+def record_text(records: Iterable[Document], adapter: str) -> str:
+    """Get-VswitchRecordText: what records say is ours at an adapter."""
+    entries = [entry for record in records if record["adapter"] == adapter for entry in record["entries"]]
+    kinds = [(entry["kind"], entry) for entry in entries]
+    keys = {key for kind, entry in kinds if is_entry(kind, entry) for key in keys_of(kind, entry)}
+    return "\n".join(sorted(keys))
+
+
 def planned_text(plan: Document, adapter: str, before: str) -> str:
     """Get-VswitchPlannedText: the same for what the plan makes of an adapter."""
     keys = before.split("\n") if before else []

@@ -59,10 +59,23 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go
 Accept = Annotated[
     bool, typer.Option("--accept", help="Agree to what the plan asks: exposed traffic, loss of WinRM.")
 ]
+
+
+def _confirm_within(seconds: int) -> int:
+    if seconds and not 10 <= seconds <= 86400:
+        raise typer.BadParameter(
+            f"{seconds} is not within 10 to 86400 seconds: less would be over before the host has armed its"
+            " undo, and more than a day is no trial any more; 0 is without"
+        )
+    return seconds
+
+
 ConfirmWithin = Annotated[
     int,
     typer.Option(
-        "--confirm-within", min=0, max=86400, help="Seconds after which the host undoes it unless confirmed."
+        "--confirm-within",
+        callback=_confirm_within,
+        help="Seconds (10 to 86400) after which the host undoes it unless confirmed.",
     ),
 ]
 

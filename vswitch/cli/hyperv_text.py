@@ -169,11 +169,9 @@ def short(found: HostPlan) -> str:
 
 def applied(done: Applied) -> str:
     """One line about a plan carried out."""
-    if not done.steps and done.note:
-        return done.note
     text = f"applied and verified, {done.steps} writes on {len(done.adapters)} adapters, plan {done.plan_id}"
     if not done.steps:
-        text = f"no entry to write, the record is up to date, plan {done.plan_id}"
+        text = done.note or f"no entry to write, the record is up to date, plan {done.plan_id}"
     if done.armed_until:
         text += f"; undone at {done.armed_until} unless confirmed"
-    return f"{text} ({done.note})" if done.note else text
+    return f"{text} ({done.note})" if done.steps and done.note else text

@@ -316,6 +316,8 @@ def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> N
                 )
                 words = f"{backup['state']}, {backup['steps']} writes{until}"
                 line = f"{backup['planId']}  {backup['createdAt']}  {words}"
+                if backup["state"] == "unreadable":
+                    line = f"{backup['planId']}  unreadable: the file on the host is damaged"
                 console.print(f"[bold]{escape(each.host.name)}[/] {escape(line)}")
 
     emit({"hosts": [_outcome(each, each.value) for each in result.outcomes]}, show, output)

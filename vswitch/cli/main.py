@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
 
 from vswitch.cli import asking, hyperv, inspecting, labs, policies, testing
 from vswitch.cli.output import print_error
-from vswitch.errors import InputError, VswitchError
+from vswitch.errors import Fault, InputError, VswitchError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="vswitch",
     help="A Hyper-V virtual switch with its port ACLs, in a lab of real packets.",
-    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input.",
+    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 70 a fault of vswitch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -45,10 +46,14 @@ def main() -> None:
     except VswitchError as error:
         print_error(error, as_json=as_json)
         sys.exit(error.exit_status)
+    except typer.Abort:  # somebody was asked, and said no
+        print_error(VswitchError("aborted"), as_json=True)
+        sys.exit(VswitchError.exit_status)
     except Exception as error:
         if os.environ.get(_DEBUG):
-            raise
-        fault = VswitchError(
+            traceback.print_exc()
+            sys.exit(Fault.exit_status)
+        fault = Fault(
             f"this is a fault of vswitch: {type(error).__name__}: {error}",
             hint=f"Please report it; with {_DEBUG}=1 in the environment it says where.",
         )

@@ -18,6 +18,7 @@ from vswitch.hyperv.desired import Rule
 from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.problems import OutcomeUnknown, hyperv_problem
+from vswitch.hyperv.refusals import wrote_nothing
 from vswitch.hyperv.state import HostState, entries_of, read_state, record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import ScriptRequest, Transport
@@ -201,10 +202,13 @@ def _succeeded(work: _Work, result: Mapping[str, Any], note: str = "") -> Applie
             adapters=adapters,
             hint=f"undo it: vswitch hyperv rollback {work.host}",
         )
+    repeated = bool(result.get("repeated")) and not note
+    if repeated:
+        note = f"plan {work.wire['planId']} was already in force: verified, nothing was written"
     notes = [note, _keep_records(work, work.wire["records"])]
     return Applied(
         str(work.wire["planId"]),
-        len(work.wire["steps"]),
+        0 if repeated else len(work.wire["steps"]),
         adapters,
         result.get("armedUntil"),
         "; ".join(filter(None, notes)),
@@ -239,27 +243,31 @@ def _failed(
         rule=text,
         where=rule.origin if rule else None,
     )
-    if not result:
-        _restore_records(work, before)
-        raise ApplyError(
-            f"{_bare(problem, work.host)}; nothing was written",
-            host=work.host,
-            standing=Standing.OLD,
-            hint=problem.hint,
-            where=problem.where,
-        )
     adapters = _results(work, result)
-    if all(each.standing is Standing.OLD for each in adapters):
+    if not adapters:
+        if not wrote_nothing(error):
+            return _after_lost_contact(work, problem, before)
         _restore_records(work, before)
-        raise ApplyError(
-            f"{_bare(problem, work.host)}; everything was undone, the host is as before",
-            host=work.host,
-            standing=Standing.OLD,
-            adapters=adapters,
-            hint=problem.hint,
-            where=problem.where,
-        )
-    raise _mixed(work, _bare(problem, work.host), adapters)
+        outcome = "nothing was written"
+    elif any(each.standing is not Standing.OLD for each in adapters):
+        raise _mixed(work, _bare(problem, work.host), adapters)
+    elif result.get("undone"):
+        _restore_records(work, before)
+        outcome = "everything was undone, the host is as before"
+    else:
+        # The host's record may still name all that the plan writes: this side's stays as wide.
+        outcome = "the entries there are as before"
+        left = [_bare(hyperv_problem(each, host=work.host), work.host) for each in result.get("errors") or ()]
+        if left:
+            outcome += f", but the undo could not be finished: {'; '.join(dict.fromkeys(left))}"
+    raise ApplyError(
+        f"{_bare(problem, work.host)}; {outcome}",
+        host=work.host,
+        standing=Standing.OLD,
+        adapters=adapters,
+        hint=problem.hint,
+        where=problem.where,
+    )
 
 
 def _bare(error: VswitchError, host: str) -> str:
@@ -296,23 +304,27 @@ def _mixed(work: _Work, why: str, adapters: Sequence[AdapterResult]) -> ApplyErr
     )
 
 
-def _after_lost_contact(work: _Work, error: OutcomeUnknown, before: Mapping[str, Any]) -> Applied:
+def _after_lost_contact(work: _Work, error: HostError, before: Mapping[str, Any]) -> Applied:
     """Read the host again: it may be done, have undone, or have died half-way; then undo."""
     plan_id = str(work.wire["planId"])
+    lost = isinstance(error, OutcomeUnknown)
+    remedy = "apply the plan again" if lost else error.hint
     try:
-        backup = _settled_backup(work, plan_id, error.may_still_run)
+        backup = _settled_backup(work, plan_id, isinstance(error, OutcomeUnknown) and error.may_still_run)
         if backup is None:
             _restore_records(work, before)
             raise ApplyError(
                 f"{_bare(error, work.host)}; it was read again: nothing was written",
                 host=work.host,
                 standing=Standing.OLD,
-                hint="apply the plan again",
+                hint=remedy,
+                where=error.where,
             ) from None
         if backup["state"] in ("applied", "confirmed"):
             # Sent again, a plan that is in place is only read back.
             result = call(work.transport, work.host, "apply", {"plan": dict(work.wire)})
-            return _succeeded(work, result, "contact was lost on the way; the host was read again")
+            why = "contact was lost on the way" if lost else _bare(error, work.host)
+            return _succeeded(work, result, f"{why}; the host was read again")
         if backup["state"] != "undone":
             result = call(work.transport, work.host, "undo", {"planId": plan_id})
             adapters = _results(work, result)
@@ -324,7 +336,8 @@ def _after_lost_contact(work: _Work, error: OutcomeUnknown, before: Mapping[str,
             " before",
             host=work.host,
             standing=Standing.OLD,
-            hint="apply the plan again",
+            hint=remedy,
+            where=error.where,
         ) from None
     except ApplyError:
         raise

@@ -8,17 +8,16 @@ things) the same one decides, that is, if their highest copies stand in the same
 An entry whose weight is taken gets the highest free weight below the entries above it that conflict
 with it. If there is none, the lowest of those first gets a copy higher up, for which the same holds
 (`up`). If that leads nowhere either, the entries below make room downwards (`down`); for that their
-own weight is given up for a while, so entries of somebody else do not take part in it.
+own weight is given up for a while, so entries of somebody else do not take part in it. Where all of
+that fails, copies of all entries, in their order, go above everything there is, if there is room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from functools import lru_cache
 
+from vswitch.hyperv.conflicts import Conflicts
 from vswitch.hyperv.entries import Entry, ExtendedEntry
-from vswitch.hyperv.semantic import overlaps
-from vswitch.model.types import Action
 
 __all__ = ["detour"]
 
@@ -44,6 +43,11 @@ def detour(
     for each, up in zip(tried, (True, False), strict=True):
         if each.find(up=up):
             return each.entries
+    highest = max(entry.weight for entry in (*old, *new))
+    if not walls and highest + len(new) < _TOP:
+        copies = sorted(new, key=lambda entry: entry.weight)
+        above = {entry._replace(weight=weight) for weight, entry in enumerate(copies, _TOP - len(new))}
+        return frozenset(above | new.difference(waiting))
     return min(tried, key=lambda each: len(each.stuck)).entries
 
 
@@ -60,6 +64,7 @@ class _Detour:
     ) -> None:
         self.walls = sorted(walls)
         self.new = sorted(new, key=lambda entry: -entry.weight)
+        self.conflicting = Conflicts(self.new)
         self.fixed = fixed
         self.used = {entry.weight for entry in (*old, *new)}
         self.at = {entry: entry.weight for entry in new}
@@ -126,15 +131,9 @@ class _Detour:
         """The entries above and below that overlap an entry and do something else."""
         found = self.known.get(entry)
         if found is None:
-            others = [other for other in self.new if other is not entry and _conflict(entry, other)]
+            others = self.conflicting.of(entry)
             found = self.known[entry] = (
                 [other for other in others if other.weight > entry.weight],
                 [other for other in others if other.weight < entry.weight],
             )
         return found
-
-
-@lru_cache(maxsize=1 << 16)
-def _conflict(one: ExtendedEntry, other: ExtendedEntry) -> bool:
-    same = one.action is other.action and (one.action is Action.DENY or one.stateful == other.stateful)
-    return not same and overlaps(one, other)

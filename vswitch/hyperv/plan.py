@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vswitch.errors import InputError, InputErrors
+from vswitch.errors import HostError, InputError, InputErrors
 from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
@@ -125,6 +125,7 @@ class HostPlan:
     adapters: tuple[AdapterPlan, ...]
     warnings: tuple[str, ...]
     port: int = 0
+    records: tuple[Mapping[str, Any], ...] = ()  # what the host says is ours, as it says it
 
     @property
     def changes(self) -> bool:
@@ -174,6 +175,7 @@ class HostPlan:
             if adapter.writes or _record_changes(adapter) or adapter.came or adapter.went
         ]
         touched.sort(key=lambda adapter: adapter.adapter.is_management_os)
+        ids = {adapter.adapter.id for adapter in touched}
         name = ", ".join(self.policies)
         steps: list[dict[str, Any]] = []
         during: list[dict[str, Any]] = []
@@ -205,6 +207,11 @@ class HostPlan:
                 if each.owned_after
             ],
             "recordsDuring": during,
+            "expectedRecords": [
+                {"adapter": record["adapter"], "entries": record.get("entries") or []}
+                for record in self.records
+                if record.get("adapter") in ids
+            ],
             "confirmWithin": confirm_within,
         }
 
@@ -306,11 +313,18 @@ def plan_host(
     `local_records` is this side's copy of what is ours by adapter id, used where the host has lost
     its own. With `adopt`, foreign entries that equal wanted ones become ours. `port` is where WinRM is
     reached, if it is none of the usual ones. Raises InputErrors with every reason why the plan could not
-    be carried out.
+    be carried out, HostError if the host cannot read its record.
     """
     errors: list[InputError] = []
     warnings: list[str] = [*wanted.warnings]
-    lost = not state.records and bool(local_records)
+    unread = next((text for text in state.unread if text.startswith("records: ")), None)
+    if unread is not None:
+        raise HostError(
+            f"the record of which entries are ours cannot be read: {unread.removeprefix('records: ')}",
+            host=host or state.computer,
+            hint="have an administrator of the host look at %ProgramData%\\vswitch",
+        )
+    lost = not state.recorded and bool(local_records)
     if lost:
         warnings.append(
             "the host has no record of our entries; this side's copy is used, and written there again"
@@ -344,6 +358,7 @@ def plan_host(
         tuple(adapters),
         tuple(dict.fromkeys(warnings)),
         port,
+        state.raw_records,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from vswitch.errors import HostError, Origin
 from vswitch.model.problems import shorten
 
-__all__ = ["hyperv_problem"]
+__all__ = ["hyperv_problem", "wrote_nothing"]
 
 _EXISTS = 0x800700B7
 _INVALID = frozenset({0x80070057, 0x80041008})
@@ -28,6 +28,7 @@ _OWN = {
     "Busy": "wait until the other operation on this host has ended",
     "HyperVMissing": "run `Install-WindowsFeature Hyper-V-PowerShell` on the host",
     "UnsafeFolder": "have an administrator of the host remove or take over that folder",
+    "UnreadableEntry": "have an administrator of the host look at that adapter's port ACLs",
     "UnreadableFile": "have an administrator of the host look at that file; a copy is kept on this side",
     "BadPlan": "make a new plan with this version",
     "Armed": "wait for the host to undo it, or `vswitch hyperv confirm` it, then `rollback`",
@@ -37,6 +38,14 @@ _OWN = {
     "Superseded": "undo the later plan first",
     "UnknownOperation": "module and program differ in version; reinstall vswitch",
 }
+#: Without a result of the adapters these come before the first write: from there on it has one.
+_BEFORE_WRITING = frozenset(_OWN) - {"Unfinished", "NotAsPlanned"}
+
+
+def wrote_nothing(error: Mapping[str, Any]) -> bool:
+    """Whether an `error` that came without a result is one of the module's own, raised before it writes."""
+    own = str(error.get("fullyQualifiedErrorId") or "").startswith("Vswitch.")
+    return own and error.get("category") in _BEFORE_WRITING
 
 
 def hyperv_problem(

@@ -130,6 +130,7 @@ class HostAdapter:
 class HostState:
     """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
 
+    `recorded` is False only if the host has no record at all: no entry was ever written, or it is lost.
     `running` holds the ids of VMs that are not off. `unread` says what the account may not read.
     `others` are the entries of others that were there when a record was written, by adapter id.
     """
@@ -144,6 +145,8 @@ class HostState:
     teams: tuple[str, ...] = ()
     nats: tuple[HostNat, ...] = ()
     records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
+    raw_records: tuple[Mapping[str, Any], ...] = ()
+    recorded: bool = True
     unread: tuple[str, ...] = ()
     others: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -246,6 +249,8 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             teams=tuple(_named(raw) for raw in _maps(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in _maps(document.get("nats"))),
             records=_records(_maps(document.get("records"))),
+            raw_records=tuple(_maps(document.get("records"))),
+            recorded=bool(document.get("records")) or _flag(document.get("recorded", True)),
             others={
                 _text(record.get("adapter")): frozenset(map(_text, _list(record["others"])))
                 for record in _maps(document.get("records"))

@@ -22,6 +22,8 @@ __all__ = ["Target", "backups", "new_plan_id", "plan_policy", "plan_rollback"]
 
 _ROLLBACK = "rollback of "
 _IN_FORCE = ("applied", "confirmed", "applying", "failed")
+_UNREADABLE = "unreadable"
+_NAME_ANOTHER = "name another plan with --to; `vswitch hyperv backups` lists them"
 
 
 def new_plan_id(now: datetime) -> str:
@@ -62,7 +64,10 @@ class Target:
     def confirm(self, plan_id: str) -> dict[str, Any]:
         """Keep an applied plan; without an id, the one whose undo is armed."""
         if not plan_id:
-            armed = [each for each in backups(self) if each.get("armedUntil")]
+            # One that ended half-way may be armed too: it is undone, never kept.
+            armed = [
+                each for each in backups(self) if each.get("armedUntil") and each.get("state") == "applied"
+            ]
             if not armed:
                 raise HostError("no plan waits to be confirmed", host=self.name)
             plan_id = str(armed[0]["planId"])
@@ -100,7 +105,8 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
 
     `to` is that plan's id; without it, the latest plan that is in force. A rollback, and what it took
     back, is not counted as such a plan: each further one goes back one plan more. Plans applied after
-    it are taken back with it. Entries of others stay as they are now.
+    it are taken back with it. Entries of others stay as they are now. When a plan was applied whose
+    backup cannot be read is not known: it cannot be gone back to, and is named in the plan's warnings.
     """
     known = backups(target)
     ids = [str(each["planId"]) for each in known]
@@ -109,6 +115,9 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             f"there is no backup of a plan {to}", host=target.name, hint="`vswitch hyperv backups` lists them"
         )
     in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
+    unreadable = [str(each["planId"]) for each in known if each.get("state") == _UNREADABLE]
+    if to in unreadable:
+        raise HostError(f"the backup of plan {to} cannot be read", host=target.name, hint=_NAME_ANOTHER)
     documents: dict[str, dict[str, Any]] = {}
 
     def backup(plan_id: str) -> dict[str, Any]:
@@ -124,6 +133,12 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             raise HostError("no plan is in force that could be taken back", host=target.name)
         last = ids.index(newest)
         taken_back = _taken_back(backup(newest))
+        if taken_back in unreadable:
+            raise HostError(
+                f"plan {newest} took back plan {taken_back}, whose backup cannot be read",
+                host=target.name,
+                hint=_NAME_ANOTHER,
+            )
         if taken_back in ids[last + 1 :]:
             last = ids.index(taken_back) + 1
         elif _only_looked(backup(newest)):
@@ -150,7 +165,13 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
         # What was taken over from others since is given back to them, not removed.
         wanted.append(Wanted(adapter, rules, others.get(adapter.id, frozenset())))
     gone = [adapter for adapter in before if state.adapter(adapter) is None]
-    notes = tuple(f"the adapter {adapter} is no longer on the host" for adapter in gone)
+    notes = (
+        *(f"the adapter {adapter} is no longer on the host" for adapter in gone),
+        *(
+            f"the backup of plan {plan_id} cannot be read: what only that plan changed stays as it is"
+            for plan_id in unreadable
+        ),
+    )
     return _plan(target, state, Desired(tuple(wanted), (f"{_ROLLBACK}{ids[last]}",), notes))
 
 

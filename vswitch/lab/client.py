@@ -279,7 +279,7 @@ def _process_in_guest(
     name: str, guest: str, argv: Sequence[str], timeout: float | None, pipes: Mapping[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
     command, descriptors = guest_command(name, guest, argv, timeout=timeout)
-    environment = {**os.environ, "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
+    environment = {**isolation.passed_on(), "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
     try:
         process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
     except FileNotFoundError:

@@ -1,0 +1,135 @@
+"""What is said of a host whose answer to a plan is an error: no more than is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
+from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
+from tests.support.hyperv_host import CmdletError, Fault
+from vswitch.cli import hyperv_text
+from vswitch.hyperv.apply import ApplyError, Standing, apply_plan
+from vswitch.hyperv.entries import ExtendedEntry
+from vswitch.hyperv.problems import Cause, WinrmError
+from vswitch.hyperv.transport import ScriptRequest
+from vswitch.model.types import Action, Direction
+
+NEW = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
+OTHER_ERROR = {"message": "out of memory", "category": "ResourceUnavailable", "fullyQualifiedErrorId": "x"}
+
+
+def a_plan_for(adapter_id: str) -> Wanted:
+    return {adapter_id: {NEW: RULE}}
+
+
+class Answering(DirectTransport):
+    """Performs each operation, then answers as `change` says."""
+
+    change: Callable[[str, dict[str, Any]], dict[str, Any]] = staticmethod(lambda _operation, answer: answer)
+
+    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
+        return self.change(request.operation, super().run(request, timeout=timeout))
+
+
+@pytest.mark.parametrize("result", [None, {}, {"adapters": []}])
+@pytest.mark.parametrize(
+    "error", [OTHER_ERROR, {"category": "NotAsPlanned", "fullyQualifiedErrorId": "Vswitch.NotAsPlanned"}]
+)
+def test_an_error_without_a_result_is_not_taken_for_nothing_written(
+    error: dict[str, Any], result: Any, tmp_path: Path
+) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = Answering(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, a_plan_for(adapter_id))
+    spoiled: list[str] = []
+
+    def change(operation: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if operation == "apply" and not spoiled:
+            spoiled.append(operation)
+            return {"schema": 1, "ok": False, "error": error, "result": result}
+        return answer
+
+    transport.change = change
+    done = apply_plan(plan, transport, store, wait=no_wait)
+    assert [each.standing for each in done.adapters] == [Standing.NEW]
+    assert "the host was read again" in done.note
+    assert store.records()[adapter_id] == {NEW}
+
+
+def test_an_error_without_a_result_from_a_host_that_then_is_silent_leaves_the_state_unknown(
+    tmp_path: Path,
+) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = Answering(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, a_plan_for(adapter_id))
+
+    def change(operation: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if operation == "apply":
+            return {"schema": 1, "ok": False, "error": OTHER_ERROR, "result": None}
+        raise WinrmError("it does not answer", host="HV01", cause=Cause.UNREACHABLE)
+
+    transport.change = change
+    with pytest.raises(ApplyError, match=r"out of memory.*could not be read again") as failure:
+        apply_plan(plan, transport, store, wait=no_wait)
+    assert failure.value.standing is Standing.UNKNOWN
+    assert store.records()[adapter_id] == {NEW}
+
+
+def test_an_error_of_windows_before_the_first_write_is_looked_into(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, a_plan_for(adapter_id))
+    place = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}).index("Get-VM") + 1
+    host.faults.append(Fault(place, hresult=0x80041001, operation="apply"))
+    before, trips = entries_on(host, adapter_id), transport.trips
+    with pytest.raises(ApplyError, match=r"read again: nothing was written") as failure:
+        apply_plan(plan, transport, store, wait=no_wait)
+    assert failure.value.standing is Standing.OLD
+    assert transport.trips == trips + 2
+    assert entries_on(host, adapter_id) == before
+    assert store.records() == {}
+
+
+def test_a_record_that_could_not_be_put_back_is_named(tmp_path: Path) -> None:
+    """The entries are as before, but the host still holds the record of what the plan writes."""
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    plan = fresh_plan(transport, store, a_plan_for(adapter_id))
+    before = entries_on(host, adapter_id)
+
+    def refuse_writes(name: str) -> None:
+        if name.startswith("write"):
+            raise CmdletError("There is not enough space on the disk.", 0x80070070)
+
+    def full(name: str) -> None:
+        if name == "Add-VMNetworkAdapterExtendedAcl":
+            host.cmdlets.on_step = refuse_writes
+            raise CmdletError("Access is denied.", 0x80070005)
+
+    host.cmdlets.on_step = full
+    with pytest.raises(ApplyError, match=r"denied.*as before, but.*not enough space") as failure:
+        apply_plan(plan, transport, store, wait=no_wait)
+    assert "everything was undone" not in failure.value.message
+    assert entries_on(host, adapter_id) == before
+    assert store.records()[adapter_id] == {NEW}
+
+
+def test_a_plan_that_is_in_force_already_is_not_said_to_be_written(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    transport, store = DirectTransport(host), store_in(tmp_path)
+    saved = fresh_plan(transport, store, a_plan_for(adapter_id)).wire()
+    first = apply_plan(saved, transport, store, confirm_within=60)
+    assert (first.steps, first.note) == (1, "")
+    assert "1 writes" in hyperv_text.applied(first)
+    again = apply_plan(saved, transport, store, confirm_within=60)
+    assert not [name for name in host.log if name.startswith(("write", "Add", "Remove"))]
+    assert again.steps == 0
+    assert [each.standing for each in again.adapters] == [Standing.NEW]
+    said = hyperv_text.applied(again)
+    assert "plan plan-1 was already in force" in said
+    assert "writes" not in said
+    assert f"undone at {first.armed_until}" in said
