@@ -137,8 +137,9 @@ class _Changed(Generic[L]):
             full=full,
         )
         found.unfinished |= own.unfinished
+        for label, number in own.total.items():
+            found.total[label] = found.total.get(label, 0) + number
         for label, regions in own.regions.items():
-            found.total[label] = found.total.get(label, 0) + own.total[label]
             for region in regions:
                 every: list[tuple[Interval, ...]] = [(span,) for span in part.box]
                 for level, intervals in zip(fields, region, strict=True):
@@ -166,6 +167,11 @@ class _Changed(Generic[L]):
                 self.masks[self.masks.index(mover)] ^= bit | first
 
     def _parts(self) -> Iterator[_Part[L]]:
+        """Disjoint parts that hold all differences: a changed rule's box, where none above it matches.
+
+        Of the rules below, those of the list it is not in matter. Rules that give no label are left
+        out below the last that gives one.
+        """
         old, new = self.masks
         changed = old ^ new
         for at in reversed(range(len(self.rules))):
