@@ -150,6 +150,10 @@ BENCHMARKS = (
                 f"compare-1000-rules-{shape}": lambda _, shape=shape: hyperv.compare(1000, shape)
                 for shape in hyperv.SHAPES
             },
+            **{
+                f"compare-edited-{edit}": lambda _, edit=edit: hyperv.compare_edited(1000, edit)
+                for edit in hyperv.EDITS
+            },
         },
     ),
     Benchmark(

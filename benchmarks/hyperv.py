@@ -87,6 +87,18 @@ def compare(rules: int, shape: str = "usual") -> float:
     return time.process_time() - began
 
 
+def compare_edited(rules: int, edit: str, shape: str = "two-of-four") -> float:
+    """The same for a policy and what an edit makes of it."""
+    pick = random.Random(1)
+    old = SHAPES[shape](pick, rules)
+    new = [entry for entry in EDITS[edit](pick, old) if isinstance(entry, ExtendedEntry)]
+    edited = [entry._replace(weight=60000 - rank) for rank, entry in enumerate(new)]
+    policies = Acls.of(old), Acls.of(edited)
+    began = time.process_time()
+    semantic_diff(*policies, Direction.INBOUND)
+    return time.process_time() - began
+
+
 def _prefix(pick: random.Random, shortest: int = 8, longest: int = 32) -> str:
     length = pick.randint(shortest, longest)
     return str(IPv4Network((pick.getrandbits(length) << (32 - length), length)))
@@ -117,6 +129,23 @@ def _shaped(pick: random.Random, count: int, protocols: str, *sometimes: float) 
         if entry.action is Action.ALLOW and protocol in ("TCP", "UDP") and pick.random() < 0.3:
             entry = entry._replace(stateful=True, timeout=300)
         found.append(entry)
+    return found
+
+
+def _two_of_four(pick: random.Random, count: int) -> list[Entry]:
+    """Rules that restrict two of the address and port fields, so that nearly all cross."""
+    found: list[Entry] = []
+    for rank in range(count):
+        made = {
+            "local": _prefix(pick),
+            "remote": _prefix(pick),
+            "local_port": _ports(pick),
+            "remote_port": _ports(pick),
+        }
+        fields = {name: made[name] for name in pick.sample(sorted(made), 2)}
+        found.append(
+            ExtendedEntry(Direction.INBOUND, 60000 - rank, pick.choice(list(Action)), "TCP", **fields)
+        )
     return found
 
 
@@ -195,4 +224,83 @@ SHAPES: dict[str, Callable[[random.Random, int], list[Entry]]] = {
     "strips": _strips,
     "nested": _nested,
     "with-basic": _with_basic,
+    "two-of-four": _two_of_four,
+}
+
+
+def _flipped(entry: Entry) -> Entry:
+    assert isinstance(entry, ExtendedEntry)
+    return entry._replace(action=Action.ALLOW if entry.action is Action.DENY else Action.DENY)
+
+
+def _halves(entry: Entry) -> list[Entry]:
+    """Two rules that match together what one does."""
+    assert isinstance(entry, ExtendedEntry)
+    for side in ("local", "remote"):
+        low, dash, high = getattr(entry, f"{side}_port").partition("-")
+        if dash and low != high:
+            middle = (int(low) + int(high)) // 2
+            return [
+                entry._replace(**{f"{side}_port": text})
+                for text in (f"{low}-{middle}", f"{middle + 1}-{high}")
+            ]
+        prefix = getattr(entry, side)
+        if prefix != "ANY" and not prefix.endswith("/32"):
+            return [entry._replace(**{side: str(part)}) for part in IPv4Network(prefix).subnets()]
+    return [entry]
+
+
+def _some(pick: random.Random, old: list[Entry], count: int) -> set[int]:
+    return set(pick.sample(range(len(old)), count))
+
+
+def _with_changes(count: int) -> Callable[[random.Random, list[Entry]], list[Entry]]:
+    """Other rules in place of so many."""
+
+    def edit(pick: random.Random, old: list[Entry]) -> list[Entry]:
+        chosen, fresh = _some(pick, old, count), _two_of_four(pick, len(old))
+        return [fresh[at] if at in chosen else entry for at, entry in enumerate(old)]
+
+    return edit
+
+
+def _with_insertions(pick: random.Random, old: list[Entry]) -> list[Entry]:
+    new = [*old]
+    for entry in _two_of_four(pick, 100):
+        new.insert(pick.randrange(len(new)), entry)
+    return new
+
+
+def _with_flips(pick: random.Random, old: list[Entry]) -> list[Entry]:
+    chosen = _some(pick, old, 100)
+    return [_flipped(entry) if at in chosen else entry for at, entry in enumerate(old)]
+
+
+def _without_some(pick: random.Random, old: list[Entry]) -> list[Entry]:
+    chosen = _some(pick, old, 100)
+    return [entry for at, entry in enumerate(old) if at not in chosen]
+
+
+def _with_swaps(pick: random.Random, old: list[Entry]) -> list[Entry]:
+    """Each rule in 50 pairs in the other's place, and 400 pairs of neighbours swapped."""
+    new = [*old]
+    pairs = [pick.sample(range(len(old)), 2) for _ in range(50)]
+    pairs += [[at, at + 1] for at in pick.sample(range(len(old) - 1), 400)]
+    for one, other in pairs:
+        new[one], new[other] = new[other], new[one]
+    return new
+
+
+EDITS: dict[str, Callable[[random.Random, list[Entry]], list[Entry]]] = {
+    "1-changed": _with_changes(1),
+    "10-changed": _with_changes(10),
+    "100-changed": _with_changes(100),
+    "100-turned": _with_flips,
+    "100-inserted": _with_insertions,
+    "100-deleted": _without_some,
+    "swapped": _with_swaps,
+    "all-split": lambda _, old: [part for entry in old for part in _halves(entry)],
+    "last-100-left-out": lambda _, old: old[:-100],
+    "last-half-left-out": lambda _, old: old[: len(old) // 2],
+    "1000-appended": lambda pick, old: [*old, *_two_of_four(pick, 1000)],
 }

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vswitch.errors import Origin
-from vswitch.hyperv import search
+from vswitch.hyperv import changed, search
 from vswitch.hyperv.entries import (
     BasicEntry,
     Entry,
@@ -283,8 +283,84 @@ def test_crossing_rules_equal_brute_force(
     old: list[ExtendedEntry], new: list[ExtendedEntry], same_start: bool, in_cells: bool, seed: int
 ) -> None:
     if same_start:
-        new = [*old[: len(old) // 2], *new]
-        new = [rule._replace(weight=1000 - rank) for rank, rule in enumerate(new)]
+        new = weighted([*old[: len(old) // 2], *new])
+    check_diff(old, new, in_cells, seed)
+
+
+def weighted(rules: list[ExtendedEntry]) -> list[ExtendedEntry]:
+    return [rule._replace(weight=1000 - rank) for rank, rule in enumerate(rules)]
+
+
+def halves(rule: ExtendedEntry) -> list[ExtendedEntry]:
+    """Two rules that match together what one does."""
+    low, _, high = rule.local_port.partition("-")
+    if high:
+        middle = (int(low) + int(high)) // 2
+        return [rule._replace(local_port=text) for text in (f"{low}-{middle}", f"{middle + 1}-{high}")]
+    if rule.remote not in ("ANY", "10.1.2.3"):
+        return [rule._replace(remote=str(each)) for each in ip_network(rule.remote).subnets()]
+    return [rule]
+
+
+@st.composite
+def edited(draw: st.DrawFn, rules: list[ExtendedEntry]) -> list[ExtendedEntry]:
+    """Nearly the same rules: some changed, put in, left out, moved, swapped or split, once or twice."""
+    new = [*rules]
+    fresh = draw(crossing())
+    for kind in draw(
+        st.lists(
+            st.sampled_from(["change", "flip", "insert", "delete", "move", "swap", "repeat", "split", "cut"]),
+            max_size=8,
+        )
+    ):
+        if not new:
+            break
+        at, other = (draw(st.integers(0, len(new) - 1)) for _ in range(2))
+        rule = new[at]
+        if kind == "change":
+            new[at] = draw(st.sampled_from(fresh))
+        elif kind == "flip":
+            action = Action.ALLOW if rule.action is Action.DENY else Action.DENY
+            new[at] = rule._replace(action=action, stateful=False, timeout=0)
+        elif kind == "insert":
+            new.insert(at, draw(st.sampled_from(fresh)))
+        elif kind == "delete":
+            del new[at]
+        elif kind == "move":
+            new.insert(other, new.pop(at))
+        elif kind == "swap":
+            new[at], new[other] = new[other], rule
+        elif kind == "repeat":
+            new.insert(other, rule)
+        elif kind == "split":
+            first, *second = halves(rule)
+            new[at] = first
+            for each in second:
+                new.insert(draw(st.integers(0, len(new))), each)
+        else:
+            del new[len(new) - at // 4 :]
+    return new
+
+
+@given(st.data(), crossing(), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_nearly_equal_rules_equal_brute_force(
+    data: st.DataObject, old: list[ExtendedEntry], backwards: bool, in_cells: bool, seed: int
+) -> None:
+    new = data.draw(edited(old))
+    old, new = weighted(old), weighted(new)
+    check_diff(*((new, old) if backwards else (old, new)), in_cells, seed)
+
+
+@given(st.lists(crossing(), min_size=2, max_size=2), st.booleans(), st.integers(0, 2**32))
+def test_cells_equal_brute_force(policies: list[list[ExtendedEntry]], in_cells: bool, seed: int) -> None:
+    """The way that is taken where the policies have little in common and their rules meet many others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changed, "_FEW", -1)
+        check_diff(policies[0], policies[1], in_cells, seed)
+
+
+def check_diff(old: list[ExtendedEntry], new: list[ExtendedEntry], in_cells: bool, seed: int) -> None:
+    semantic_diff.cache_clear()
     with small_cells() if in_cells else nullcontext():
         diff = semantic_diff(Acls.of(old), Acls.of(new), Direction.INBOUND)
     assert not diff.more
@@ -301,6 +377,24 @@ def test_crossing_rules_equal_brute_force(
             expected = Change.STATEFUL if becomes > was else Change.STATELESS
         for change in Change:
             assert in_any(diff.changes.get(change, ()), packet) == (change is expected)
+
+
+@pytest.mark.parametrize("kind", ["split", "joined", "moved", "hidden"])
+def test_what_changes_nothing_needs_no_search(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule in pieces, one moved past others it agrees with or does not meet, one behind another."""
+    old = [_allow(1, "80-99", "10.0.0.0/9"), _allow(1, "500-600"), _deny()._replace(remote="192.0.2.0/24")]
+    old += [_allow(1, "85", "11.0.0.0/8"), _deny()]
+    behind = _deny()._replace(remote="10.1.0.0/16", local_port="90", protocol="TCP")
+    new = {
+        "split": [*halves(old[0]), *old[1:3], *halves(old[3]), old[4]],
+        "joined": [*halves(old[0]), *halves(old[1]), *old[2:]],
+        "moved": [old[1], old[3], old[0], old[2], old[4]],
+        "hidden": [*old[:2], behind, *old[2:]],
+    }[kind]
+    before, after = (old, new) if kind != "joined" else (new, old)
+    monkeypatch.delattr(changed, "search")
+    semantic_diff.cache_clear()
+    assert not semantic_diff(Acls.of(weighted(before)), Acls.of(weighted(after)), Direction.INBOUND)
 
 
 def test_a_kind_with_many_regions_does_not_hide_another() -> None:

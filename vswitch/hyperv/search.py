@@ -10,7 +10,7 @@ takes the whole of it do not.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import accumulate, product
@@ -28,7 +28,7 @@ from vswitch.hyperv.space import (
     merge,
 )
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "ones", "search"]
 
 #: Intervals that a comparison may look at: in the whole space (about half a second), so that usual
 #: policies are compared in one piece; in a cell, and there for each rule that matters.
@@ -52,20 +52,23 @@ class Found(Generic[L]):
 
 
 def search(
-    tops: Sequence[int],
+    box: Box,
     lists: Sequence[Sequence[Rule]],
     default: int,
     classify: Callable[[tuple[int, ...]], L | None],
     settled: Callable[[tuple[int, ...]], bool],
     enough: int,
+    *,
+    whole: bool = True,
+    full: Collection[L] = (),
 ) -> Found[L]:
-    """Label every packet by the outcomes the lists give it.
+    """Label every packet of a box by the outcomes the lists give it.
 
-    `tops` are the largest values of the fields; a packet no rule of a list matches has `default`.
-    For `classify` and `settled` see Comparison. A label of which `enough` regions are found is not
-    looked for any further.
+    A packet no rule of a list matches has `default`. For `classify` and `settled` see Comparison. A
+    label of which `enough` regions are found is not looked for any further, nor are those that are
+    `full` from the start. `whole`: the box is large enough to spend many steps on before it is cut.
     """
-    return _Search(tops, lists, default, classify, settled, enough).run()
+    return _Search(box, lists, default, classify, settled, enough, full).run(_STEPS_WHOLE if whole else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,15 @@ class _Cell:
 class _Search(Generic[L]):
     def __init__(
         self,
-        tops: Sequence[int],
+        box: Box,
         lists: Sequence[Sequence[Rule]],
         default: int,
         classify: Callable[[tuple[int, ...]], L | None],
         settled: Callable[[tuple[int, ...]], bool],
         enough: int,
+        full: Collection[L],
     ) -> None:
+        self.box = box
         self.classify = classify
         self.settled = settled
         self.enough = enough
@@ -100,28 +105,17 @@ class _Search(Generic[L]):
         self.root = tuple(
             sum(1 << (top - index) for index in each) | self.reduction.leaf[default] for each in members
         )
-        self.tops = tops
         self.lows: list[list[int]] = []  # where rules begin, and which have begun before each of these
         self.begun: list[list[int]] = []
         self.highs: list[list[int]] = []  # the same for where they end
         self.ended: list[list[int]] = []
-        for level in range(len(tops)):
-            for side, edges, before in ((0, self.lows, self.begun), (1, self.highs, self.ended)):
-                bits_at: dict[int, int] = {}
-                for index, rule in enumerate(rules):
-                    edge = rule.box[level][side]
-                    bits_at[edge] = bits_at.get(edge, 0) | 1 << (first + index)
-                edges.append(sorted(bits_at))
-                before.append(list(accumulate((bits_at[edge] for edge in edges[-1]), or_, initial=0)))
         self.known: dict[tuple[int, ...], frozenset[L]] = {}
         self.found: Found[L] = Found()
-        self.full: set[L] = set()  # labels of which there are enough
+        self.full = set(full)  # labels of which there are enough
 
-    def run(self) -> Found[L]:
+    def run(self, steps: int) -> Found[L]:
         found = self.found
-        whole = tuple(self._taking(level, 0, top) for level, top in enumerate(self.tops))
-        waiting = [_Cell(tuple((0, top) for top in self.tops), self.root, whole)]
-        steps = _STEPS_WHOLE
+        waiting = [_Cell(self.box, self.root, (self.reduction.leaves,))]
         while waiting:
             cell = waiting.pop()
             everything = reduce(and_, cell.whole)
@@ -134,9 +128,25 @@ class _Search(Generic[L]):
                 continue
             cell = _Cell(cell.box, masks, cell.whole)
             if not self._compare(cell, steps):
+                if not self.lows:
+                    self._index()
+                    whole = tuple(self._taking(level, *span) for level, span in enumerate(self.box))
+                    cell = _Cell(cell.box, masks, whole)
                 waiting += self._cut(cell)
             steps = 0
         return found
+
+    def _index(self) -> None:
+        """What `_taking` and `_meeting` look up; not needed if the first comparison suffices."""
+        first = len(self.outcomes)
+        for level in range(len(self.box)):
+            for side, edges, before in ((0, self.lows, self.begun), (1, self.highs, self.ended)):
+                bits_at: dict[int, int] = {}
+                for index, rule in enumerate(self.rules):
+                    edge = rule.box[level][side]
+                    bits_at[edge] = bits_at.get(edge, 0) | 1 << (first + index)
+                edges.append(sorted(bits_at))
+                before.append(list(accumulate((bits_at[edge] for edge in edges[-1]), or_, initial=0)))
 
     def _possible(self, masks: tuple[int, ...]) -> frozenset[L]:
         """The labels that there may be where lists come down to these.
@@ -165,7 +175,7 @@ class _Search(Generic[L]):
 
     def _compare(self, cell: _Cell, steps: int) -> bool:
         """Take in the regions of a cell; False if that takes too many steps."""
-        chosen = _ones(_union(cell.masks) >> len(self.outcomes))
+        chosen = ones(_union(cell.masks) >> len(self.outcomes))
         masks = tuple([self._shrunk(mask, chosen) for mask in cell.masks])
         comparison = Comparison(
             cell.box, [self.rules[at] for at in chosen], self.outcomes, masks, self.classify, self.settled
@@ -212,7 +222,7 @@ class _Search(Generic[L]):
             narrow = chosen & ~reduce(and_, cell.whole)
             if narrow:
                 break
-        tops = _ones(narrow >> len(self.outcomes))[-_CANDIDATES:]
+        tops = ones(narrow >> len(self.outcomes))[-_CANDIDATES:]
         for level, (bottom, top) in enumerate(box):
             edges: list[int] = []
             for at in tops:
@@ -248,7 +258,7 @@ def _union(masks: Sequence[int]) -> int:
     return reduce(or_, masks)
 
 
-def _ones(mask: int) -> list[int]:
+def ones(mask: int) -> list[int]:
     """The positions of a mask's bits, lowest first."""
     digits = bin(mask)[:1:-1]
     found = []

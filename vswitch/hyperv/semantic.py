@@ -17,10 +17,11 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
+from vswitch.hyperv.changed import differences
 from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, ExtendedEntry
 from vswitch.hyperv.search import search
 from vswitch.hyperv.space import Box, Interval, Rule
-from vswitch.hyperv.traffic import Traffic, tops, unite
+from vswitch.hyperv.traffic import Traffic, tops, unite, whole
 from vswitch.model.types import TCP, UDP, Action, BasicAction, Direction, Side
 
 __all__ = [
@@ -248,8 +249,7 @@ def semantic_diff(old: Acls, new: Acls, direction: Direction, limit: int = 1000)
         ]
         if lists[0] == lists[1]:
             continue
-        enough = _LOOKED_FOR * limit
-        found = search(tops(version), lists, ALLOW, classify, lambda keys: keys[0] == keys[1], enough)
+        found = differences(whole(version), lists[0], lists[1], ALLOW, classify, _LOOKED_FOR * limit)
         unfinished |= found.unfinished
         for change, each in found.regions.items():
             regions.setdefault(change, []).extend(Traffic(version, fields) for fields in each)
@@ -320,7 +320,7 @@ def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: 
         ]
         if lists[4:8] in (lists[0:4], lists[8:12]):
             continue
-        regions = search(tops(version), lists, ALLOW, classify, settled, limit).regions
+        regions = search(whole(version), lists, ALLOW, classify, settled, limit).regions
         for leaks, each in regions.items():
             found[leaks] += [Traffic(version, fields) for fields in each]
     return Transient(direction, tuple(unite(found[True])), tuple(unite(found[False])))

@@ -8,10 +8,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from vswitch.hyperv.space import Interval
+from vswitch.hyperv.space import Box, Interval
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["FIELDS", "Traffic", "tops", "unite"]
+__all__ = ["FIELDS", "Traffic", "tops", "unite", "whole"]
 
 #: The fields of a packet, from the adapter's viewpoint, in the order they are compared: those in
 #: which rules differ least come first, which keeps the diagrams small.
@@ -35,6 +35,11 @@ def tops(version: int) -> tuple[int, ...]:
         return (0, 0, 0, 0, 0, 0, _MAC_TOP, _MAC_TOP)
     address = (1 << (32 if version == 4 else 128)) - 1
     return (255, (1 << 24) - 1, 65535, 65535, address, address, _MAC_TOP, _MAC_TOP)
+
+
+def whole(version: int) -> Box:
+    """All values of each field for IP version 4 or 6, or 0."""
+    return tuple((0, top) for top in tops(version))
 
 
 @dataclass(frozen=True, slots=True)
