@@ -233,6 +233,42 @@ def test_each_rollback_goes_back_one_plan_more(tmp_path: Path) -> None:
         assert now() == seen[1]
 
 
+def test_a_rollback_after_a_repair_takes_the_repair_back_and_then_the_change(tmp_path: Path) -> None:
+    host = HypervHost(a_host())
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        transport = transport_to(endpoint, module=module_text(), name="hv01")
+        target = Target("hv01", transport, Store("hv01", tmp_path))
+        imported = import_hosts(
+            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
+        )
+
+        def now() -> dict[str, list[str]]:
+            return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+
+        first = now()
+        rules = "".join(
+            f"\n  - {{name: rule-{each}, adapters: db01, direction: Inbound, action: Deny, weight: {each}}}"
+            for each in (100, 200)
+        )
+        policy = imported.policy.replace("extended_acls:", "extended_acls:" + rules, 1)
+        target.apply(plan_policy(target, load(imported.layout, policy)))
+        applied = now()
+        owner, entry = next(
+            (each, entry)
+            for each in host.state()["adapters"]
+            for entry in each["extendedAcls"]
+            if each["VMName"] == "db01" and entry["Weight"] == 100
+        )
+        host.remove_entry(owner["Id"], "extended", entry)
+        by_hand = now()
+        target.apply(plan_policy(target, load(imported.layout, policy)))
+        assert now() == applied
+        target.apply(plan_rollback(target))
+        assert now() == by_hand
+        target.apply(plan_rollback(target))
+        assert now() == first
+
+
 def test_importing_again_gives_the_same_names() -> None:
     state = read_state(a_host())
     shuffled = copy.deepcopy(a_host())

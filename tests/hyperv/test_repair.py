@@ -94,6 +94,14 @@ def test_what_was_adopted_is_given_back_not_removed(tmp_path: Path) -> None:
     target.apply(back)
     assert entries_on(host, adapter_id) == before
     assert not any(record["entries"] for record in host.state()["records"])
+    given = [warning for warning in back.warnings if "stops being ours" in warning]
+    assert len(given) == len(FOREIGN)
+    # Taking that rollback back makes them ours again, though others may own them now by the record.
+    again = plan_rollback(target, back.plan_id)
+    assert {*again.adapters[0].adopted} == {*FOREIGN}
+    assert {*again.adapters[0].added} == {own}
+    target.apply(again)
+    assert {*plan_rollback(target, again.plan_id).adapters[0].removed} == {own}
 
 
 def test_an_adapter_that_cannot_be_read_back_is_said_to_be_unknown(tmp_path: Path) -> None:

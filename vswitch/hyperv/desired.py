@@ -30,12 +30,14 @@ class Rule:
 class Wanted:
     """The entries one adapter should have, each with its rule (None: from a backup, not a policy).
 
-    `released` are entries that, if they are ours, stay on the host and are somebody else's from now on.
+    `released` are entries that, if they are ours, stay on the host and are somebody else's from now on;
+    `reclaimed` those that, if they are there, are ours again.
     """
 
     adapter: HostAdapter
     entries: Mapping[Entry, Rule | None]
     released: frozenset[Entry] = frozenset()
+    reclaimed: frozenset[Entry] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -369,7 +369,7 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
     equal = [entry for entry in want.entries if entry in there and entry not in owned]
     # An ANY that the host shows as one entry is taken over whole or not at all.
     whole = [entry for entry in equal if all(each in want.entries for each in adapter.together(entry))]
-    adopted = frozenset(whole if adopt else ())
+    adopted = frozenset(entry for entry in whole if adopt or entry in want.reclaimed)
     missing = [entry for entry in want.entries if entry not in there]
     surplus = {entry.key: entry for entry in owned if entry not in want.entries}
     changed = [(surplus.pop(entry.key), entry) for entry in missing if entry.key in surplus]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from vswitch.errors import HostError
 from vswitch.hyperv.apply import Applied, apply_plan, call, read_host
 from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
-from vswitch.hyperv.entries import Entry
+from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.plan import HostPlan, plan_host
 from vswitch.hyperv.state import HostState, entries_of, read_state
 from vswitch.hyperv.store import Store
@@ -126,8 +126,33 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
             documents[plan_id] = found[0]
         return documents[plan_id]
 
+    state = target.read()
     last = ids.index(to) if to else 0
-    while not to:
+    while True:
+        if not to:
+            last = _next_back(target, ids, in_force, unreadable, last, backup)
+        undone = [each for each in ids[: last + 1] if each in in_force or each == ids[last]]
+        warnings = tuple(
+            f"the backup of plan {plan_id} cannot be read: what only that plan changed stays as it is"
+            for plan_id in unreadable
+        )
+        wanted = _as_before(state, [backup(each) for each in reversed(undone)], warnings)
+        plan = _plan(target, state, replace(wanted, policies=(f"{_ROLLBACK}{ids[last]}",)))
+        if to or plan.changes:
+            return plan
+        last += 1  # everything is as it was before that plan: go back further
+
+
+def _next_back(
+    target: Target,
+    ids: Sequence[str],
+    in_force: Sequence[str],
+    unreadable: Sequence[str],
+    last: int,
+    backup: Callable[[str], dict[str, Any]],
+) -> int:
+    """The place in `ids` of the plan to take back next, from `last` on: the newest not taken back yet."""
+    while True:
         newest = next((each for each in in_force if ids.index(each) >= last), None)
         if newest is None:
             raise HostError("no plan is in force that could be taken back", host=target.name)
@@ -144,35 +169,51 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
         elif _only_looked(backup(newest)):
             last += 1
         else:
-            break
+            return last
+
+
+def _as_before(
+    state: HostState, documents: Sequence[Mapping[str, Any]], warnings: tuple[str, ...]
+) -> Desired:
+    """Our entries as they were before some plans, whose backups are `documents`, the oldest first.
+
+    What was taken over from others since is given back to them, not removed; what was given away since,
+    and never removed, is ours again.
+    """
     before: dict[str, frozenset[Entry]] = {}
     others: dict[str, frozenset[Entry]] = {}  # were there, and not ours
-    for plan_id in reversed([each for each in ids[: last + 1] if each in in_force or each == ids[last]]):
-        document = backup(plan_id)
+    removed: dict[str, set[Entry]] = {}
+    for document in documents:
+        for step in (document.get("plan") or {}).get("steps") or ():
+            op = str(step.get("op"))
+            if op.startswith("remove"):
+                record = {"entries": [{"kind": op.removeprefix("remove").lower(), **step["entry"]}]}
+                removed.setdefault(str(step.get("adapter")), set()).update(entries_of(record))
         for adapter in document.get("adapters") or ():
             records = [
                 record for record in document.get("records") or () if record.get("adapter") == adapter["id"]
             ]
-            entries = frozenset(entry for record in records for entry in entries_of(record))
-            before.setdefault(str(adapter["id"]), entries)
-            there = read_state({"schema": 1, "computer": "", "adapters": [adapter]}).adapters[0].entries
-            others.setdefault(str(adapter["id"]), frozenset(there) - entries)
-    state = target.read()
+            there = (
+                read_state({"schema": 1, "computer": "", "adapters": [adapter]}).adapters[0].entries.keys()
+            )
+            # What somebody had removed by hand was in the record, and not there.
+            ours = frozenset(entry for record in records for entry in entries_of(record)) & there
+            before.setdefault(str(adapter["id"]), ours)
+            others.setdefault(str(adapter["id"]), frozenset(there) - ours)
     wanted: list[Wanted] = []
+    notes: list[str] = []
     for adapter in state.adapters:
-        entries = before.get(adapter.id, state.records.get(adapter.id, frozenset()) & adapter.entries.keys())
+        owned = state.records.get(adapter.id, frozenset()) & adapter.entries.keys()
+        entries = before.get(adapter.id, owned)
         rules: dict[Entry, Rule | None] = dict.fromkeys(entries)
-        # What was taken over from others since is given back to them, not removed.
-        wanted.append(Wanted(adapter, rules, others.get(adapter.id, frozenset())))
+        released = others.get(adapter.id, frozenset())
+        wanted.append(Wanted(adapter, rules, released, entries - removed.get(adapter.id, set())))
+        notes += [
+            f"{adapter.label}: {describe(each)} stays and stops being ours" for each in owned & released
+        ]
     gone = [adapter for adapter in before if state.adapter(adapter) is None]
-    notes = (
-        *(f"the adapter {adapter} is no longer on the host" for adapter in gone),
-        *(
-            f"the backup of plan {plan_id} cannot be read: what only that plan changed stays as it is"
-            for plan_id in unreadable
-        ),
-    )
-    return _plan(target, state, Desired(tuple(wanted), (f"{_ROLLBACK}{ids[last]}",), notes))
+    notes += [f"the adapter {adapter} is no longer on the host" for adapter in gone]
+    return Desired(tuple(wanted), (), (*notes, *warnings))
 
 
 def _taken_back(backup: Mapping[str, Any]) -> str:
