@@ -8,7 +8,6 @@ cannot understand is kept as it is and named; it never becomes another entry.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +23,10 @@ from vswitch.hyperv.entries import (
     to_host,
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
+from vswitch.hyperv.hostvlan import ISOLATION_MODES, untold_vlans, vlan_setting
 from vswitch.hyperv.semantic import Acls
-from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, VlanMode, normalise_mac
+from vswitch.hyperv.values import flag_of, id_of, list_of, mapping_of, maps_of, number_of, on_of, text_of
+from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, normalise_mac
 
 __all__ = [
     "HostAdapter",
@@ -40,9 +41,6 @@ __all__ = [
 _NO_MAC = "00-00-00-00-00-00"
 _NO_SWITCH = "00000000-0000-0000-0000-000000000000"
 _TYPES = ("Private", "Internal", "External")
-_VLAN_MODES = ("Untagged", "Access", "Trunk", "Private")
-_PRIVATE_MODES = ("", "Isolated", "Community", "Promiscuous")
-_ISOLATION_MODES = ("None", "NativeVirtualSubnet", "ExternalVirtualSubnet", "Vlan")
 _MIRRORING_MODES = ("None", "Destination", "Source")
 _VM_STATES = {"Running": 2, "Off": 3, "Saved": 6, "Paused": 9}
 
@@ -155,55 +153,6 @@ class HostState:
         return next((adapter for adapter in self.adapters if adapter.id == adapter_id), None)
 
 
-# --- tolerant access -----------------------------------------------------------------------------
-
-
-def _list(value: Any) -> list[Any]:
-    """A list, whatever PowerShell made of it."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "Count"}:
-        return _list(value["value"])
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _maps(value: Any) -> list[Mapping[str, Any]]:
-    return [item for item in _list(value) if isinstance(item, Mapping)]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """An object, empty where there is none."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):  # a Guid of Windows PowerShell 5.1
-        value = value.get("Guid") or value.get("value")
-    text = "" if value is None else str(value)
-    # Half a character, which JSON may hold, cannot be printed.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _id(value: Any) -> str:
-    return _text(value).strip().strip("{}").lower()
-
-
-def _flag(value: Any) -> bool:
-    return value is True or _text(value).strip().lower() in ("true", "1")
-
-
-def _on(value: Any) -> bool:
-    """An OnOffState: On is 0 (§5.1). Missing is Off."""
-    if value is None or isinstance(value, bool):
-        return value is True
-    return enum_value(value, ("On", "Off"), "On or Off") == 0
-
-
-def _number(value: Any) -> int:
-    text = _text(value).strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else 0
-
-
 # --- reading -------------------------------------------------------------------------------------
 
 
@@ -232,33 +181,33 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
     if document.get("schema") != 1:
         raise InputError(f"the state has schema {document.get('schema')!r}, not 1", where=where, hint=hint)
     try:
-        vms = [(_id(vm.get("Id")), _text(vm.get("Name"))) for vm in _maps(document.get("vms"))]
-        own = _own_addresses(_maps(document.get("addresses")))
+        vms = [(id_of(vm.get("Id")), text_of(vm.get("Name"))) for vm in maps_of(document.get("vms"))]
+        own = _own_addresses(maps_of(document.get("addresses")))
         return HostState(
-            computer=_text(document.get("computer")),
-            system=_text(document.get("os")),
-            time=_text(document.get("time")),
-            switches=tuple(_switch(raw) for raw in _maps(document.get("switches"))),
-            adapters=tuple(_adapter(raw, own) for raw in _maps(document.get("adapters"))),
+            computer=text_of(document.get("computer")),
+            system=text_of(document.get("os")),
+            time=text_of(document.get("time")),
+            switches=tuple(_switch(raw) for raw in maps_of(document.get("switches"))),
+            adapters=tuple(_adapter(raw, own) for raw in maps_of(document.get("adapters"))),
             vms=tuple(vms),
             running=frozenset(
-                _id(vm.get("Id"))
-                for vm in _maps(document.get("vms"))
+                id_of(vm.get("Id"))
+                for vm in maps_of(document.get("vms"))
                 if enum_value(vm.get("State", 2), _VM_STATES, "a VM's state") != _VM_STATES["Off"]
             ),
-            teams=tuple(_named(raw) for raw in _maps(document.get("teams"))),
-            nats=tuple(_nat(raw) for raw in _maps(document.get("nats"))),
-            records=_records(_maps(document.get("records"))),
-            raw_records=tuple(_maps(document.get("records"))),
-            recorded=bool(document.get("records")) or _flag(document.get("recorded", True)),
+            teams=tuple(_named(raw) for raw in maps_of(document.get("teams"))),
+            nats=tuple(_nat(raw) for raw in maps_of(document.get("nats"))),
+            records=_records(maps_of(document.get("records"))),
+            raw_records=tuple(maps_of(document.get("records"))),
+            recorded=bool(document.get("records")) or flag_of(document.get("recorded", True)),
             others={
-                _text(record.get("adapter")): frozenset(map(_text, _list(record["others"])))
-                for record in _maps(document.get("records"))
+                text_of(record.get("adapter")): frozenset(map(text_of, list_of(record["others"])))
+                for record in maps_of(document.get("records"))
                 if "others" in record
             },
             unread=tuple(
-                f"{_text(part.get('part'))}: {_text(part.get('message'))}"
-                for part in _maps(document.get("unread"))
+                f"{text_of(part.get('part'))}: {text_of(part.get('message'))}"
+                for part in maps_of(document.get("unread"))
             ),
         )
     except (ValueError, TypeError, OverflowError) as error:
@@ -270,15 +219,19 @@ def _switch(raw: Mapping[str, Any]) -> HostSwitch:
     if not 0 <= kind < len(_TYPES):
         raise ValueError(f"{kind} is not a switch type")
     return HostSwitch(
-        _id(raw.get("Id")),
-        _text(raw.get("Name")),
+        id_of(raw.get("Id")),
+        text_of(raw.get("Name")),
         SwitchType(_TYPES[kind]),
-        _flag(raw.get("AllowManagementOS")),
-        _flag(raw.get("EmbeddedTeamingEnabled")),
-        tuple(_text(nic) for nic in _list(raw.get("NetAdapterInterfaceDescriptions"))),
-        _text(raw.get("Notes")),
-        tuple(_text(each.get("Name")) for each in _maps(raw.get("Extensions")) if _flag(each.get("Enabled"))),
-        raw.get("IovEnabled") is None or _flag(raw.get("IovEnabled")),
+        flag_of(raw.get("AllowManagementOS")),
+        flag_of(raw.get("EmbeddedTeamingEnabled")),
+        tuple(text_of(nic) for nic in list_of(raw.get("NetAdapterInterfaceDescriptions"))),
+        text_of(raw.get("Notes")),
+        tuple(
+            text_of(each.get("Name"))
+            for each in maps_of(raw.get("Extensions"))
+            if flag_of(each.get("Enabled"))
+        ),
+        raw.get("IovEnabled") is None or flag_of(raw.get("IovEnabled")),
     )
 
 
@@ -287,52 +240,52 @@ def _own_addresses(told: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int
     found: dict[str, dict[str, int]] = {}
     for each in told:
         with suppress(ValueError):  # a tunnel's link has something else for a MAC address
-            mac = normalise_mac(_text(each.get("MacAddress")))
-            found.setdefault(mac, {})[_text(each.get("IPAddress"))] = _number(each.get("PrefixLength"))
+            mac = normalise_mac(text_of(each.get("MacAddress")))
+            found.setdefault(mac, {})[text_of(each.get("IPAddress"))] = number_of(each.get("PrefixLength"))
     return found
 
 
 def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> HostAdapter:
     """`own` are the host's own addresses, by MAC address."""
-    switch_id = _id(raw.get("SwitchId"))
-    mac = _text(raw.get("MacAddress")).strip()
+    switch_id = id_of(raw.get("SwitchId"))
+    mac = text_of(raw.get("MacAddress")).strip()
     mac = "" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac)
-    lengths = own.get(mac, {}) if _flag(raw.get("IsManagementOs")) else {}
-    told = [_text(address) for address in _list(raw.get("IPAddresses"))]
-    entries, unreadable = _entries(_maps(raw.get("extendedAcls")), _maps(raw.get("acls")))
-    isolation = _mapping(raw.get("isolation"))
-    mode = enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode")
+    lengths = own.get(mac, {}) if flag_of(raw.get("IsManagementOs")) else {}
+    told = [text_of(address) for address in list_of(raw.get("IPAddresses"))]
+    entries, unreadable = _entries(maps_of(raw.get("extendedAcls")), maps_of(raw.get("acls")))
+    isolation = mapping_of(raw.get("isolation"))
+    mode = enum_value(isolation.get("IsolationMode", 0), ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
-        id=_text(raw.get("Id")),
-        name=_text(raw.get("Name")),
-        vm_id=_id(raw.get("VMId")),
-        vm_name=_text(raw.get("VMName")),
-        is_management_os=_flag(raw.get("IsManagementOs")),
+        id=text_of(raw.get("Id")),
+        name=text_of(raw.get("Name")),
+        vm_id=id_of(raw.get("VMId")),
+        vm_name=text_of(raw.get("VMName")),
+        is_management_os=flag_of(raw.get("IsManagementOs")),
         switch_id="" if switch_id == _NO_SWITCH else switch_id,
-        switch_name=_text(raw.get("SwitchName")),
+        switch_name=text_of(raw.get("SwitchName")),
         mac=mac,
-        dynamic_mac=_flag(raw.get("DynamicMacAddressEnabled")),
+        dynamic_mac=flag_of(raw.get("DynamicMacAddressEnabled")),
         addresses=tuple(dict.fromkeys([*told, *lengths])),
         lengths=lengths,
-        spoofing=_on(raw.get("MacAddressSpoofing")),
-        dhcp_guard=_on(raw.get("DhcpGuard")),
-        router_guard=_on(raw.get("RouterGuard")),
-        allow_teaming=_on(raw.get("AllowTeaming")),
-        ieee_priority_tag=_on(raw.get("IeeePriorityTag")),
-        storm_limit=_number(raw.get("StormLimit")),
-        maximum_bandwidth=_number(_mapping(raw.get("BandwidthSetting")).get("MaximumBandwidth")),
-        vlan=_vlan(raw.get("vlan")),
-        isolation_mode=_ISOLATION_MODES[mode] if 0 <= mode < len(_ISOLATION_MODES) else str(mode),
-        isolation_id=_number(isolation.get("DefaultIsolationID")),
+        spoofing=on_of(raw.get("MacAddressSpoofing")),
+        dhcp_guard=on_of(raw.get("DhcpGuard")),
+        router_guard=on_of(raw.get("RouterGuard")),
+        allow_teaming=on_of(raw.get("AllowTeaming")),
+        ieee_priority_tag=on_of(raw.get("IeeePriorityTag")),
+        storm_limit=number_of(raw.get("StormLimit")),
+        maximum_bandwidth=number_of(mapping_of(raw.get("BandwidthSetting")).get("MaximumBandwidth")),
+        vlan=vlan_setting(raw.get("vlan")),
+        isolation_mode=ISOLATION_MODES[mode] if 0 <= mode < len(ISOLATION_MODES) else str(mode),
+        isolation_id=number_of(isolation.get("DefaultIsolationID")),
         port_mirroring=_mirroring(raw.get("PortMirroringMode")),
-        iov_weight=_number(raw.get("IovWeight")),
-        virtual_function_active=_flag(raw.get("VFDataPathActive")),
-        others=(*_others(raw), *_untrue(raw.get("vlan"), isolation)),
+        iov_weight=number_of(raw.get("IovWeight")),
+        virtual_function_active=flag_of(raw.get("VFDataPathActive")),
+        others=(*_others(raw), *untold_vlans(raw.get("vlan"), isolation)),
         entries=entries,
-        raw_acls=tuple(_maps(raw.get("acls"))),
-        raw_extended_acls=tuple(_maps(raw.get("extendedAcls"))),
+        raw_acls=tuple(maps_of(raw.get("acls"))),
+        raw_extended_acls=tuple(maps_of(raw.get("extendedAcls"))),
         unreadable=tuple(unreadable),
-        walls=_walls(_maps(raw.get("extendedAcls"))) if unreadable else frozenset(),
+        walls=_walls(maps_of(raw.get("extendedAcls"))) if unreadable else frozenset(),
     )
 
 
@@ -341,65 +294,18 @@ def _others(raw: Mapping[str, Any]) -> Iterable[str]:
     mirroring = enum_value(raw.get("PortMirroringMode") or 0, _MIRRORING_MODES, "a mirroring mode")
     if not 0 <= mirroring < len(_MIRRORING_MODES):
         yield f"PortMirroringMode {mirroring} is not known"
-    if _number(raw.get("DynamicIPAddressLimit")):
-        yield f"DynamicIPAddressLimit {_number(raw.get('DynamicIPAddressLimit'))}"
-    bandwidth = _mapping(raw.get("BandwidthSetting"))
+    if number_of(raw.get("DynamicIPAddressLimit")):
+        yield f"DynamicIPAddressLimit {number_of(raw.get('DynamicIPAddressLimit'))}"
+    bandwidth = mapping_of(raw.get("BandwidthSetting"))
     for name in ("MinimumBandwidthWeight", "MinimumBandwidthAbsolute"):
-        if _number(bandwidth.get(name)):
-            yield f"{name} {_number(bandwidth.get(name))}: matters only where a physical NIC is full"
+        if number_of(bandwidth.get(name)):
+            yield f"{name} {number_of(bandwidth.get(name))}: matters only where a physical NIC is full"
 
 
 def _mirroring(raw: Any) -> PortMirroring:
     """PortMirroringMode (§2); missing and unknown ones are None."""
     known = dict(enumerate(_MIRRORING_MODES))
     return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
-
-
-def _vlan(raw: Any) -> Vlan:
-    """Get-VMNetworkAdapterVlan as the model's setting (§2.1). Ids that cannot be are left out."""
-    if not isinstance(raw, Mapping):
-        return Vlan()
-    mode = enum_value(raw.get("OperationMode", 0), _VLAN_MODES, "a VLAN mode")
-
-    def number(name: str) -> int:
-        found = _number(raw.get(name))
-        return found if 0 < found < 4095 else 0
-
-    def numbers(name: str) -> tuple[int, ...]:
-        return tuple(sorted({int(each) for each in _list(raw.get(name)) if 0 < _number(each) < 4095}))
-
-    if mode == 1 and number("AccessVlanId"):
-        return Vlan(VlanMode.ACCESS, access=number("AccessVlanId"))
-    if mode == 2:
-        return Vlan(VlanMode.TRUNK, native=number("NativeVlanId"), allowed=numbers("AllowedVlanIdList"))
-    if mode == 3:
-        private = enum_value(raw.get("PrivateVlanMode"), _PRIVATE_MODES, "a private VLAN mode")
-        primary = number("PrimaryVlanId")
-        if private == 3:
-            return Vlan(VlanMode.PROMISCUOUS, primary=primary, secondaries=numbers("SecondaryVlanIdList"))
-        if private in (1, 2):
-            return Vlan(
-                VlanMode(_PRIVATE_MODES[private]), primary=primary, secondary=number("SecondaryVlanId")
-            )
-    return Vlan()
-
-
-def _untrue(vlan: Any, isolation: Mapping[str, Any]) -> Iterable[str]:
-    """What of the VLAN setting and of the isolation cannot be said by a Vlan (§§2.1, 2.2)."""
-    raw = vlan if isinstance(vlan, Mapping) else {}
-    mode = enum_value(raw.get("OperationMode", 0), _VLAN_MODES, "a VLAN mode")
-    if mode and _vlan(raw) == Vlan():
-        known = _VLAN_MODES[mode] if 0 < mode < len(_VLAN_MODES) else mode
-        yield f"the VLAN mode {known} has no VLAN id that can be used; taken as untagged"
-    names = {2: ("NativeVlanId", "AllowedVlanIdList"), 3: ("SecondaryVlanIdList",)}.get(mode, ())
-    ids = [_text(each) for name in names for each in _list(raw.get(name))]
-    if wrong := [text for text in ids if text != "0" and not 0 < _number(text) < 4095]:
-        yield f"these are no VLAN ids, and left out: {', '.join(wrong)}"
-    if enum_value(isolation.get("IsolationMode", 0), _ISOLATION_MODES, "an isolation mode") == 3:
-        if not _flag(isolation.get("AllowUntaggedTraffic")):
-            yield "AllowUntaggedTraffic is off: the host drops untagged frames, which the lab does not"
-        if not 0 <= _number(isolation.get("DefaultIsolationID")) < 4095:
-            yield f"the isolation id {_number(isolation.get('DefaultIsolationID'))} is no VLAN id; not used"
 
 
 def _entries(
@@ -416,7 +322,7 @@ def _entries(
         try:
             entries.update(dict.fromkeys(basic_from_host(raw), raw))
         except (ValueError, TypeError, OverflowError) as error:
-            address = _text(raw.get("RemoteAddress")) or _text(raw.get("LocalAddress"))
+            address = text_of(raw.get("RemoteAddress")) or text_of(raw.get("LocalAddress"))
             unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
     return entries, unreadable
 
@@ -429,35 +335,35 @@ def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, 
             known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
                 str(each): each for each in Direction
             }
-            direction = known.get(_text(raw.get("Direction")).strip().capitalize())
+            direction = known.get(text_of(raw.get("Direction")).strip().capitalize())
             found |= {
-                (each, _number(raw.get("Weight"))) for each in ([direction] if direction else Direction)
+                (each, number_of(raw.get("Weight"))) for each in ([direction] if direction else Direction)
             }
     return frozenset(found)
 
 
 def _named(raw: Mapping[str, Any]) -> str:
-    members = ", ".join(_text(each) for each in _list(raw.get("NetAdapterInterfaceDescription")))
-    return f"{_text(raw.get('Name'))} ({members})" if members else _text(raw.get("Name"))
+    members = ", ".join(text_of(each) for each in list_of(raw.get("NetAdapterInterfaceDescription")))
+    return f"{text_of(raw.get('Name'))} ({members})" if members else text_of(raw.get("Name"))
 
 
 def _nat(raw: Mapping[str, Any]) -> HostNat:
     return HostNat(
-        _text(raw.get("Name")),
-        _text(raw.get("InternalIPInterfaceAddressPrefix")),
-        _text(raw.get("ExternalIPInterfaceAddressPrefix")),
+        text_of(raw.get("Name")),
+        text_of(raw.get("InternalIPInterfaceAddressPrefix")),
+        text_of(raw.get("ExternalIPInterfaceAddressPrefix")),
         tuple(
             HostMapping(
-                _text(each.get("Protocol")),
-                _text(each.get("ExternalIPAddress")),
-                _number(each.get("ExternalPort")),
-                _text(each.get("InternalIPAddress")),
-                _number(each.get("InternalPort")),
-                _text(each.get("RemoteExternalIPAddressPrefix")),
+                text_of(each.get("Protocol")),
+                text_of(each.get("ExternalIPAddress")),
+                number_of(each.get("ExternalPort")),
+                text_of(each.get("InternalIPAddress")),
+                number_of(each.get("InternalPort")),
+                text_of(each.get("RemoteExternalIPAddressPrefix")),
             )
-            for each in _maps(raw.get("mappings"))
+            for each in maps_of(raw.get("mappings"))
         ),
-        {name: _text(raw.get(name)) for name in NAT_SETTINGS if _text(raw.get(name))},
+        {name: text_of(raw.get(name)) for name in NAT_SETTINGS if text_of(raw.get(name))},
     )
 
 
@@ -467,14 +373,14 @@ def _nat(raw: Mapping[str, Any]) -> HostNat:
 def _records(records: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[Entry]]:
     found: dict[str, set[Entry]] = {}
     for record in records:
-        found.setdefault(_text(record.get("adapter")), set()).update(entries_of(record))
+        found.setdefault(text_of(record.get("adapter")), set()).update(entries_of(record))
     return {adapter: frozenset(entries) for adapter, entries in found.items()}
 
 
 def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     """The entries of one ownership record; what cannot be understood owns nothing."""
-    extended = [raw for raw in _maps(record.get("entries")) if raw.get("kind") == "extended"]
-    basic = [raw for raw in _maps(record.get("entries")) if raw.get("kind") == "basic"]
+    extended = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "extended"]
+    basic = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "basic"]
     return list(_entries(extended, basic)[0])
 
 
