@@ -13,7 +13,7 @@ from itertools import accumulate
 from operator import or_
 
 from vswitch.hyperv.entries import ExtendedEntry
-from vswitch.hyperv.semantic import _boxes
+from vswitch.hyperv.semantic import boxes_of
 from vswitch.hyperv.space import Interval
 from vswitch.model.types import Action
 
@@ -53,14 +53,14 @@ class _Space:
         boxes = {
             1 << _BOXES * index + part: box
             for index, entry in enumerate(entries)
-            for part, box in enumerate(_boxes(entry, version))
+            for part, box in enumerate(boxes_of(entry, version))
         }
         fields = zip(*boxes.values(), strict=True)
         self._fields = [_Field(dict(zip(boxes, field, strict=True))) for field in fields]
 
     def overlapping(self, entry: ExtendedEntry) -> int:
         found = 0
-        for box in _boxes(entry, self._version):
+        for box in boxes_of(entry, self._version):
             meets = -1
             for field, interval in zip(self._fields, box, strict=True):
                 meets &= field.overlapping(interval)

@@ -33,6 +33,7 @@ __all__ = [
     "Hidden",
     "SemanticDiff",
     "Transient",
+    "boxes_of",
     "covers",
     "hidden",
     "overlaps",
@@ -105,7 +106,7 @@ class SemanticDiff:
 
 
 @lru_cache(maxsize=1 << 16)
-def _boxes(entry: ExtendedEntry, version: int) -> tuple[Box, ...]:
+def boxes_of(entry: ExtendedEntry, version: int) -> tuple[Box, ...]:
     """The packets an extended entry matches; two boxes where it names ports but no protocol (U15)."""
     if version == 0:
         return ()
@@ -161,7 +162,7 @@ def _extended_rules(
         (entry for entry in entries if entry.direction is direction),
         key=lambda entry: (-entry.weight, entry[2:]),
     )
-    return tuple(Rule(box, _outcome(entry)) for entry in ordered for box in _boxes(entry, version))
+    return tuple(Rule(box, _outcome(entry)) for entry in ordered for box in boxes_of(entry, version))
 
 
 def _stateful_rules(
@@ -334,8 +335,8 @@ def overlaps(one: ExtendedEntry, other: ExtendedEntry) -> bool:
     return any(
         all(a[0] <= b[1] and b[0] <= a[1] for a, b in zip(box, another, strict=True))
         for version in (4, 6)
-        for box in _boxes(one, version)
-        for another in _boxes(other, version)
+        for box in boxes_of(one, version)
+        for another in boxes_of(other, version)
     )
 
 
@@ -344,10 +345,10 @@ def covers(outer: ExtendedEntry, inner: ExtendedEntry) -> bool:
     return all(
         any(
             all(a[0] <= b[0] and b[1] <= a[1] for a, b in zip(another, box, strict=True))
-            for another in _boxes(outer, version)
+            for another in boxes_of(outer, version)
         )
         for version in (4, 6)
-        for box in _boxes(inner, version)
+        for box in boxes_of(inner, version)
     )
 
 
