@@ -207,9 +207,8 @@ def confirm(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    result = work.work_on(
-        chosen, "confirming", lambda target: target.confirm(plan_id), limit=limit, go_on=True
-    )
+    # Each host that is left out undoes its change, so neither canaries nor failures stop the others.
+    result = work.work_on(chosen, "confirming", lambda target: target.confirm(plan_id), limit=limit)
     work.report(result, lambda value: f"plan {value['planId']} stays", dict, output)
 
 
@@ -289,9 +288,7 @@ def rollback(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    planned = work.work_on(
-        chosen, "reading", lambda target: work.plan_rollback(target, to), limit=limit, go_on=True
-    )
+    planned = work.work_on(chosen, "reading", lambda target: work.plan_rollback(target, to), limit=limit)
     work.carry_out(chosen, planned, confirm_within, yes, accept, everything, limit, go_on, output)
 
 
@@ -308,8 +305,7 @@ def backups(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    result = work.work_on(chosen, "reading", work.backups, limit=limit, go_on=True)
-
+    result = work.work_on(chosen, "reading", work.backups, limit=limit)
     work.show_backups(result, output)
 
 

@@ -139,12 +139,14 @@ def work_on(
     work: Callable[[Target], R],
     *,
     limit: int,
-    go_on: bool,
+    writing: bool = False,
+    go_on: bool = True,
     only: Sequence[str] | None = None,
     describe: Callable[[R], str] = lambda _: "done",
 ) -> FleetResult[R]:
     """Do `work` on each host side by side, showing how far it is.
 
+    Canaries go first where the work is `writing`: a dead one is no reason not to read the others.
     Ctrl-C lets the hosts at work finish, names them and those left, and ends with status 130.
     """
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
@@ -168,7 +170,7 @@ def work_on(
             hosts,
             one,
             limit=limit,
-            canary=[name for name in chosen.canary if only is None or name in only],
+            canary=[name for name in chosen.canary if only is None or name in only] if writing else (),
             on_failure="continue" if go_on else "stop",
             progress=show,
             proven=chosen.proven,

@@ -43,9 +43,7 @@ __all__ = [
 
 def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[HostPlan]:
     """A plan for each host."""
-    return work_on(
-        chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit, go_on=True
-    )
+    return work_on(chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit)
 
 
 def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
@@ -84,6 +82,8 @@ def _outcome(each: Any, value: Any) -> dict[str, Any]:
     found = {"host": each.host.name, "status": str(each.status), "seconds": round(each.seconds, 3)}
     if each.error is not None:
         found["error"] = each.error.as_dict()
+    if each.reason:
+        found["reason"] = each.reason
     return found | ({"result": value} if value is not None else {})
 
 
@@ -141,9 +141,11 @@ def carry_out(
     plans = {each.host.name: each.value for each in planned.outcomes if each.value is not None}
     if output is Output.TEXT:
         show_plans(planned, everything, output)
-    if not planned.ok and not go_on:
+    unread = {each.host.name for each in planned.with_status(Status.FAILED)}
+    if not planned.ok and (not go_on or unread.intersection(chosen.canary)):
         if output is Output.JSON:
             show_plans(planned, everything, output)
+        typer.echo("nothing was written on any host", err=True)
         raise typer.Exit(2)
     todo = {name: each for name, each in plans.items() if each.drifted}
     _refuse_twins(todo)
@@ -158,6 +160,7 @@ def carry_out(
         "applying",
         lambda target: target.apply(todo[target.name], confirm_within=confirm_within),
         limit=limit,
+        writing=True,
         go_on=go_on,
         only=list(todo),
         describe=text.applied,
@@ -251,6 +254,7 @@ def apply_saved(
         "applying",
         lambda target: target.apply(todo[target.name]["plan"], confirm_within=confirm_within),
         limit=limit,
+        writing=True,
         go_on=go_on,
         describe=text.applied,
     )
@@ -273,7 +277,7 @@ def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
 
 def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -> None:
     """Read hosts and write the layout and the policy."""
-    result = work_on(chosen, "reading", lambda target: target.read(), limit=limit, go_on=False)
+    result = work_on(chosen, "reading", lambda target: target.read(), limit=limit)
     stop_on_failure(result, output)
     states = [(each.host.name, each.value) for each in result.outcomes if each.value is not None]
     imported = import_hosts(states, layout_file=out[0], policy_file=out[1])

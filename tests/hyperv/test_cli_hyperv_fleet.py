@@ -1,0 +1,99 @@
+"""`vswitch hyperv` with several hosts, of which some fail: who goes on, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_host import HypervHost
+from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+
+__all__ = ["shop"]
+
+DEAD = "  hv03: {address: 127.0.0.1, port: 9, https: Off, authentication: ntlm, user: admin}\n"
+
+
+class Fleet:
+    """hv01 and hv02, and the canary hv03, which is dead."""
+
+    def __init__(self, shop: Shop, one: WinrmEndpoint, two: WinrmEndpoint, hosts: list[HypervHost]) -> None:
+        self.shop = shop
+        self.one, self.two = one, two
+        self.hosts = hosts
+        self.over = fleet_of(one, two)
+        shop.run("import", "hv01", "hv02", "-o", "layout.yaml", "policy.yaml", *self.over)
+        self.canary("hv03")
+
+    def canary(self, name: str) -> None:
+        fleet_of(self.one, self.two, more=f"{DEAD}canary: {name}\n")
+
+    def written(self) -> list[bool]:
+        return [bool(host.state()["records"]) for host in self.hosts]
+
+
+@pytest.fixture
+def fleet(shop: Shop) -> Iterator[Fleet]:
+    other = json.loads(json.dumps(shop.state | {"computer": "HV02"}).replace("00155D", "00155E"))
+    hosts = [HypervHost(shop.state), HypervHost(other)]
+    with WinrmEndpoint(host_handler(hosts[0])) as one, WinrmEndpoint(host_handler(hosts[1])) as two:
+        yield Fleet(shop, one, two, hosts)
+
+
+def test_confirm_tries_every_host_whatever_the_canary_says(fleet: Fleet) -> None:
+    """A host that is left out undoes its change."""
+    fleet.canary("hv02")
+    words = ("apply", "layout.yaml", "hv01", "--adopt", "--yes", *fleet.over)
+    fleet.shop.run(*words, "--confirm-within", "600")
+    said = fleet.shop.run("confirm", "hv01", "hv02", *fleet.over, status=2).output
+    assert "hv02: no plan waits to be confirmed" in said
+    assert "not started" not in said
+    assert "confirmed" in fleet.shop.run("backups", "hv01", *fleet.over).output
+
+
+@pytest.mark.parametrize("command", ["drift", "plan", "verify", "backups"])
+def test_a_dead_canary_does_not_blind(fleet: Fleet, command: str) -> None:
+    layout = () if command == "backups" else ("layout.yaml",)
+    data = fleet.shop.json(command, *layout, "hv01", "hv02", "hv03", *fleet.over, status=2)
+    assert [each["status"] for each in data["hosts"]] == ["done", "done", "failed"]
+
+
+def test_import_names_every_host_it_cannot_read(fleet: Fleet) -> None:
+    more = DEAD + DEAD.replace("hv03", "hv04")
+    fleet_of(fleet.one, fleet.two, more=more)
+    said = fleet.shop.run("import", "hv*", "-o", "a.yaml", "b.yaml", *fleet.over, status=2).output
+    assert "hv03: " in said
+    assert "hv04: " in said
+    assert not Path("a.yaml").exists()
+
+
+@pytest.mark.parametrize("go_on", [(), ("--continue",)])
+def test_nothing_is_written_behind_a_canary_that_cannot_be_read(fleet: Fleet, go_on: tuple[str, ...]) -> None:
+    words = ("apply", "layout.yaml", "hv01", "hv02", "hv03", "--adopt", "--yes", *go_on, *fleet.over)
+    assert "nothing was written on any host" in fleet.shop.run(*words, status=2).output
+    assert fleet.written() == [False, False]
+
+
+def test_the_hosts_behind_a_canary_that_fails_are_told_why(fleet: Fleet) -> None:
+    fleet.shop.run(
+        "plan", "layout.yaml", "hv01", "hv02", "--adopt", "--save", "plan.json", *fleet.over, status=1
+    )
+    fleet.canary("hv02")
+    fleet.shop.run("apply", "layout.yaml", "hv02", "--adopt", "--yes", *fleet.over)  # the plan is old now
+    fleet.hosts[1].add_entry(*_another(fleet.hosts[1]))
+    words = ("apply", "--plan", "plan.json", "--yes", "--continue", *fleet.over)
+    assert "hv01: not started: the canary hv02 failed" in fleet.shop.run(*words, status=2).output
+    first, second = fleet.shop.json(*words, status=2)["hosts"]
+    assert (first["status"], first["reason"]) == ("not started", "the canary hv02 failed")
+    assert second["status"] == "failed"
+    assert fleet.written() == [False, True]
+
+
+def _another(host: HypervHost) -> tuple[str, str, dict[str, object]]:
+    from tests.support.hyperv_states import extended
+
+    (web,) = [each["Id"] for each in host.state()["adapters"] if each["extendedAcls"]]
+    return web, "extended", extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="443")
