@@ -106,6 +106,8 @@ def test_selecting_what_is_not_there() -> None:
         ("hosts:\n  hv01: {password_variable: hunt-er2}", "2:29", "not the name of an environment variable"),
         ("hosts:\n  hv01: {address: 'admin:hunter2@hv01'}", "2:19", "holds no user name or password"),
         ("hosts:\n  hv01: {address: 'http://hv01/'}", "2:19", "is not a DNS name or IP address"),
+        (r'hosts: {a: {user: "CORP\netadmin"}}', "1:19", "write single quotes, as in 'CORP\\netadmin'"),
+        (r'hosts: {a: {user: "CORP\x7fme"}}', "1:19", "a user name holds no control character"),
         ("hosts:\n  hv 01:", "2:3", "is not a DNS name or IP address"),
         ("hosts:\n  hv01: {authentication: digest}", "2:26", "'digest' is not an authentication"),
         ("hosts:\n  hv01: {groups: edg}\ngroups: {edge: }", "2:18", "unknown group 'edg'"),
