@@ -97,3 +97,68 @@ def _another(host: HypervHost) -> tuple[str, str, dict[str, object]]:
 
     (web,) = [each["Id"] for each in host.state()["adapters"] if each["extendedAcls"]]
     return web, "extended", extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="443")
+
+
+def test_apply_ends_with_the_command_that_keeps_it(fleet: Fleet) -> None:
+    """In full, whatever the width of a line."""
+    fleet.canary("hv01")
+    words = (
+        "apply",
+        "layout.yaml",
+        "hv01",
+        "hv02",
+        "--adopt",
+        "--yes",
+        "--confirm-within",
+        "600",
+        *fleet.over,
+    )
+    last = fleet.shop.run(*words).output.splitlines()[-1]
+    said, command = last.split(" unless confirmed: vswitch hyperv ")
+    assert said.startswith("undone at 20")
+    fleet.shop.run(*command.split())
+    for name in ("hv01", "hv02"):
+        assert "confirmed" in fleet.shop.run("backups", name, *fleet.over).output
+
+
+def test_a_plan_that_lacks_a_host_is_not_saved(fleet: Fleet) -> None:
+    words = ("plan", "layout.yaml", "hv01", "hv03", "--adopt", "--save", "plan.json", *fleet.over)
+    assert "not saved to plan.json: a host could not be planned" in fleet.shop.run(*words, status=2).output
+    assert not Path("plan.json").exists()
+    said = fleet.shop.run(*words, "--continue", status=2).output
+    command = said.split("saved to plan.json; apply it with: vswitch hyperv ")[1]
+    fleet.shop.run(*command.split(), "--yes", *fleet.over)
+    assert fleet.written() == [True, False]
+
+
+def test_without_a_terminal_no_password_is_asked_for(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VSWITCH_HYPERV_PASSWORD")
+    monkeypatch.setattr("getpass.getpass", lambda _: pytest.fail("somebody was asked"))
+    said = fleet.shop.run("backups", "hv01", "hv02", *fleet.over, status=2).output
+    assert "there is no password for admin on hv01" in said
+    assert "VSWITCH_HYPERV_PASSWORD" in said
+    assert "keyring" in said
+
+
+def test_what_is_said_of_a_saved_plan_is_not_in_the_json(fleet: Fleet) -> None:
+    words = ("plan", "layout.yaml", "hv01", "--adopt", "--save", "plan.json", *fleet.over, "--output", "json")
+    result = fleet.shop.run(*words, status=1)
+    assert [each["host"] for each in json.loads(result.stdout)["hosts"]] == ["hv01"]
+    assert "apply it with: vswitch hyperv apply --plan plan.json" in result.stderr
+
+
+def test_one_write_is_one_write(fleet: Fleet) -> None:
+    fleet.shop.run("apply", "layout.yaml", "hv01", "hv02", "--adopt", "--yes", *fleet.over)
+    (web,) = [each for each in fleet.hosts[0].state()["adapters"] if each["extendedAcls"]]
+    fleet.hosts[0].remove_entry(web["Id"], "extended", web["extendedAcls"][0])
+    said = fleet.shop.run("apply", "layout.yaml", "hv01", "--yes", *fleet.over).output
+    assert "hv01: 1 write\n" in said
+    assert "applied and verified, 1 write on 1 adapter, plan" in said
+    assert ", 1 write\n" in fleet.shop.run("backups", "hv01", *fleet.over).output
+
+
+@pytest.mark.parametrize("command", [("backups",), ("drift", "layout.yaml")])
+def test_errors_in_json_have_the_fields_of_the_reference(fleet: Fleet, command: tuple[str, ...]) -> None:
+    (data,) = fleet.shop.json(*command, "hv03", *fleet.over, status=2)["hosts"]
+    assert set(data["error"]) == {"error", "message", "file", "line", "column", "hint", "host", "cause"}
+    assert (data["error"]["error"], data["error"]["cause"]) == ("WinrmError", "refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,12 +39,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts chosen, with canaries, and what their work needs."""
+    """The hosts chosen, with canaries, and what their work needs.
+
+    `options` are those with which another command chooses the same hosts, as words for a shell.
+    """
 
     hosts: tuple[Host, ...]
     canary: tuple[str, ...]
     targets: dict[str, Target]
     proven: set[Account] = field(default_factory=set)
+    options: str = ""
 
 
 def choose(
@@ -92,7 +97,9 @@ def choose(
         )
         for host in found
     }
-    return Hosts(found, canary, targets, proven)
+    given = {"-i": inventory} if inventory is not None else {"-u": user, "-a": authentication}
+    options = shlex.join(word for option, value in given.items() if value for word in (option, str(value)))
+    return Hosts(found, canary, targets, proven, options)
 
 
 def _accepted(proven: set[Account], account: Account | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,14 @@ def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[Hos
     return work_on(chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit)
 
 
-def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
-    """Keep the plans for `apply --plan`. Raises InputError: status 1 would mean changes."""
+def save_plans(path: Path, result: FleetResult[HostPlan], go_on: bool) -> str:
+    """Keep the plans for `apply --plan`, and return what to say of it.
+
+    Not if a host failed, unless `go_on`: `apply` could not tell that it is missing. Raises InputError:
+    status 1 would mean changes.
+    """
+    if not result.ok and not go_on:
+        return f"not saved to {path}: a host could not be planned; --continue saves the plans of the others"
     plans = [each.value for each in result.outcomes if each.value is not None]
     document = saved_plans(
         [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
@@ -56,6 +63,8 @@ def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
         write_file(path, document)
     except EnvironmentError_ as error:
         raise InputError(error.message) from None
+    command = shlex.join(["vswitch", "hyperv", "apply", "--plan", str(path)])
+    return f"saved to {path}; apply it with: {command}"
 
 
 def show_plans(
@@ -167,7 +176,19 @@ def carry_out(
     )
     at_work = {each.host.name: each for each in done.outcomes}
     outcomes = (at_work.get(each.host.name) or _without_work(each) for each in planned.outcomes)
-    report(FleetResult(tuple(outcomes)), text.applied, lambda value: value.as_dict(), output)
+    _report_applied(chosen, FleetResult(tuple(outcomes)), output)
+
+
+def _report_applied(chosen: Hosts, result: FleetResult[Applied], output: Output) -> None:
+    """What became of each host, and last how to keep what the hosts would undo."""
+    report(result, text.applied, lambda value: value.as_dict(), output, leave=False)
+    until = {each.host.name: each.value.armed_until for each in result.outcomes if each.value is not None}
+    armed = {name: time for name, time in until.items() if time}
+    if armed and output is Output.TEXT:
+        command = " ".join(["vswitch hyperv confirm", *armed, *([chosen.options] if chosen.options else [])])
+        typer.echo(f"undone at {min(armed.values())} unless confirmed: {command}")
+    if not result.ok:
+        raise typer.Exit(2)
 
 
 def _refuse_twins(plans: dict[str, HostPlan]) -> None:
@@ -258,7 +279,7 @@ def apply_saved(
         go_on=go_on,
         describe=text.applied,
     )
-    report(result, text.applied, lambda value: value.as_dict(), output)
+    _report_applied(chosen, result, output)
 
 
 def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
@@ -299,8 +320,9 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
 
     def show(console: Console) -> None:
         console.print(
-            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {len(states)} hosts,"
-            f" {len(site.adapters)} adapters, {entries} ACL entries"
+            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {text.counted(len(states), 'host')},"
+            f" {text.counted(len(site.adapters), 'adapter')},"
+            f" {entries} ACL {'entry' if entries == 1 else 'entries'}"
         )
         for note in imported.notes:
             console.print(f"  [yellow]note:[/] {escape(note)}")
@@ -318,7 +340,7 @@ def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> N
                 until = (
                     f", undone at {backup['armedUntil']} unless confirmed" if backup.get("armedUntil") else ""
                 )
-                words = f"{backup['state']}, {backup['steps']} writes{until}"
+                words = f"{backup['state']}, {text.counted(backup['steps'], 'write')}{until}"
                 line = f"{backup['planId']}  {backup['createdAt']}  {words}"
                 if backup["state"] == "unreadable":
                     line = f"{backup['planId']}  unreadable: the file on the host is damaged"
