@@ -70,10 +70,17 @@ def test_import_names_every_host_it_cannot_read(fleet: Fleet) -> None:
     assert not Path("a.yaml").exists()
 
 
-@pytest.mark.parametrize("go_on", [(), ("--continue",)])
-def test_nothing_is_written_behind_a_canary_that_cannot_be_read(fleet: Fleet, go_on: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("canary", "go_on", "failed"),
+    [("hv03", (), "the canary hv03"), ("hv03", ("--continue",), "the canary hv03"), ("hv01", (), "hv03")],
+)
+def test_nothing_is_written_where_a_host_cannot_be_planned(
+    fleet: Fleet, canary: str, go_on: tuple[str, ...], failed: str
+) -> None:
+    fleet.canary(canary)
     words = ("apply", "layout.yaml", "hv01", "hv02", "hv03", "--adopt", "--yes", *go_on, *fleet.over)
-    assert "nothing was written on any host" in fleet.shop.run(*words, status=2).output
+    said = fleet.shop.run(*words, status=2).output
+    assert f"nothing was written on any host: {failed} could not be planned" in said
     assert fleet.written() == [False, False]
 
 
@@ -123,7 +130,10 @@ def test_apply_ends_with_the_command_that_keeps_it(fleet: Fleet) -> None:
 
 def test_a_plan_that_lacks_a_host_is_not_saved(fleet: Fleet) -> None:
     words = ("plan", "layout.yaml", "hv01", "hv03", "--adopt", "--save", "plan.json", *fleet.over)
-    assert "not saved to plan.json: a host could not be planned" in fleet.shop.run(*words, status=2).output
+    said = fleet.shop.run(*words, "--continue", status=2).output
+    assert "not saved to plan.json: the canary hv03 could not be planned" in said
+    fleet.canary("hv01")
+    assert "not saved to plan.json: hv03 could not be planned" in fleet.shop.run(*words, status=2).output
     assert not Path("plan.json").exists()
     said = fleet.shop.run(*words, "--continue", status=2).output
     command = said.split("saved to plan.json; apply it with: vswitch hyperv ")[1]

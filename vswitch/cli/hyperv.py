@@ -158,7 +158,7 @@ def plan(
         hosts or (), inventory, user=user, authentication=authentication, files=from_file, site=site
     )
     result = work.plans(chosen, site, adopt, limit)
-    said = work.save_plans(save, result, go_on) if save is not None else None
+    said = work.save_plans(save, chosen, result, go_on) if save is not None else None
     work.show_plans(result, everything, output)
     if said:
         typer.echo(said, err=True)

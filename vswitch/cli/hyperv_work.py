@@ -21,6 +21,7 @@ from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.store import read_plan_file, saved_plans, write_file
 from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
 from vswitch.model import load_site
+from vswitch.model.problems import listing
 from vswitch.model.site import Site
 
 __all__ = [
@@ -47,14 +48,24 @@ def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[Hos
     return work_on(chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit)
 
 
-def save_plans(path: Path, result: FleetResult[HostPlan], go_on: bool) -> str:
+def _why_no_plan_counts(chosen: Hosts, planned: FleetResult[HostPlan], go_on: bool) -> str:
+    """Which host without a plan keeps the others from being written; empty if none does."""
+    failed = [each.host.name for each in planned.outcomes if each.status is not Status.DONE]
+    if canaries := [name for name in failed if name in chosen.canary]:
+        return f"the canary {canaries[0]} could not be planned"
+    if failed and not go_on:
+        return f"{listing(failed, 4)} could not be planned; --continue goes on with the others"
+    return ""
+
+
+def save_plans(path: Path, chosen: Hosts, result: FleetResult[HostPlan], go_on: bool) -> str:
     """Keep the plans for `apply --plan`, and return what to say of it.
 
     Not if a host failed, unless `go_on`: `apply` could not tell that it is missing. Raises InputError:
     status 1 would mean changes.
     """
-    if not result.ok and not go_on:
-        return f"not saved to {path}: a host could not be planned; --continue saves the plans of the others"
+    if missing := _why_no_plan_counts(chosen, result, go_on):
+        return f"not saved to {path}: {missing}"
     plans = [each.value for each in result.outcomes if each.value is not None]
     document = saved_plans(
         [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
@@ -150,11 +161,10 @@ def carry_out(
     plans = {each.host.name: each.value for each in planned.outcomes if each.value is not None}
     if output is Output.TEXT:
         show_plans(planned, everything, output)
-    unread = {each.host.name for each in planned.with_status(Status.FAILED)}
-    if not planned.ok and (not go_on or unread.intersection(chosen.canary)):
+    if missing := _why_no_plan_counts(chosen, planned, go_on):
         if output is Output.JSON:
             show_plans(planned, everything, output)
-        typer.echo("nothing was written on any host", err=True)
+        typer.echo(f"nothing was written on any host: {missing}", err=True)
         raise typer.Exit(2)
     todo = {name: each for name, each in plans.items() if each.drifted}
     _refuse_twins(todo)

@@ -83,9 +83,10 @@ def _plain(what: str) -> Callable[[Any], str]:
         text = scalar(value, what).strip()
         if not text:
             raise FieldError(f"{what} is empty")
-        if any(unicodedata.category(character) == "Cc" for character in text):
+        control = next((character for character in text if unicodedata.category(character) == "Cc"), None)
+        if control:
             raise FieldError(
-                f"{what} holds no control character: {shorten(text)}",
+                f"{what} holds no control character, as {control!r} here",
                 r"in double quotes \n is a line break: write single quotes, as in 'CORP\netadmin'",
             )
         return text
