@@ -306,6 +306,17 @@ def test_export_answers_in_json(shop: Shop) -> None:
     plain = shop.run("export", "layout.yaml").stdout
     assert shop.json("export", "layout.yaml") == {"host": "HV01", "script": plain}
     assert shop.json("export", "layout.yaml", "--out", "hv01.ps1") == {"host": "HV01", "file": "hv01.ps1"}
+    assert "apply --adopt" in plain
+
+
+def test_export_overwrites_when_told_to(shop: Shop) -> None:
+    shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
+    Path("hv01.ps1").write_text("mine", encoding="utf-8")
+    result = shop.run("export", "layout.yaml", "--out", "hv01.ps1", status=2)
+    assert "hv01.ps1 is there already" in str(result.exception)
+    assert Path("hv01.ps1").read_text(encoding="utf-8") == "mine"
+    shop.run("export", "layout.yaml", "--out", "hv01.ps1", "--force")
+    assert "Weight = 500" in Path("hv01.ps1").read_text(encoding="utf-8-sig")
 
 
 def test_import_takes_two_files_after_its_o(shop: Shop) -> None:

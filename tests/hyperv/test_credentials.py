@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import getpass
+import io
 import json
+import os
 import pickle
 import sys
 import threading
@@ -12,7 +15,13 @@ from types import ModuleType
 import pytest
 
 from vswitch.errors import InputError
-from vswitch.hyperv.credentials import CredentialFinder, Credentials, Secret, system_keyring
+from vswitch.hyperv.credentials import (
+    CredentialFinder,
+    Credentials,
+    Secret,
+    system_keyring,
+    terminal_prompt,
+)
 
 
 class FakeKeyring:
@@ -85,6 +94,16 @@ def test_nobody_to_ask() -> None:
         with pytest.raises(InputError, match="no password for admin on hv01") as caught:
             finder.password("admin", host="hv01")
         assert "VSWITCH_HYPERV_PASSWORD" in caught.value.hint
+
+
+def test_only_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = os.openpty()
+    with os.fdopen(here) as terminal, os.fdopen(there, "wb"):
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert terminal_prompt() is getpass.getpass
+    for stdin in (io.StringIO("hunter2\n"), None):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert terminal_prompt() is None
 
 
 def test_an_interrupt_at_the_prompt_is_an_interrupt() -> None:

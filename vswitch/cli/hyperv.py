@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -56,9 +57,16 @@ PolicyOption = Annotated[
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over entries of others that equal the policy's.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="Show also what stays, and every region of traffic.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 Accept = Annotated[
     bool, typer.Option("--accept", help="Agree to what the plan asks: exposed traffic, loss of WinRM.")
 ]
+
+
+def _keep(files: Iterable[str | Path], force: bool) -> None:
+    taken = [path for path in files if Path(path).exists()]
+    if taken and not force:
+        raise InputError(f"{taken[0]} is there already", hint="--force overwrites it")
 
 
 def _confirm_within(seconds: int) -> int:
@@ -95,7 +103,7 @@ def import_(
         ),
     ] = ("layout.yaml", "policy.yaml"),
     from_file: FromFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    force: Force = False,
     inventory: InventoryOption = None,
     user: User = None,
     authentication: Authenticate = None,
@@ -111,9 +119,7 @@ def import_(
         raise InputError("no host is named", hint="name hosts, an inventory, or a file with --from-file")
     if "json" in out:
         raise InputError("-o names the two files to write", hint="--output json prints the result as JSON")
-    taken = [path for path in out if Path(path).exists()]
-    if taken and not force:
-        raise InputError(f"{taken[0]} is there already", hint="--force overwrites it")
+    _keep(out, force)
     chosen = work.choose(hosts or (), inventory, user=user, authentication=authentication, files=from_file)
     work.import_to(chosen, out, limit, output)
 
@@ -133,6 +139,12 @@ def plan(
     user: User = None,
     authentication: Authenticate = None,
     limit: Limit = 16,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue/--stop", help="With --save: if a host fails, save the others' plans, or none."
+        ),
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show what would be written, which traffic that lets pass or stops, and what shadows what.
@@ -146,9 +158,10 @@ def plan(
         hosts or (), inventory, user=user, authentication=authentication, files=from_file, site=site
     )
     result = work.plans(chosen, site, adopt, limit)
-    if save is not None:
-        work.save_plans(save, result)
+    said = work.save_plans(save, chosen, result, go_on) if save is not None else None
     work.show_plans(result, everything, output)
+    if said:
+        typer.echo(said, err=True)
     work.leave(result)
 
 
@@ -207,9 +220,8 @@ def confirm(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    result = work.work_on(
-        chosen, "confirming", lambda target: target.confirm(plan_id), limit=limit, go_on=True
-    )
+    # Each host that is left out undoes its change, so neither canaries nor failures stop the others.
+    result = work.work_on(chosen, "confirming", lambda target: target.confirm(plan_id), limit=limit)
     work.report(result, lambda value: f"plan {value['planId']} stays", dict, output)
 
 
@@ -289,9 +301,7 @@ def rollback(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    planned = work.work_on(
-        chosen, "reading", lambda target: work.plan_rollback(target, to), limit=limit, go_on=True
-    )
+    planned = work.work_on(chosen, "reading", lambda target: work.plan_rollback(target, to), limit=limit)
     work.carry_out(chosen, planned, confirm_within, yes, accept, everything, limit, go_on, output)
 
 
@@ -308,8 +318,7 @@ def backups(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    result = work.work_on(chosen, "reading", work.backups, limit=limit, go_on=True)
-
+    result = work.work_on(chosen, "reading", work.backups, limit=limit)
     work.show_backups(result, output)
 
 
@@ -322,10 +331,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="The script to write; else it is printed.")
     ] = None,
+    force: Force = False,
     policy: PolicyOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Write the policies of one host as a plain PowerShell script that can be read and run by hand."""
+    _keep([out] if out is not None else [], force)
     site, _ = load(layout, policy)
     names = [each.name for each in site.hosts]
     if not host and len(names) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,12 +39,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts chosen, with canaries, and what their work needs."""
+    """The hosts chosen, with canaries, and what their work needs.
+
+    `options` are those with which another command chooses the same hosts, as words for a shell.
+    """
 
     hosts: tuple[Host, ...]
     canary: tuple[str, ...]
     targets: dict[str, Target]
     proven: set[Account] = field(default_factory=set)
+    options: str = ""
 
 
 def choose(
@@ -92,7 +97,9 @@ def choose(
         )
         for host in found
     }
-    return Hosts(found, canary, targets, proven)
+    given = {"-i": inventory} if inventory is not None else {"-u": user, "-a": authentication}
+    options = shlex.join(word for option, value in given.items() if value for word in (option, str(value)))
+    return Hosts(found, canary, targets, proven, options)
 
 
 def _accepted(proven: set[Account], account: Account | None) -> None:
@@ -139,12 +146,14 @@ def work_on(
     work: Callable[[Target], R],
     *,
     limit: int,
-    go_on: bool,
+    writing: bool = False,
+    go_on: bool = True,
     only: Sequence[str] | None = None,
     describe: Callable[[R], str] = lambda _: "done",
 ) -> FleetResult[R]:
     """Do `work` on each host side by side, showing how far it is.
 
+    Canaries go first where the work is `writing`: a dead one is no reason not to read the others.
     Ctrl-C lets the hosts at work finish, names them and those left, and ends with status 130.
     """
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
@@ -168,7 +177,7 @@ def work_on(
             hosts,
             one,
             limit=limit,
-            canary=[name for name in chosen.canary if only is None or name in only],
+            canary=[name for name in chosen.canary if only is None or name in only] if writing else (),
             on_failure="continue" if go_on else "stop",
             progress=show,
             proven=chosen.proven,

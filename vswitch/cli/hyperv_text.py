@@ -14,7 +14,7 @@ from vswitch.hyperv.plan import AdapterPlan, HostPlan
 from vswitch.hyperv.semantic import Change
 from vswitch.hyperv.traffic import Traffic
 
-__all__ = ["applied", "check", "drift", "plan", "review", "short"]
+__all__ = ["applied", "check", "counted", "drift", "plan", "review", "short"]
 
 _COLOURS = {
     Change.ALLOWED: "green",
@@ -29,7 +29,7 @@ def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
     """A plan as a diff by adapter, with what it does to traffic."""
     writes = sum(len(adapter.order.steps) for adapter in found.adapters)
     what = (
-        f"{writes} {'write' if writes == 1 else 'writes'}"
+        counted(writes, "write")
         if writes
         else "record of our entries only"
         if found.changes
@@ -44,9 +44,8 @@ def review(console: Console, name: str, found: Mapping[str, Any]) -> None:
     """A saved plan (`HostPlan.as_dict`) as a diff by adapter, with what it asks."""
     adapters = found.get("adapters") or ()
     writes = sum(adapter["writes"] for adapter in adapters)
-    console.print(
-        f"[bold]{escape(name)}[/]: {writes} writes, planned at {escape(str(found.get('created_at')))}"
-    )
+    at = escape(str(found.get("created_at")))
+    console.print(f"[bold]{escape(name)}[/]: {counted(writes, 'write')}, planned at {at}")
     for adapter in adapters:
         pairs = [pair for each in adapter["changed"] for pair in (("-", each["from"]), ("+", each["to"]))]
         pairs += [("-", each) for each in adapter["removed"]] + [("+", each) for each in adapter["added"]]
@@ -167,9 +166,15 @@ def short(found: HostPlan) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as `1 write`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def applied(done: Applied) -> str:
     """One line about a plan carried out."""
-    text = f"applied and verified, {done.steps} writes on {len(done.adapters)} adapters, plan {done.plan_id}"
+    what = f"{counted(done.steps, 'write')} on {counted(len(done.adapters), 'adapter')}"
+    text = f"applied and verified, {what}, plan {done.plan_id}"
     if not done.steps:
         text = done.note or f"no entry to write, the record is up to date, plan {done.plan_id}"
     if done.armed_until:

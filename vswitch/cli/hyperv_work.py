@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.store import read_plan_file, saved_plans, write_file
 from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
 from vswitch.model import load_site
+from vswitch.model.problems import listing
 from vswitch.model.site import Site
 
 __all__ = [
@@ -43,13 +45,27 @@ __all__ = [
 
 def plans(chosen: Hosts, site: Site, adopt: bool, limit: int) -> FleetResult[HostPlan]:
     """A plan for each host."""
-    return work_on(
-        chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit, go_on=True
-    )
+    return work_on(chosen, "reading", lambda target: plan_policy(target, site, adopt=adopt), limit=limit)
 
 
-def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
-    """Keep the plans for `apply --plan`. Raises InputError: status 1 would mean changes."""
+def _why_no_plan_counts(chosen: Hosts, planned: FleetResult[HostPlan], go_on: bool) -> str:
+    """Which host without a plan keeps the others from being written; empty if none does."""
+    failed = [each.host.name for each in planned.outcomes if each.status is not Status.DONE]
+    if canaries := [name for name in failed if name in chosen.canary]:
+        return f"the canary {canaries[0]} could not be planned"
+    if failed and not go_on:
+        return f"{listing(failed, 4)} could not be planned; --continue goes on with the others"
+    return ""
+
+
+def save_plans(path: Path, chosen: Hosts, result: FleetResult[HostPlan], go_on: bool) -> str:
+    """Keep the plans for `apply --plan`, and return what to say of it.
+
+    Not if a host failed, unless `go_on`: `apply` could not tell that it is missing. Raises InputError:
+    status 1 would mean changes.
+    """
+    if missing := _why_no_plan_counts(chosen, result, go_on):
+        return f"not saved to {path}: {missing}"
     plans = [each.value for each in result.outcomes if each.value is not None]
     document = saved_plans(
         [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
@@ -58,6 +74,8 @@ def save_plans(path: Path, result: FleetResult[HostPlan]) -> None:
         write_file(path, document)
     except EnvironmentError_ as error:
         raise InputError(error.message) from None
+    command = shlex.join(["vswitch", "hyperv", "apply", "--plan", str(path)])
+    return f"saved to {path}; apply it with: {command}"
 
 
 def show_plans(
@@ -84,6 +102,8 @@ def _outcome(each: Any, value: Any) -> dict[str, Any]:
     found = {"host": each.host.name, "status": str(each.status), "seconds": round(each.seconds, 3)}
     if each.error is not None:
         found["error"] = each.error.as_dict()
+    if each.reason:
+        found["reason"] = each.reason
     return found | ({"result": value} if value is not None else {})
 
 
@@ -141,9 +161,10 @@ def carry_out(
     plans = {each.host.name: each.value for each in planned.outcomes if each.value is not None}
     if output is Output.TEXT:
         show_plans(planned, everything, output)
-    if not planned.ok and not go_on:
+    if missing := _why_no_plan_counts(chosen, planned, go_on):
         if output is Output.JSON:
             show_plans(planned, everything, output)
+        typer.echo(f"nothing was written on any host: {missing}", err=True)
         raise typer.Exit(2)
     todo = {name: each for name, each in plans.items() if each.drifted}
     _refuse_twins(todo)
@@ -158,13 +179,26 @@ def carry_out(
         "applying",
         lambda target: target.apply(todo[target.name], confirm_within=confirm_within),
         limit=limit,
+        writing=True,
         go_on=go_on,
         only=list(todo),
         describe=text.applied,
     )
     at_work = {each.host.name: each for each in done.outcomes}
     outcomes = (at_work.get(each.host.name) or _without_work(each) for each in planned.outcomes)
-    report(FleetResult(tuple(outcomes)), text.applied, lambda value: value.as_dict(), output)
+    _report_applied(chosen, FleetResult(tuple(outcomes)), output)
+
+
+def _report_applied(chosen: Hosts, result: FleetResult[Applied], output: Output) -> None:
+    """What became of each host, and last how to keep what the hosts would undo."""
+    report(result, text.applied, lambda value: value.as_dict(), output, leave=False)
+    until = {each.host.name: each.value.armed_until for each in result.outcomes if each.value is not None}
+    armed = {name: time for name, time in until.items() if time}
+    if armed and output is Output.TEXT:
+        command = " ".join(["vswitch hyperv confirm", *armed, *([chosen.options] if chosen.options else [])])
+        typer.echo(f"undone at {min(armed.values())} unless confirmed: {command}")
+    if not result.ok:
+        raise typer.Exit(2)
 
 
 def _refuse_twins(plans: dict[str, HostPlan]) -> None:
@@ -251,10 +285,11 @@ def apply_saved(
         "applying",
         lambda target: target.apply(todo[target.name]["plan"], confirm_within=confirm_within),
         limit=limit,
+        writing=True,
         go_on=go_on,
         describe=text.applied,
     )
-    report(result, text.applied, lambda value: value.as_dict(), output)
+    _report_applied(chosen, result, output)
 
 
 def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
@@ -273,7 +308,7 @@ def show_drift(result: FleetResult[HostPlan], output: Output) -> None:
 
 def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -> None:
     """Read hosts and write the layout and the policy."""
-    result = work_on(chosen, "reading", lambda target: target.read(), limit=limit, go_on=False)
+    result = work_on(chosen, "reading", lambda target: target.read(), limit=limit)
     stop_on_failure(result, output)
     states = [(each.host.name, each.value) for each in result.outcomes if each.value is not None]
     imported = import_hosts(states, layout_file=out[0], policy_file=out[1])
@@ -295,8 +330,9 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
 
     def show(console: Console) -> None:
         console.print(
-            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {len(states)} hosts,"
-            f" {len(site.adapters)} adapters, {entries} ACL entries"
+            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {text.counted(len(states), 'host')},"
+            f" {text.counted(len(site.adapters), 'adapter')},"
+            f" {entries} ACL {'entry' if entries == 1 else 'entries'}"
         )
         for note in imported.notes:
             console.print(f"  [yellow]note:[/] {escape(note)}")
@@ -314,7 +350,7 @@ def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> N
                 until = (
                     f", undone at {backup['armedUntil']} unless confirmed" if backup.get("armedUntil") else ""
                 )
-                words = f"{backup['state']}, {backup['steps']} writes{until}"
+                words = f"{backup['state']}, {text.counted(backup['steps'], 'write')}{until}"
                 line = f"{backup['planId']}  {backup['createdAt']}  {words}"
                 if backup["state"] == "unreadable":
                     line = f"{backup['planId']}  unreadable: the file on the host is damaged"

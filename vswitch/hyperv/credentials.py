@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = [
     "Keyring",
     "Secret",
     "system_keyring",
+    "terminal_prompt",
 ]
 
 USER_VARIABLE = "VSWITCH_HYPERV_USER"
@@ -90,6 +92,12 @@ def system_keyring() -> Keyring | None:
     return found
 
 
+def terminal_prompt() -> Callable[[str], str] | None:
+    """What asks the person at the terminal; None where standard input is no terminal."""
+    # Without one, getpass warns, and reads what was meant for something else or waits in the background.
+    return getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
+
+
 @dataclass(slots=True)
 class CredentialFinder:
     """Finds credentials, asking for each only once.
@@ -100,7 +108,7 @@ class CredentialFinder:
 
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     keyring: Keyring | None = field(default_factory=system_keyring, repr=False)
-    prompt: Callable[[str], str] | None = field(default=getpass.getpass, repr=False)
+    prompt: Callable[[str], str] | None = field(default_factory=terminal_prompt, repr=False)
     _known: dict[tuple[str, str], Secret] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

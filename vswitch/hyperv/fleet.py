@@ -41,7 +41,6 @@ _WITH_PASSWORD = (Authentication.NTLM, Authentication.CREDSSP, Authentication.BA
 DEFAULT_LIMIT = 16
 _TICK = 0.2
 _SUMMARY_LINES = 20
-_SUMMARY_WIDTH = 110
 
 
 class Status(StrEnum):
@@ -54,13 +53,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
-    """One host's outcome: `value` if done, `error` if failed; `seconds` is what it took."""
+    """One host's outcome: `value` if done, `error` if failed, `reason` if not started.
+
+    `seconds` is what it took.
+    """
 
     host: Host
     status: Status
     value: R | None = None
     error: VswitchError | None = None
     seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,8 @@ class FleetResult(Generic[R]):
         for outcome in self.with_status(Status.DONE):
             if outcome.value is not None and (words := describe(outcome.value)):
                 told.setdefault(words, []).append(outcome.host.name)
-        if stopped := self.with_status(Status.NOT_STARTED):
-            told["not started"] = [outcome.host.name for outcome in stopped]
+        for outcome in self.with_status(Status.NOT_STARTED):
+            told.setdefault(f"not started: {outcome.reason}", []).append(outcome.host.name)
         lines += [_line(names, words) for words, names in told.items()]
         if len(lines) > _SUMMARY_LINES:
             left = len(lines) - _SUMMARY_LINES + 1
@@ -120,9 +123,12 @@ def _words_of(outcome: Outcome[R]) -> str:
     return message.removeprefix(f"{outcome.host.name}: ")
 
 
+def _refused(outcome: Outcome[R]) -> bool:
+    return getattr(outcome.error, "cause", None) is Cause.CREDENTIALS
+
+
 def _line(names: Sequence[str], words: str) -> str:
-    line = f"  {listing(names, 4)}: {' '.join(words.split())}"
-    return line if len(line) <= _SUMMARY_WIDTH else f"{line[: _SUMMARY_WIDTH - 3]}..."
+    return f"  {listing(names, 4)}: {' '.join(words.split())}"
 
 
 def run_fleet(
@@ -195,14 +201,31 @@ class _Fleet(Generic[R]):
             )
         first = [by_name[name] for name in dict.fromkeys(canary)]
         rest = [host for host in self.hosts if host.name not in canary]
+        failed: Host | None = None
         interrupted = False
         try:
-            if all(self._batch([host], 1, stop=True) for host in first):
+            failed = next((host for host in first if not self._batch([host], 1, stop=True)), None)
+            if failed is None:
                 self._batch(rest, self.limit, stop=self.stop)
         except KeyboardInterrupt:
             interrupted = True
-        found = [self.outcomes.get(host.name, Outcome(host, Status.NOT_STARTED)) for host in self.hosts]
+
+        def left(host: Host) -> Outcome[R]:
+            reason = "interrupted" if interrupted else self._why_left(host, failed)
+            return Outcome(host, Status.NOT_STARTED, reason=reason)
+
+        found = [self.outcomes.get(host.name) or left(host) for host in self.hosts]
         return FleetResult(tuple(found), interrupted)
+
+    def _why_left(self, host: Host, canary: Host | None) -> str:
+        """Why a host was not begun, where `canary` is the one that failed."""
+        if canary is not None:
+            return f"the canary {canary.name} failed"
+        failed = [each for each in self.outcomes.values() if each.status is Status.FAILED]
+        if account_of(host) in self.refused:
+            failed = [each for each in failed if _refused(each) and account_of(each.host) == account_of(host)]
+            return f"{failed[0].host.name} refused the password of the same account"
+        return f"{failed[0].host.name} failed"
 
     def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
         """Work on `hosts`; False if one failed and `stop` was asked."""
@@ -249,7 +272,7 @@ class _Fleet(Generic[R]):
             self.trying.get(account, set()).discard(outcome.host.name)
             if outcome.status is Status.DONE:
                 self.proven.add(account)
-            elif getattr(outcome.error, "cause", None) is Cause.CREDENTIALS and account not in self.proven:
+            elif _refused(outcome) and account not in self.proven:
                 self.refused.add(account)
             else:
                 self.width[account] = 2 * self.width.get(account, 1)

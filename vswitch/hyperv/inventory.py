@@ -17,6 +17,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -82,6 +83,12 @@ def _plain(what: str) -> Callable[[Any], str]:
         text = scalar(value, what).strip()
         if not text:
             raise FieldError(f"{what} is empty")
+        control = next((character for character in text if unicodedata.category(character) == "Cc"), None)
+        if control:
+            raise FieldError(
+                f"{what} holds no control character, as {control!r} here",
+                r"in double quotes \n is a line break: write single quotes, as in 'CORP\netadmin'",
+            )
         return text
 
     return read

@@ -21,7 +21,7 @@ _HEAD = """\
 # Port ACLs of {policies} for the Hyper-V host {host}.
 # Run it on that host as a member of Hyper-V Administrators. It adds the entries that are missing,
 # removes none, and stops at the first error. What it adds is not in vswitch's record of its own
-# entries: `vswitch hyperv plan --adopt` takes them over.
+# entries: `vswitch hyperv apply --adopt` takes them over.
 $ErrorActionPreference = 'Stop'
 
 function Find-Adapter {{
