@@ -303,7 +303,7 @@ def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
     if not limits:
         return Advice()
     most = max(limits, key=lambda move: move.moved)
-    return limited_by(site, most.flow, most.moved, "meanwhile")
+    return limited_by(site, most.flow, most.moved, now=True)
 
 
 def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
