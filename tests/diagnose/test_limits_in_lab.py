@@ -120,7 +120,8 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     (answer,) = found["answers"]
     assert (answer["verdict"], answer["layer"], answer["agrees"]) == ("Allow", "limit", True)
     assert f"not traced {limit}: a trace measures no rates" in shown(render.explanation, found, steps=False)
-    assert answer["cause"].endswith(f"{drops(lab, 'StormLimit')} dropped so far")
+    assert answer["cause"].startswith("storm/Network Adapter has sent more broadcast, multicast")
+    assert answer["cause"].endswith(f"and ARP was cut with it: {drops(lab, 'StormLimit')} dropped so far")
 
 
 CROWD = """

@@ -37,7 +37,12 @@ hosts:
       udp_idle_session_timeout: 77
       static_mappings:
         - {protocol: TCP, external_port: 8080, internal_ip_address: 172.20.0.11, internal_port: http}
+        - {protocol: TCP, external_port: 8081, internal_ip_address: 172.20.0.12, internal_port: http}
     vms:
+      d:
+        adapters: [{switch: vs-nat, addresses: [172.20.0.12/26]}]
+        gateway: 172.20.0.1
+        services: [http]
       a:
         adapters: [{switch: vs-nat, addresses: [172.20.0.11/26]}]
         gateway: 172.20.0.1
@@ -51,6 +56,7 @@ hosts:
         gateway: 172.20.0.129
         services: [http]
 """
+POLICY = "extended_acls: [{name: nothing, adapters: d, direction: Inbound, action: Deny}]"
 TABLES = "table ip vswitch_nat"
 OPEN = """
 import socket, sys
@@ -74,7 +80,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
-    with running_lab(LAYOUT) as lab:
+    with running_lab(LAYOUT, {"closed.yaml": POLICY}) as lab:
         yield lab
 
 
@@ -203,6 +209,19 @@ def test_a_probe_sees_its_packets_on_both_sides_of_a_nat(lab: RunningLab) -> Non
         seen = report["evidence"]["sightings"]
         assert [each["label"] for each in seen] == places
         assert all(each["requests"] and each["replies"] for each in seen), seen
+
+
+def test_a_probe_sees_where_its_packets_come_in_and_where_a_mapping_leads(lab: RunningLab) -> None:
+    for source, destination, traffic, places in (
+        # By the adapter on its own side, though the address is another one's.
+        ("a", "hv01/192.168.1.5", "tcp/8080", {"a (eth0)": True, "hv01 (eth0)": False, "hv01 (eth1)": True}),
+        ("client", "hv01", "tcp/8081", {"client (eth0)": True, "hv01 (eth0)": True, "d (eth0)": False}),
+    ):
+        asked = {"source": source, "destination": destination, "traffic": traffic, "patience": 0.4}
+        (report,) = lab.call("probe", **asked)["reports"]
+        assert report["agrees"], report
+        seen = report["evidence"]["sightings"]
+        assert {each["label"]: each["requests"] > 0 for each in seen} == places
 
 
 def test_nothing_outside_of_the_host_is_touched(lab: RunningLab) -> None:

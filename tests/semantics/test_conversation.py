@@ -162,6 +162,19 @@ extended_acls:
     assert "to host:hv01/vs-lan" in answer.fix
 
 
+def test_where_the_order_in_the_file_decides_the_advice_is_a_place_in_it() -> None:
+    deny = "  - {name: nobody, adapters: 'host:hv01', direction: Inbound, action: Deny}\n"
+    allow = deny.replace("nobody", "late").replace("Deny}", "Allow, protocol: TCP, stateful: true}")
+    alone = ask(model_files.site(f"extended_acls:\n{deny}"), "client", "hv01", "tcp/5985")
+    assert alone.fix.endswith("to host:hv01/vs-lan, above 'nobody' in the file")
+    both = ask(model_files.site(f"extended_acls:\n{deny}{allow}"), "client", "hv01", "tcp/5985")
+    assert both.fix == "move late above nobody in the file"
+    assert "would allow it, but stands below it in the file" in both.cause
+    weighed = allow.replace("stateful", "weight: 7, stateful")
+    mixed = ask(model_files.site(f"extended_acls:\n{deny}{weighed}"), "client", "hv01", "tcp/5985")
+    assert mixed.fix == "give late a larger weight than 60000"
+
+
 def test_an_allow_below_the_deny_is_named() -> None:
     rules = [extended("Deny", "Inbound", 100), extended("Allow", "Inbound", 5, protocol="TCP", stateful=True)]
     answer = ask(pair(rules=rules), "web", "sql", "tcp/1433")

@@ -250,6 +250,37 @@ def test_no_mapping_names_the_nat_and_the_command() -> None:
     assert "-ExternalPort 80 -InternalIPAddress 172.20.0.11 -InternalPort 80;" in listening.fix
 
 
+def test_a_mapping_for_other_senders_is_to_be_widened() -> None:
+    limited = "remote_external_ip_address_prefix: 192.168.1.60"
+    narrow = site((MAPPING, MAPPING.replace("}", f", {limited}}}")))
+    words = "static mapping tcp/8080 to 172.20.0.11:80 (layout.yaml:22:11)"
+    asking = ask(narrow, "client", "hv01", "tcp/8080")
+    assert (asking.expected, asking.layer) == (Expected.REFUSED, Layer.NAT)
+    assert asking.cause.startswith(f"the {words} of NAT it's inside on hv01 is for packets from")
+    assert "from 192.168.1.60/32 only, and 192.168.1.50 is none of them" in asking.cause
+    direct = ask(narrow, "client", "a", "tcp/80")
+    assert f"its {words} is for packets from 192.168.1.60/32 only" in direct.cause
+    for answer in (asking, direct):
+        assert answer.fix.startswith(
+            "widen its remote_external_ip_address_prefix at layout.yaml:22:11 to a prefix that holds"
+            " 192.168.1.50 too"
+        )
+        assert "Remove-NetNatStaticMapping" in answer.fix
+        assert answer.fix.endswith(
+            "Add-NetNatStaticMapping -NatName 'it''s inside' -Protocol TCP -ExternalIPAddress 0.0.0.0"
+            " -ExternalPort 8080 -InternalIPAddress 172.20.0.11 -InternalPort 80"
+            " -RemoteExternalIPAddressPrefix <prefix>"
+        )
+    assert ask(narrow, "other", "a", "tcp/80").fix.endswith("tcp/8080: mapped to it")
+
+
+def test_of_several_mappings_the_one_that_serves_the_sender_is_named() -> None:
+    first = MAPPING.replace("8080", "81").replace("}", ", remote_external_ip_address_prefix: 192.168.1.60}")
+    both = site((f"- {MAPPING}", f"- {first}\n        - {MAPPING}"), (f"        - {NOBODY}\n", ""))
+    assert ask(both, "client", "a", "tcp/80").fix.endswith("192.168.1.6, tcp/8080: mapped to it")
+    assert ask(both, "other", "a", "tcp/80").fix.endswith("192.168.1.6, tcp/81: mapped to it")
+
+
 def test_an_address_behind_the_nat_cannot_be_asked_from_outside() -> None:
     answer = ask(site(), "client", "a", "tcp/80")
     assert (answer.verdict, answer.layer) == (Action.DENY, Layer.NAT)

@@ -158,7 +158,7 @@ def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
     if not limits:
         return Advice()
     most = max(limits, key=lambda seen: seen.packets)
-    return limited_by(site, most.flow, most.packets, "so far")
+    return limited_by(site, most.flow, most.packets, now=False)
 
 
 def rule_as_dict(rule: Rule) -> dict[str, object]:

@@ -31,8 +31,8 @@ def count_packets(client: SwitchClient, program: SwitchProgram) -> dict[int, tup
     return found
 
 
-def limited_by(site: Site, flow: Flow, packets: int, when: str) -> Advice:
-    """What to tell about a flow whose meter has dropped so many packets; `when` in a word or two."""
+def limited_by(site: Site, flow: Flow, packets: int, *, now: bool) -> Advice:
+    """What to tell about a flow whose meter has dropped so many packets: just now, or since it was made."""
     adapter = next(adapter for adapter in site.adapters if adapter.id == flow.adapter)
-    advice = limited(adapter, DropReason(flow.reason))
-    return replace(advice, cause=f"{advice.cause}: {packets} dropped {when}")
+    advice = limited(adapter, DropReason(flow.reason), past=not now)
+    return replace(advice, cause=f"{advice.cause}: {packets} dropped {'meanwhile' if now else 'so far'}")

@@ -22,13 +22,13 @@ from vswitch.diagnose.tracing import Lab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.netns import in_netns
 from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
-from vswitch.model.site import Adapter, Site, Switch
+from vswitch.model.site import Adapter, Guest, Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
 from vswitch.pipeline import Flow
 from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, Expected, converse_range
-from vswitch.semantics.endpoints import nics_of
+from vswitch.semantics.endpoints import Nic, nics_of
 from vswitch.semantics.frame import Address, Frame
 from vswitch.semantics.journey import LegKind
 
@@ -303,7 +303,7 @@ def _limit(site: Site, drops: Iterable[CounterMove]) -> Advice:
     if not limits:
         return Advice()
     most = max(limits, key=lambda move: move.moved)
-    return limited_by(site, most.flow, most.moved, "meanwhile")
+    return limited_by(site, most.flow, most.moved, now=True)
 
 
 def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
@@ -327,10 +327,10 @@ def _probe(lab: Lab, report: Report) -> ProbeResult | None:
             source=packet.src if packet else None,
             destination=packet.dst if packet else None,
             port=packet.dst_port if packet else None,
+            if_met=not nic.owns(address),
         )
         for guest, address, packet in _ends(talk)
-        for nic in nics_of(lab.site.guest[guest])
-        if nic.owns(address)
+        for nic in _by_which(lab.site.guest[guest], address, anywhere=guest == talk.destination)
     ) + tuple(
         WatchPoint(
             f"{copy.adapter.guest} ({copy.adapter.interface}, mirror)",
@@ -361,9 +361,23 @@ def _ends(talk: Conversation) -> Iterable[tuple[str, Address, Frame | None]]:
     there = [packet for packet in changed if packet.dst == talk.destination_address]
     yield talk.source, talk.source_address, None
     yield talk.destination, talk.destination_address, there[-1] if there else None
-    if changed and changed[-1].dst != talk.destination_address and request.arrived:
-        assert changed[-1].dst is not None
-        yield request.end, changed[-1].dst, changed[-1]
+    mapped = changed[-1].dst if changed else None
+    if mapped is None or mapped == talk.destination_address:
+        return
+    if request.failure is None:
+        yield request.end, mapped, changed[-1]
+    elif request.failure.target and request.failure.target.owns(mapped):
+        yield request.failure.target.guest, mapped, changed[-1]
+
+
+def _by_which(guest: Guest, address: Address, *, anywhere: bool) -> Iterable[Nic]:
+    """The interface of a guest that has an address; `anywhere` adds those of its other adapters.
+
+    A machine takes in packets for any of its addresses by any adapter.
+    """
+    nics = nics_of(guest)
+    own = {nic.mac for nic in nics if nic.owns(address)}
+    return [nic for nic in nics if nic.owns(address) or (anywhere and nic.mac not in own)]
 
 
 def _joined(reports: Sequence[Report]) -> list[Report]:

@@ -81,6 +81,7 @@ class WatchPoint:
 
     `at_destination` marks the destination guest's own interface. `source`, `destination` and `port`
     are those of the probe's packets there, where a NAT has changed them; None where it has not.
+    `if_met` leaves it out of the evidence unless packets of the probe passed it.
     """
 
     label: str
@@ -90,6 +91,7 @@ class WatchPoint:
     source: Address | None = None
     destination: Address | None = None
     port: int | None = None
+    if_met: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,8 @@ class _Probe:
             self.started = time.perf_counter()
             finding = self._ask()
             hop = next_hop_here(request.destination, request.source, request.device)
-        sightings = tuple(sighting(self.asked, point, capture, hop) for point, capture in self.watches)
+        found = ((point, sighting(self.asked, point, capture, hop)) for point, capture in self.watches)
+        sightings = tuple(seen for point, seen in found if seen.requests or seen.replies or not point.if_met)
         if (
             finding.cause is Cause.NO_ANSWER
             and hop

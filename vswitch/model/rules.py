@@ -76,6 +76,7 @@ class Extended:
                     self.stateful,
                     self.idle_session_timeout,
                     self.isolation_id,
+                    self.weight is None,
                 )
                 for match, weight in zip(self.matches, weights, strict=False)
             )

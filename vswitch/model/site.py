@@ -55,7 +55,8 @@ class ExtendedAcl:
 
     None stands for ANY. `idle_session_timeout` is in seconds, 0 for a stateless entry.
     `isolation_id` 0 means every VLAN. `name` and `origin` are the policy rule it comes from;
-    several entries of one rule share them (Hyper-V itself stores no name).
+    several entries of one rule share them (Hyper-V itself stores no name). `by_order` says that the
+    rule has no weight of its own: the order in the file gave it this one.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ExtendedAcl:
     stateful: bool = False
     idle_session_timeout: int = 0
     isolation_id: int = 0
+    by_order: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,13 @@ def denied(failure: Failure, decision: Decision, leg: Leg | None, legs: tuple[Le
             f"allow protocol 58 both ways on {_selector(adapter)}" + _above(rule),
         )
     shadowed = _shadowed(adapter, decision, frame)
+    if shadowed is not None and _ordered(rule, shadowed):
+        return Advice(
+            Layer.ACL,
+            f"{frame.summary} was denied at {adapter.id} by {_rule(rule)}; {rule_text(shadowed)} would"
+            " allow it, but stands below it in the file",
+            f"move {shadowed.name} above {rule.name} in the file",
+        )
     if shadowed is not None:
         return Advice(
             Layer.ACL,
@@ -109,6 +116,16 @@ def _shadowed(adapter: Adapter, decision: Decision, frame: Frame) -> ExtendedAcl
     return found if found is not None and found.action is Action.ALLOW else None
 
 
+def _ordered(rule: Rule, other: ExtendedAcl) -> bool:
+    """Whether the order in one file decides between two entries, for neither has a weight of its own."""
+    return (
+        isinstance(rule, ExtendedAcl)
+        and rule.by_order
+        and other.by_order
+        and rule.origin.file == other.origin.file
+    )
+
+
 def _selector(adapter: Adapter) -> str:
     """What a policy writes to mean this adapter."""
     return f"host:{adapter.id}" if adapter.is_management_os else adapter.id
@@ -125,6 +142,8 @@ def _weight(rule: Rule) -> str:
 def _above(rule: Rule) -> str:
     if not isinstance(rule, ExtendedAcl):
         return ""
+    if rule.by_order:
+        return f", above {rule.name!r} in the file"
     if rule.weight == _LARGEST_WEIGHT:
         return f", and lower the weight of {rule.name} below it: no weight is larger"
     return f", with a weight above {rule.weight}"

@@ -9,15 +9,20 @@ from vswitch.semantics.verdict import DropReason
 __all__ = ["limited"]
 
 
-def limited(adapter: Adapter, reason: DropReason) -> Advice:
-    """What to tell when a limit of `adapter` drops frames; `reason` is StormLimit or Qos."""
+def limited(adapter: Adapter, reason: DropReason, *, past: bool = False) -> Advice:
+    """What to tell when a limit of `adapter` drops frames; `reason` is StormLimit or Qos.
+
+    `past` says that it has dropped some at some time, which may be long ago.
+    """
+    sends = "has sent" if past else "sends"
     if reason is DropReason.STORM_LIMIT:
         parameter, key = "StormLimit", "storm_limit"
         much = f"more broadcast, multicast and unknown unicast than its StormLimit of {adapter.storm_limit}"
-        cause = f"{adapter.id} sends {much} frames a second lets pass, and ARP is cut with it"
+        cut = "was cut" if past else "is cut"
+        cause = f"{adapter.id} {sends} {much} frames a second lets pass, and ARP {cut} with it"
     else:
         parameter, key = "MaximumBandwidth", "maximum_bandwidth"
-        cause = f"{adapter.id} sends more than its MaximumBandwidth of {adapter.maximum_bandwidth} bit/s"
+        cause = f"{adapter.id} {sends} more than its MaximumBandwidth of {adapter.maximum_bandwidth} bit/s"
     whose = "-ManagementOS" if adapter.is_management_os else f"-VMName {_quoted(adapter.guest)}"
     command = f"Set-VMNetworkAdapter {whose} -Name {_quoted(adapter.name)} -{parameter} 0"
     return Advice(

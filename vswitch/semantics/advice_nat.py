@@ -6,12 +6,14 @@ Commands are for the host's PowerShell (§6); layout lines go below `nat:`, `sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from vswitch.model.site import Guest, Nat, Site
+from vswitch.model.site import Guest, Nat, Site, StaticMapping
 from vswitch.model.types import ICMPV4, TCP, UDP
 from vswitch.semantics.cause import Advice, Layer, protocol_name
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.journey import Failure, FailureKind, Leg, LegKind
+from vswitch.semantics.nat import mapping_for
 
 __all__ = ["about_nat"]
 
@@ -58,7 +60,7 @@ def about_nat(
         return _no_way_out(stuck, nat, sent, failure)
     target = _nat_before(site, answering, sent.dst)
     if target is not None and leg.kind is LegKind.REQUEST and not _is_inside(source, *target):
-        return _from_outside(answering, *target, sent)
+        return _from_outside(answering, *target, replace(sent, src=request.packet.src))
     behind = _nat_before(site, stuck, sent.src if leg.kind is LegKind.REQUEST else request.packet.dst)
     if behind is not None and (leg.kind is LegKind.REPLY or stuck is source):
         return _no_gateway(stuck, *behind, failure)
@@ -92,6 +94,15 @@ def _refused(site: Site, source: Guest, answering: Guest, request: Leg, packet: 
             f" outside, and {source.name} is behind the NAT itself",
             f"ask {found[0].internal_address}, port {found[0].internal_port}, directly",
         )
+    for mapping in nat.mappings:
+        if mapping_for(replace(nat, mappings=(replace(mapping, remote=None),)), packet):
+            return Advice(
+                Layer.NAT,
+                f"the static mapping {mapping} ({mapping.origin}) of NAT {nat.name} on {answering.name} is"
+                f" for packets from {mapping.remote} only, and {packet.src} is none of them; nothing listens"
+                f" on {name}/{port} of {answering.name} itself",
+                _widen(nat, mapping, packet.src),
+            )
     others = ", ".join(str(each) for each in nat.mappings if each.protocol == packet.protocol) or "none"
     address, internal = _listening_behind(site, answering, nat, packet.protocol, port)
     return Advice(
@@ -156,12 +167,22 @@ def _from_outside(owner: Guest, host: Guest, nat: Nat, sent: Frame) -> Advice:
         return Advice(
             Layer.NAT, cause, f"ask {host.name}; only TCP and UDP ports can be mapped to {owner.name}"
         )
-    for mapping in nat.mappings:
-        wanted = (sent.protocol, sent.dst, sent.dst_port)
-        if (mapping.protocol, mapping.internal_address, mapping.internal_port) == wanted:
-            address = _or((mapping.external_address,) if mapping.external_address else nat.external)
+    wanted = (sent.protocol, sent.dst, sent.dst_port)
+    mappings = [
+        each for each in nat.mappings if (each.protocol, each.internal_address, each.internal_port) == wanted
+    ]
+    for mapping in mappings:
+        asked = {each: replace(sent, dst=each, dst_port=mapping.external_port) for each in nat.external}
+        serving = [address for address, packet in asked.items() if mapping_for(nat, packet) is mapping]
+        if serving:
             name = f"{protocol_name(mapping.protocol)}/{mapping.external_port}"
-            return Advice(Layer.NAT, cause, f"ask {host.name}, {address}, {name}: mapped to it")
+            return Advice(Layer.NAT, cause, f"ask {host.name}, {_or(serving)}, {name}: mapped to it")
+    for mapping in mappings:
+        if mapping.remote is not None and sent.src not in mapping.remote:
+            only = (
+                f"; its static mapping {mapping} ({mapping.origin}) is for packets from {mapping.remote} only"
+            )
+            return Advice(Layer.NAT, cause + only, _widen(nat, mapping, sent.src))
     return Advice(
         Layer.NAT, cause, _add(nat, sent.protocol, sent.dst_port, str(sent.dst), str(sent.dst_port))
     )
@@ -190,6 +211,22 @@ def _add(nat: Nat, protocol: int, external_port: int, address: str, port: str) -
         f" -ExternalPort {external_port} -InternalIPAddress {address} -InternalPort {port}; in the layout"
         f" {{protocol: {name}, external_port: {external_port}, internal_ip_address: {address},"
         f" internal_port: {port}}}"
+    )
+
+
+def _widen(nat: Nat, mapping: StaticMapping, sender: object) -> str:
+    """How to have a mapping serve one more sender. Windows has no command that changes a mapping."""
+    name = protocol_name(mapping.protocol).upper()
+    quoted = nat.name.replace("'", "''")
+    key = "remote_external_ip_address_prefix"
+    return (
+        f"widen its {key} at {mapping.origin} to a prefix that holds {sender} too, or leave it out for all"
+        f" senders; on the host remove the mapping (Remove-NetNatStaticMapping, by the StaticMappingID that"
+        f" Get-NetNatStaticMapping -NatName '{quoted}' shows for {mapping.remote}) and add it anew:"
+        f" Add-NetNatStaticMapping -NatName '{quoted}' -Protocol {name}"
+        f" -ExternalIPAddress {mapping.external_address or '0.0.0.0'} -ExternalPort {mapping.external_port}"
+        f" -InternalIPAddress {mapping.internal_address} -InternalPort {mapping.internal_port}"
+        f" -RemoteExternalIPAddressPrefix <prefix>"
     )
 
 
