@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from itertools import product
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm_runs import transport_to
 from vswitch.errors import HostError, InputError
 from vswitch.hyperv.desired import host_of
-from vswitch.hyperv.importing import import_hosts
+from vswitch.hyperv.importing import Imported, import_hosts
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.state import read_state
@@ -147,9 +148,9 @@ def test_the_full_circle(tmp_path: Path) -> None:
         assert not plan.changes
         adopted = plan_policy(target, site, adopt=True)
         assert not any(each.writes for each in adopted.adapters)
-        before = {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+        before = entries_on(host)
         target.apply(adopted)
-        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == before
+        assert entries_on(host) == before
 
         # Change the policy: plan, apply (two round trips), verify.
         changed = imported.policy.replace("local_port: 443", "local_port: 443-444").replace(
@@ -171,19 +172,29 @@ def test_the_full_circle(tmp_path: Path) -> None:
         # And back.
         back = plan_rollback(target)
         target.apply(back)
-        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == before
+        assert entries_on(host) == before
         assert_same_verdicts(site, site_of(host.state()))
 
 
-def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
+@contextmanager
+def imported_host(folder: Path) -> Iterator[tuple[HypervHost, Target, Imported]]:
+    """A modelled host behind WinRM, and what an import makes of it."""
     host = HypervHost(a_host())
     with WinrmEndpoint(host_handler(host)) as endpoint:
         transport = transport_to(endpoint, module=module_text(), name="hv01")
-        target = Target("hv01", transport, Store("hv01", tmp_path))
-        imported = import_hosts(
-            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
-        )
-        nothing = {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+        target = Target("hv01", transport, Store("hv01", folder))
+        states = [("hv01", target.read())]
+        yield host, target, import_hosts(states, layout_file="layout.yaml", policy_file="policy.yaml")
+
+
+def entries_on(host: HypervHost) -> dict[str, list[str]]:
+    """All entries of the host by adapter, as comparable texts."""
+    return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
+
+
+def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
+    with imported_host(tmp_path) as (host, target, imported):
+        nothing = entries_on(host)
         ids: list[str] = []
         rule = "\n  - {{name: rule-{0}, adapters: db01, direction: Inbound, action: Deny, weight: {0}}}"
         policy = imported.policy
@@ -200,59 +211,39 @@ def test_rollback_to_an_earlier_plan(tmp_path: Path) -> None:
         ]
         assert sorted(set(weights)) == [100, 500]
         target.apply(plan_rollback(target, ids[0]))
-        assert {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]} == nothing
+        assert entries_on(host) == nothing
 
 
 def test_each_rollback_goes_back_one_plan_more(tmp_path: Path) -> None:
     """A second one must not bring back what the first one took away."""
-    host = HypervHost(a_host())
-    with WinrmEndpoint(host_handler(host)) as endpoint:
-        transport = transport_to(endpoint, module=module_text(), name="hv01")
-        target = Target("hv01", transport, Store("hv01", tmp_path))
-        imported = import_hosts(
-            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
-        )
-
-        def now() -> dict[str, list[str]]:
-            return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
-
+    with imported_host(tmp_path) as (host, target, imported):
         rule = "\n  - {{name: rule-{0}, adapters: db01, direction: Inbound, action: Deny, weight: {0}}}"
-        policy, seen = imported.policy, [now()]
+        policy, seen = imported.policy, [entries_on(host)]
         for weight in (100, 200, 300):
             policy = policy.replace("extended_acls:", "extended_acls:" + rule.format(weight), 1)
             target.apply(plan_policy(target, load(imported.layout, policy)))
-            seen.append(now())
+            seen.append(entries_on(host))
         for before in seen[-2::-1]:
             undo = plan_rollback(target)
             target.apply(undo)
-            assert now() == before
+            assert entries_on(host) == before
         with pytest.raises(HostError, match="no plan is in force"):
             plan_rollback(target)
         # By name, a rollback can be taken back as well.
         target.apply(plan_rollback(target, undo.plan_id))
-        assert now() == seen[1]
+        assert entries_on(host) == seen[1]
 
 
 def test_a_rollback_after_a_repair_takes_the_repair_back_and_then_the_change(tmp_path: Path) -> None:
-    host = HypervHost(a_host())
-    with WinrmEndpoint(host_handler(host)) as endpoint:
-        transport = transport_to(endpoint, module=module_text(), name="hv01")
-        target = Target("hv01", transport, Store("hv01", tmp_path))
-        imported = import_hosts(
-            [("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml"
-        )
-
-        def now() -> dict[str, list[str]]:
-            return {each["Id"]: host.keys(each["Id"]) for each in host.state()["adapters"]}
-
-        first = now()
+    with imported_host(tmp_path) as (host, target, imported):
+        first = entries_on(host)
         rules = "".join(
             f"\n  - {{name: rule-{each}, adapters: db01, direction: Inbound, action: Deny, weight: {each}}}"
             for each in (100, 200)
         )
         policy = imported.policy.replace("extended_acls:", "extended_acls:" + rules, 1)
         target.apply(plan_policy(target, load(imported.layout, policy)))
-        applied = now()
+        applied = entries_on(host)
         owner, entry = next(
             (each, entry)
             for each in host.state()["adapters"]
@@ -260,13 +251,13 @@ def test_a_rollback_after_a_repair_takes_the_repair_back_and_then_the_change(tmp
             if each["VMName"] == "db01" and entry["Weight"] == 100
         )
         host.remove_entry(owner["Id"], "extended", entry)
-        by_hand = now()
+        by_hand = entries_on(host)
         target.apply(plan_policy(target, load(imported.layout, policy)))
-        assert now() == applied
+        assert entries_on(host) == applied
         target.apply(plan_rollback(target))
-        assert now() == by_hand
+        assert entries_on(host) == by_hand
         target.apply(plan_rollback(target))
-        assert now() == first
+        assert entries_on(host) == first
 
 
 def test_importing_again_gives_the_same_names() -> None:
