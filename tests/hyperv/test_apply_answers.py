@@ -124,12 +124,12 @@ def test_a_plan_that_is_in_force_already_is_not_said_to_be_written(tmp_path: Pat
     saved = fresh_plan(transport, store, a_plan_for(adapter_id)).wire()
     first = apply_plan(saved, transport, store, confirm_within=60)
     assert (first.steps, first.note) == (1, "")
-    assert "1 writes" in hyperv_text.applied(first)
+    assert "1 write on 1 adapter" in hyperv_text.applied(first)
     again = apply_plan(saved, transport, store, confirm_within=60)
     assert not [name for name in host.log if name.startswith(("write", "Add", "Remove"))]
     assert again.steps == 0
     assert [each.standing for each in again.adapters] == [Standing.NEW]
     said = hyperv_text.applied(again)
     assert "plan plan-1 was already in force" in said
-    assert "writes" not in said
+    assert "1 write" not in said
     assert f"undone at {first.armed_until}" in said
