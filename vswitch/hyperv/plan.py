@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from vswitch.errors import HostError, InputError, InputErrors
@@ -52,19 +53,19 @@ class AdapterPlan:
     seen: frozenset[str] | None  # entries of others when the record was written; None if not known
     rules: Mapping[Entry, Rule | None]
 
-    @property
+    @cached_property
     def old(self) -> Acls:
         """All entries as they are."""
         return self.adapter.acls
 
-    @property
+    @cached_property
     def new(self) -> Acls:
         """All entries as they will be."""
         gone = {*self.removed, *(before for before, _ in self.changed)}
         come = [*self.added, *(after for _, after in self.changed)]
         return Acls.of([*(entry for entry in self.adapter.entries if entry not in gone), *come])
 
-    @property
+    @cached_property
     def owned_after(self) -> frozenset[Entry]:
         """Our entries once the plan is applied."""
         return frozenset([*self.kept, *self.adopted, *self.added, *(after for _, after in self.changed)])
@@ -74,7 +75,7 @@ class AdapterPlan:
         """Whether entries change."""
         return bool(self.added or self.removed or self.changed)
 
-    @property
+    @cached_property
     def order(self) -> Order:
         """The writes in order."""
         fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
