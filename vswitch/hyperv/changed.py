@@ -8,15 +8,13 @@ the first of its own rules below. So each rule is a small problem of its own, in
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import or_
 from typing import Generic
 
-from vswitch.hyperv.search import Found, ones, search
-from vswitch.hyperv.space import Box, Interval, L, Rule, merge
+from vswitch.hyperv.index import Index, ones
+from vswitch.hyperv.search import Found, search
+from vswitch.hyperv.space import Box, Interval, L, Rule, meet, merge
 
 __all__ = ["differences"]
 
@@ -75,7 +73,7 @@ class _Changed(Generic[L]):
         rules, members = merge([[*each, Rule(box, default)] for each in (old, new)])
         self.rules = rules[::-1]  # so that the first rule has the highest bit
         self.masks = [sum(1 << (len(rules) - 1 - at) for at in each) for each in members]
-        self.index = _Index(self.rules)
+        self.index = Index([rule.box for rule in self.rules])
         self.of_outcome: dict[int, int] = {}
         for at, rule in enumerate(self.rules):
             self.of_outcome[rule.outcome] = self.of_outcome.get(rule.outcome, 0) | 1 << at
@@ -195,37 +193,6 @@ class _Changed(Generic[L]):
             yield _Part(rule.box, (above | other) & -(labelled & -labelled), labelled, label_of)
 
 
-class _Index:
-    """Which of several rules meet a box and which contain it, as masks: a bit for each rule."""
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.fields: list[list[tuple[list[int], list[int]]]] = []  # where rules begin, and where they end:
-        for level in range(len(rules[0].box)):  # the edges, and the rules before each of them
-            sides = []
-            for side in (0, 1):
-                bits_at: dict[int, int] = {}
-                for at, rule in enumerate(rules):
-                    edge = rule.box[level][side]
-                    bits_at[edge] = bits_at.get(edge, 0) | 1 << at
-                edges = sorted(bits_at)
-                sides.append((edges, list(accumulate((bits_at[edge] for edge in edges), or_, initial=0))))
-            self.fields.append(sides)
-
-    def meeting(self, box: Box) -> int:
-        """The rules that contain some of the box."""
-        found = -1
-        for (low, high), ((lows, begun), (highs, ended)) in zip(box, self.fields, strict=True):
-            found &= begun[bisect_right(lows, high)] & ~ended[bisect_left(highs, low)]
-        return found
-
-    def taking(self, box: Box) -> int:
-        """The rules that contain all of the box."""
-        found = -1
-        for (low, high), ((lows, begun), (highs, ended)) in zip(box, self.fields, strict=True):
-            found &= begun[bisect_right(lows, low)] & ~ended[bisect_left(highs, high)]
-        return found
-
-
 # --- rules in pieces -----------------------------------------------------------------------------
 
 
@@ -276,8 +243,5 @@ def _join(rules: list[Rule | None], group: Sequence[int], field: int) -> None:
 def _passes(mover: Rule | None, others: Sequence[Rule | None]) -> bool:
     """Whether a rule may change places with all these."""
     return mover is not None and not any(
-        rule is not None
-        and rule.outcome != mover.outcome
-        and all(a[0] <= b[1] and b[0] <= a[1] for a, b in zip(rule.box, mover.box, strict=True))
-        for rule in others
+        rule is not None and rule.outcome != mover.outcome and meet(rule.box, mover.box) for rule in others
     )

@@ -39,10 +39,12 @@ def detour(
     waiting = [entry for entry in new - old if entry.weight in taken]
     if not waiting:
         return new
-    tried = [_Detour(old, new, fixed, walls, waiting) for _ in range(2)]
-    for each, up in zip(tried, (True, False), strict=True):
-        if each.find(up=up):
-            return each.entries
+    conflicting = Conflicts(sorted(new, key=lambda entry: -entry.weight))
+    tried: list[_Detour] = []
+    for up in (True, False):
+        tried.append(_Detour(old, new, fixed, walls, waiting, conflicting))
+        if tried[-1].find(up=up):
+            return tried[-1].entries
     highest = max(entry.weight for entry in (*old, *new))
     if not walls and highest + len(new) < _TOP:
         copies = sorted(new, key=lambda entry: entry.weight)
@@ -61,10 +63,11 @@ class _Detour:
         fixed: Set[Entry],
         walls: Set[int],
         waiting: list[ExtendedEntry],
+        conflicting: Conflicts,
     ) -> None:
         self.walls = sorted(walls)
         self.new = sorted(new, key=lambda entry: -entry.weight)
-        self.conflicting = Conflicts(self.new)
+        self.conflicting = conflicting
         self.fixed = fixed
         self.used = {entry.weight for entry in (*old, *new)}
         self.at = {entry: entry.weight for entry in new}

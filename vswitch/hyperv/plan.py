@@ -93,7 +93,7 @@ class AdapterPlan:
         foreign = Acls.of(self.foreign)
         return tuple(hidden(Acls.of(self.owned_after), foreign)) if self.foreign else ()
 
-    @property
+    @cached_property
     def beside(self) -> frozenset[str]:
         """Entries of others, as text."""
         return self.adapter.texts(self.foreign)

@@ -9,17 +9,18 @@ takes the whole of it do not.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from itertools import accumulate, product
+from functools import cached_property, reduce
+from itertools import product
 from operator import and_, or_
 from typing import Generic
 
+from vswitch.hyperv.index import Index, ones
 from vswitch.hyperv.space import (
     Box,
     Comparison,
+    Interval,
     L,
     Reduction,
     Region,
@@ -28,7 +29,7 @@ from vswitch.hyperv.space import (
     merge,
 )
 
-__all__ = ["Found", "ones", "search"]
+__all__ = ["Found", "search"]
 
 #: Intervals that a comparison may look at: in the whole space (about half a second), so that usual
 #: policies are compared in one piece; in a cell, and there for each rule that matters.
@@ -73,7 +74,10 @@ def search(
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A box, and what matters in it: each list, and the rules that take a field of it whole."""
+    """A box, and what matters in it: each list, and the rules that take a field of it whole.
+
+    `whole` is empty for the box that all cells are cut from, until it is cut.
+    """
 
     box: Box
     masks: tuple[int, ...]
@@ -105,20 +109,16 @@ class _Search(Generic[L]):
         self.root = tuple(
             sum(1 << (top - index) for index in each) | self.reduction.leaf[default] for each in members
         )
-        self.lows: list[list[int]] = []  # where rules begin, and which have begun before each of these
-        self.begun: list[list[int]] = []
-        self.highs: list[list[int]] = []  # the same for where they end
-        self.ended: list[list[int]] = []
         self.known: dict[tuple[int, ...], frozenset[L]] = {}
         self.found: Found[L] = Found()
         self.full = set(full)  # labels of which there are enough
 
     def run(self, steps: int) -> Found[L]:
         found = self.found
-        waiting = [_Cell(self.box, self.root, (self.reduction.leaves,))]
+        waiting = [_Cell(self.box, self.root, ())]
         while waiting:
             cell = waiting.pop()
-            everything = reduce(and_, cell.whole)
+            everything = reduce(and_, cell.whole or (self.reduction.leaves,))
             masks = tuple([self.reduction.reduce(mask, everything) for mask in cell.masks])
             if self.settled(masks):
                 continue
@@ -128,25 +128,12 @@ class _Search(Generic[L]):
                 continue
             cell = _Cell(cell.box, masks, cell.whole)
             if not self._compare(cell, steps):
-                if not self.lows:
-                    self._index()
-                    whole = tuple(self._taking(level, *span) for level, span in enumerate(self.box))
+                if not cell.whole:
+                    whole = tuple(self._taking(level, span) for level, span in enumerate(self.box))
                     cell = _Cell(cell.box, masks, whole)
                 waiting += self._cut(cell)
             steps = 0
         return found
-
-    def _index(self) -> None:
-        """What `_taking` and `_meeting` look up; not needed if the first comparison suffices."""
-        first = len(self.outcomes)
-        for level in range(len(self.box)):
-            for side, edges, before in ((0, self.lows, self.begun), (1, self.highs, self.ended)):
-                bits_at: dict[int, int] = {}
-                for index, rule in enumerate(self.rules):
-                    edge = rule.box[level][side]
-                    bits_at[edge] = bits_at.get(edge, 0) | 1 << (first + index)
-                edges.append(sorted(bits_at))
-                before.append(list(accumulate((bits_at[edge] for edge in edges[-1]), or_, initial=0)))
 
     def _possible(self, masks: tuple[int, ...]) -> frozenset[L]:
         """The labels that there may be where lists come down to these.
@@ -202,15 +189,18 @@ class _Search(Generic[L]):
         rules = "".join([digits[at] for at in reversed(chosen)])
         return int(rules or "0", 2) << first | mask & self.reduction.leaves
 
-    def _taking(self, level: int, low: int, high: int) -> int:
-        """The rules that contain all these values."""
-        begun = self.begun[level][bisect_right(self.lows[level], low)]
-        return begun & ~self.ended[level][bisect_left(self.highs[level], high)] | self.reduction.leaves
+    @cached_property
+    def _index(self) -> Index:
+        """Not needed if the first comparison suffices."""
+        return Index([rule.box for rule in self.rules])
 
-    def _meeting(self, level: int, low: int, high: int) -> int:
-        """The rules that contain some of these values."""
-        begun = self.begun[level][bisect_right(self.lows[level], high)]
-        return begun & ~self.ended[level][bisect_left(self.highs[level], low)] | self.reduction.leaves
+    def _taking(self, level: int, span: Interval) -> int:
+        """The rules that contain all these values, and the defaults."""
+        return self._index.taking_in(level, span) << len(self.outcomes) | self.reduction.leaves
+
+    def _meeting(self, level: int, span: Interval) -> int:
+        """The rules that contain some of these values, and the defaults."""
+        return self._index.meeting_in(level, span) << len(self.outcomes) | self.reduction.leaves
 
     def _cut(self, cell: _Cell) -> list[_Cell]:
         """The two halves of a cell."""
@@ -235,8 +225,8 @@ class _Search(Generic[L]):
                 continue
             edges.sort()
             edge = edges[len(edges) // 2]
-            left = self._meeting(level, bottom, edge - 1)
-            right = self._meeting(level, edge, top)
+            left = self._meeting(level, (bottom, edge - 1))
+            right = self._meeting(level, (edge, top))
             score = (union & left).bit_count() ** 2 + (union & right).bit_count() ** 2
             if best is None or score < best[0]:
                 best = (score, level, edge, left, right)
@@ -248,7 +238,7 @@ class _Search(Generic[L]):
                 _Cell(
                     (*box[:level], span, *box[level + 1 :]),
                     tuple([mask & meeting for mask in cell.masks]),
-                    (*cell.whole[:level], self._taking(level, *span), *cell.whole[level + 1 :]),
+                    (*cell.whole[:level], self._taking(level, span), *cell.whole[level + 1 :]),
                 )
             )
         return halves
@@ -256,14 +246,3 @@ class _Search(Generic[L]):
 
 def _union(masks: Sequence[int]) -> int:
     return reduce(or_, masks)
-
-
-def ones(mask: int) -> list[int]:
-    """The positions of a mask's bits, lowest first."""
-    digits = bin(mask)[:1:-1]
-    found = []
-    at = digits.find("1")
-    while at >= 0:
-        found.append(at)
-        at = digits.find("1", at + 1)
-    return found

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from vswitch.hyperv.changed import differences
 from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, ExtendedEntry
 from vswitch.hyperv.search import search
-from vswitch.hyperv.space import Box, Interval, Rule
+from vswitch.hyperv.space import Box, Interval, Rule, meet
 from vswitch.hyperv.traffic import Traffic, tops, unite, whole
 from vswitch.model.types import TCP, UDP, Action, BasicAction, Direction, Side
 
@@ -36,6 +36,7 @@ __all__ = [
     "boxes_of",
     "covers",
     "hidden",
+    "outcome_of",
     "overlaps",
     "semantic_diff",
     "transient",
@@ -147,7 +148,8 @@ def _ports(text: str) -> Interval:
     return (int(first), int(last if dash else first))
 
 
-def _outcome(entry: ExtendedEntry) -> int:
+def outcome_of(entry: ExtendedEntry) -> int:
+    """What an extended entry does: DENY, ALLOW or STATEFUL."""
     if entry.action is Action.DENY:
         return DENY
     return STATEFUL if entry.stateful else ALLOW
@@ -162,7 +164,7 @@ def _extended_rules(
         (entry for entry in entries if entry.direction is direction),
         key=lambda entry: (-entry.weight, entry[2:]),
     )
-    return tuple(Rule(box, _outcome(entry)) for entry in ordered for box in boxes_of(entry, version))
+    return tuple(Rule(box, outcome_of(entry)) for entry in ordered for box in boxes_of(entry, version))
 
 
 def _stateful_rules(
@@ -333,7 +335,7 @@ def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: 
 def overlaps(one: ExtendedEntry, other: ExtendedEntry) -> bool:
     """Whether some packet matches both."""
     return any(
-        all(a[0] <= b[1] and b[0] <= a[1] for a, b in zip(box, another, strict=True))
+        meet(box, another)
         for version in (4, 6)
         for box in boxes_of(one, version)
         for another in boxes_of(other, version)
@@ -372,7 +374,7 @@ def hidden(ours: Acls, foreign: Acls) -> list[Hidden]:
     found: list[Hidden] = []
     for theirs in sorted(foreign.extended, key=lambda entry: (entry.direction, -entry.weight)):
         for own in sorted(ours.extended, key=lambda entry: -entry.weight):
-            if own.direction is not theirs.direction or _outcome(own) == _outcome(theirs):
+            if own.direction is not theirs.direction or outcome_of(own) == outcome_of(theirs):
                 continue
             if overlaps(own, theirs):
                 winner, loser = (own, theirs) if own.weight > theirs.weight else (theirs, own)

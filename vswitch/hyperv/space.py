@@ -15,7 +15,18 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Box", "Comparison", "Diagram", "Interval", "Reduction", "Region", "Rule", "TooMuchError", "merge"]
+__all__ = [
+    "Box",
+    "Comparison",
+    "Diagram",
+    "Interval",
+    "Reduction",
+    "Region",
+    "Rule",
+    "TooMuchError",
+    "meet",
+    "merge",
+]
 
 Interval = tuple[int, int]  # both ends included
 Box = tuple[Interval, ...]
@@ -31,6 +42,11 @@ class Rule(NamedTuple):
 
     box: Box
     outcome: int
+
+
+def meet(one: Box, other: Box) -> bool:
+    """Whether some packet is in both boxes."""
+    return all(a[0] <= b[1] and b[0] <= a[1] for a, b in zip(one, other, strict=True))
 
 
 @dataclass(frozen=True)
