@@ -19,7 +19,7 @@ from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.problems import OutcomeUnknown, hyperv_problem
 from vswitch.hyperv.refusals import wrote_nothing
-from vswitch.hyperv.state import HostState, entries_of, read_state, record_of
+from vswitch.hyperv.state import HostState, entries_of_step, read_state, record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import ScriptRequest, Transport
 
@@ -131,7 +131,7 @@ class _Work:
         self.steps: dict[str, list[tuple[bool, list[Entry]]]] = {}
         for step in self.wire["steps"]:
             adds = str(step["op"]).startswith("add")
-            self.steps.setdefault(str(step["adapter"]), []).append((adds, _entries(step)))
+            self.steps.setdefault(str(step["adapter"]), []).append((adds, entries_of_step(step)))
 
     @property
     def computer(self) -> str:
@@ -274,17 +274,12 @@ def _bare(error: VswitchError, host: str) -> str:
     return error.message.removeprefix(f"{host}: ")
 
 
-def _entries(step: Mapping[str, Any]) -> list[Entry]:
-    kind = "extended" if str(step["op"]).endswith("Extended") else "basic"
-    return entries_of({"entries": [{"kind": kind, **step["entry"]}]})
-
-
 def _step_text(work: _Work, step: Any) -> tuple[str, Rule | None]:
     """How people call a step's entry, and the rule it comes from."""
     steps = work.wire["steps"]
     if not isinstance(step, int) or not 0 <= step < len(steps):
         return "", None
-    entries = _entries(steps[step])
+    entries = entries_of_step(steps[step])
     if not entries:
         return "", None
     rule = work.rules.get(str(steps[step]["adapter"]), {}).get(entries[0])
@@ -312,28 +307,22 @@ def _after_lost_contact(work: _Work, error: HostError, before: Mapping[str, Any]
     try:
         backup = _settled_backup(work, plan_id, isinstance(error, OutcomeUnknown) and error.may_still_run)
         if backup is None:
-            _restore_records(work, before)
-            raise ApplyError(
-                f"{_bare(error, work.host)}; it was read again: nothing was written",
-                host=work.host,
-                standing=Standing.OLD,
-                hint=remedy,
-                where=error.where,
-            ) from None
-        if backup["state"] in ("applied", "confirmed"):
+            outcome = "it was read again: nothing was written"
+        elif backup["state"] in ("applied", "confirmed"):
             # Sent again, a plan that is in place is only read back.
             result = call(work.transport, work.host, "apply", {"plan": dict(work.wire)})
             why = "contact was lost on the way" if lost else _bare(error, work.host)
             return _succeeded(work, result, f"{why}; the host was read again")
-        if backup["state"] != "undone":
-            result = call(work.transport, work.host, "undo", {"planId": plan_id})
-            adapters = _results(work, result)
-            if any(each.standing is not Standing.OLD for each in adapters):
-                raise _mixed(work, _bare(error, work.host), adapters)
+        else:
+            if backup["state"] != "undone":
+                result = call(work.transport, work.host, "undo", {"planId": plan_id})
+                adapters = _results(work, result)
+                if any(each.standing is not Standing.OLD for each in adapters):
+                    raise _mixed(work, _bare(error, work.host), adapters)
+            outcome = "it was reached again and everything was undone: the host is as before"
         _restore_records(work, before)
         raise ApplyError(
-            f"{_bare(error, work.host)}; it was reached again and everything was undone: the host is as"
-            " before",
+            f"{_bare(error, work.host)}; {outcome}",
             host=work.host,
             standing=Standing.OLD,
             hint=remedy,

@@ -33,6 +33,7 @@ __all__ = [
     "HostState",
     "HostSwitch",
     "entries_of",
+    "entries_of_step",
     "read_state",
     "record_of",
     "state_from_text",
@@ -382,6 +383,12 @@ def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     extended = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "extended"]
     basic = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "basic"]
     return list(_entries(extended, basic)[0])
+
+
+def entries_of_step(step: Mapping[str, Any]) -> list[Entry]:
+    """The entries that one step of a plan, as sent to a host, adds or removes."""
+    kind = "extended" if str(step["op"]).endswith("Extended") else "basic"
+    return entries_of({"entries": [{"kind": kind, **step["entry"]}]})
 
 
 def record_of(

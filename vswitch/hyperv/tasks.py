@@ -11,9 +11,9 @@ from typing import Any
 from vswitch.errors import HostError
 from vswitch.hyperv.apply import Applied, apply_plan, call, read_host
 from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
-from vswitch.hyperv.entries import Entry, describe
+from vswitch.hyperv.entries import Entry, describe, sort_key
 from vswitch.hyperv.plan import HostPlan, plan_host
-from vswitch.hyperv.state import HostState, entries_of, read_state
+from vswitch.hyperv.state import HostState, entries_of, entries_of_step, read_state
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
 from vswitch.model.site import Site
@@ -108,68 +108,70 @@ def plan_rollback(target: Target, to: str = "") -> HostPlan:
     it are taken back with it. Entries of others stay as they are now. When a plan was applied whose
     backup cannot be read is not known: it cannot be gone back to, and is named in the plan's warnings.
     """
-    known = backups(target)
-    ids = [str(each["planId"]) for each in known]
-    if to and to not in ids:
+    past = _Past(target)
+    if to and to not in past.ids:
         raise HostError(
             f"there is no backup of a plan {to}", host=target.name, hint="`vswitch hyperv backups` lists them"
         )
-    in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
-    unreadable = [str(each["planId"]) for each in known if each.get("state") == _UNREADABLE]
-    if to in unreadable:
+    if to in past.unreadable:
         raise HostError(f"the backup of plan {to} cannot be read", host=target.name, hint=_NAME_ANOTHER)
-    documents: dict[str, dict[str, Any]] = {}
-
-    def backup(plan_id: str) -> dict[str, Any]:
-        if plan_id not in documents:
-            found = call(target.link, target.name, "backups", {"planId": plan_id}).get("backups") or [{}]
-            documents[plan_id] = found[0]
-        return documents[plan_id]
-
+    warnings = tuple(
+        f"the backup of plan {plan_id} cannot be read: what only that plan changed stays as it is"
+        for plan_id in past.unreadable
+    )
     state = target.read()
-    last = ids.index(to) if to else 0
+    last = past.ids.index(to) if to else past.next_back(0)
     while True:
-        if not to:
-            last = _next_back(target, ids, in_force, unreadable, last, backup)
-        undone = [each for each in ids[: last + 1] if each in in_force or each == ids[last]]
-        warnings = tuple(
-            f"the backup of plan {plan_id} cannot be read: what only that plan changed stays as it is"
-            for plan_id in unreadable
-        )
-        wanted = _as_before(state, [backup(each) for each in reversed(undone)], warnings)
-        plan = _plan(target, state, replace(wanted, policies=(f"{_ROLLBACK}{ids[last]}",)))
+        wanted = _as_before(state, past.since(last), warnings)
+        plan = _plan(target, state, replace(wanted, policies=(f"{_ROLLBACK}{past.ids[last]}",)))
         if to or plan.changes:
             return plan
-        last += 1  # everything is as it was before that plan: go back further
+        last = past.next_back(last + 1)  # everything is as it was before that plan: go back further
 
 
-def _next_back(
-    target: Target,
-    ids: Sequence[str],
-    in_force: Sequence[str],
-    unreadable: Sequence[str],
-    last: int,
-    backup: Callable[[str], dict[str, Any]],
-) -> int:
-    """The place in `ids` of the plan to take back next, from `last` on: the newest not taken back yet."""
-    while True:
-        newest = next((each for each in in_force if ids.index(each) >= last), None)
-        if newest is None:
-            raise HostError("no plan is in force that could be taken back", host=target.name)
-        last = ids.index(newest)
-        taken_back = _taken_back(backup(newest))
-        if taken_back in unreadable:
-            raise HostError(
-                f"plan {newest} took back plan {taken_back}, whose backup cannot be read",
-                host=target.name,
-                hint=_NAME_ANOTHER,
-            )
-        if taken_back in ids[last + 1 :]:
-            last = ids.index(taken_back) + 1
-        elif _only_looked(backup(newest)):
-            last += 1
-        else:
-            return last
+class _Past:
+    """The plans of a host's backups, the newest first, and which of them are in force or unreadable."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        known = backups(target)
+        self.ids = [str(each["planId"]) for each in known]
+        self.in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
+        self.unreadable = [str(each["planId"]) for each in known if each.get("state") == _UNREADABLE]
+        self._documents: dict[str, dict[str, Any]] = {}
+
+    def backup(self, plan_id: str) -> dict[str, Any]:
+        """A plan's backup: one round trip, the first time."""
+        if plan_id not in self._documents:
+            found = call(self.target.link, self.target.name, "backups", {"planId": plan_id})
+            self._documents[plan_id] = (found.get("backups") or [{}])[0]
+        return self._documents[plan_id]
+
+    def since(self, last: int) -> list[dict[str, Any]]:
+        """The backups of the plan at a place and of those in force after it, the oldest first."""
+        plans = [each for each in self.ids[: last + 1] if each in self.in_force or each == self.ids[last]]
+        return [self.backup(each) for each in reversed(plans)]
+
+    def next_back(self, last: int) -> int:
+        """The place of the plan to take back next, from a place on: the newest not taken back yet."""
+        while True:
+            newest = next((each for each in self.in_force if self.ids.index(each) >= last), None)
+            if newest is None:
+                raise HostError("no plan is in force that could be taken back", host=self.target.name)
+            last = self.ids.index(newest)
+            taken_back = _taken_back(self.backup(newest))
+            if taken_back in self.unreadable:
+                raise HostError(
+                    f"plan {newest} took back plan {taken_back}, whose backup cannot be read",
+                    host=self.target.name,
+                    hint=_NAME_ANOTHER,
+                )
+            if taken_back in self.ids[last + 1 :]:
+                last = self.ids.index(taken_back) + 1
+            elif _only_looked(self.backup(newest)):
+                last += 1
+            else:
+                return last
 
 
 def _as_before(
@@ -185,10 +187,8 @@ def _as_before(
     removed: dict[str, set[Entry]] = {}
     for document in documents:
         for step in (document.get("plan") or {}).get("steps") or ():
-            op = str(step.get("op"))
-            if op.startswith("remove"):
-                record = {"entries": [{"kind": op.removeprefix("remove").lower(), **step["entry"]}]}
-                removed.setdefault(str(step.get("adapter")), set()).update(entries_of(record))
+            if str(step.get("op")).startswith("remove"):
+                removed.setdefault(str(step.get("adapter")), set()).update(entries_of_step(step))
         for adapter in document.get("adapters") or ():
             records = [
                 record for record in document.get("records") or () if record.get("adapter") == adapter["id"]
@@ -208,9 +208,8 @@ def _as_before(
         rules: dict[Entry, Rule | None] = dict.fromkeys(entries)
         released = others.get(adapter.id, frozenset())
         wanted.append(Wanted(adapter, rules, released, entries - removed.get(adapter.id, set())))
-        notes += [
-            f"{adapter.label}: {describe(each)} stays and stops being ours" for each in owned & released
-        ]
+        given = sorted(owned & released, key=sort_key)
+        notes += [f"{adapter.label}: {describe(each)} stays and stops being ours" for each in given]
     gone = [adapter for adapter in before if state.adapter(adapter) is None]
     notes += [f"the adapter {adapter} is no longer on the host" for adapter in gone]
     return Desired(tuple(wanted), (), (*notes, *warnings))
