@@ -4,6 +4,7 @@
     ├── InputError          a layout, policy or command argument is wrong (exit status 2)
     │   └── InputErrors     several of them, from one load
     ├── EnvironmentError_   this machine lacks something (package, user namespaces, /dev/net/tun)
+    ├── OutOfResources      this machine ran out of memory, processes, open files or disk (exit status 3)
     ├── LabError            a running lab refused or failed a request
     │   └── NoSuchLab       no lab of that name runs
     ├── SwitchError         Open vSwitch refused or did not answer
@@ -31,6 +32,7 @@ __all__ = [
     "LabFault",
     "NoSuchLab",
     "Origin",
+    "OutOfResources",
     "SwitchError",
     "VswitchError",
 ]
@@ -103,6 +105,12 @@ class InputErrors(InputError):
 
 class EnvironmentError_(VswitchError):  # the plain name is a builtin
     """This machine lacks something the lab needs; `hint` names the remedy."""
+
+
+class OutOfResources(VswitchError):
+    """This machine ran out of memory, processes, open files or disk; `message` says of which."""
+
+    exit_status = 3
 
 
 class LabError(VswitchError):

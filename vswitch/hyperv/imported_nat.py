@@ -8,16 +8,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address, ip_ne
 
 from vswitch.hyperv.hostnat import HostMapping, HostNat
 from vswitch.hyperv.state import HostAdapter
+from vswitch.model.nat_file import MOST_SECONDS, NatEntry
 from vswitch.model.types import Interface, Network
 
 __all__ = ["ImportedNat", "Untold", "first_nat"]
 
 _PROTOCOLS = {"TCP": "TCP", "6": "TCP", "UDP": "UDP", "17": "UDP"}
 _TIMES = {
-    "IcmpQueryTimeout": ("icmp_query_timeout", 30),
-    "TcpEstablishedConnectionTimeout": ("tcp_established_connection_timeout", 1800),
-    "TcpTransientConnectionTimeout": ("tcp_transient_connection_timeout", 120),
-    "UdpIdleSessionTimeout": ("udp_idle_session_timeout", 120),
+    "IcmpQueryTimeout": "icmp_query_timeout",
+    "TcpEstablishedConnectionTimeout": "tcp_established_connection_timeout",
+    "TcpTransientConnectionTimeout": "tcp_transient_connection_timeout",
+    "UdpIdleSessionTimeout": "udp_idle_session_timeout",
 }
 _FILTERING = {
     "TcpFilteringBehavior": "tcp_filtering_behavior",
@@ -148,9 +149,10 @@ class ImportedNat:
         for name, key in _FILTERING.items():
             if "endpoint" in self.nat.settings.get(name, "").lower():
                 yield f"      {key}: ", "EndpointIndependentFiltering"
-        for name, (key, default) in _TIMES.items():
+        for name, key in _TIMES.items():
             text = self.nat.settings.get(name, "")
-            if text.isdecimal() and 0 < int(text) <= 100_000_000 and int(text) != default:
+            default = NatEntry.model_fields[key].default
+            if text.isdecimal() and 0 < int(text) <= MOST_SECONDS and int(text) != default:
                 yield f"      {key}: ", str(int(text))
 
 

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from vswitch.lab.frames import Address
+from vswitch.lab.isolation import search_path
 from vswitch.lab.netns import in_netns
 from vswitch.model.types import TCP, UDP
 
@@ -102,7 +103,7 @@ def guest_firewall(netns: str) -> str | None:
 
     None where it has none, or where there is no `nft` command to ask.
     """
-    nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
+    nft = shutil.which("nft", path=search_path())
     if nft is None:
         return None
     command = [nft, "-j", "list", "ruleset"]

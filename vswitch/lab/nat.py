@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 
 from vswitch.errors import EnvironmentError_, LabError
+from vswitch.lab.isolation import search_path
 from vswitch.lab.plan import Cable
 from vswitch.model.site import Nat, NatFiltering, StaticMapping
 from vswitch.model.types import TCP
@@ -33,7 +34,7 @@ def install(nat: Nat, cables: Sequence[Cable]) -> None:
 
     Raises EnvironmentError_ without `nft`, LabError if it refuses.
     """
-    nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
+    nft = shutil.which("nft", path=search_path())
     if nft is None:
         raise EnvironmentError_(
             "nft is not installed; a host's NAT needs it",

@@ -26,6 +26,7 @@ from vswitch.model.site import (
     PhysicalPort,
     Switch,
 )
+from vswitch.model.suspicious import nat_notes
 from vswitch.model.traffic import parse_traffic
 from vswitch.model.types import SwitchType
 from vswitch.model.yamltext import Node
@@ -76,7 +77,7 @@ class _Resolver:
         adapters = [adapter for guest in guests for adapter in guest.adapters]
         notes = [*self.build.notes, *mirroring_notes(adapters)]
         if not self.claims.report:  # some addresses may be missing
-            notes += address_notes(hosts, guests)
+            notes += [*address_notes(hosts, guests), *nat_notes(guests)]
         return Bare(
             self.layout.name,
             tuple(networks),

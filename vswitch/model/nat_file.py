@@ -19,7 +19,7 @@ from vswitch.model.site import Guest, Nat, NatFiltering, StaticMapping
 from vswitch.model.traffic import port_range_of
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["NatEntry", "one_nat", "resolve_nat"]
+__all__ = ["MOST_SECONDS", "NatEntry", "one_nat", "resolve_nat"]
 
 _PROTOCOLS = {"TCP": TCP, "UDP": UDP}
 
@@ -108,7 +108,9 @@ class StaticMappingEntry(FileModel):
     )
 
 
-_SECONDS = (1, 100_000_000, "a time in seconds")
+#: The longest time a file can name.
+MOST_SECONDS = 100_000_000
+_SECONDS = (1, MOST_SECONDS, "a time in seconds")
 
 
 class NatEntry(FileModel):

@@ -17,7 +17,7 @@ from vswitch.model.problems import Report, did_you_mean
 from vswitch.model.programs import Program, basic_program, extended_program
 from vswitch.model.rules import Basic, Extended, Lane
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Guest
-from vswitch.model.suspicious import MANY_ENTRIES, Note, denies_discovery, nat_notes
+from vswitch.model.suspicious import MANY_ENTRIES, Note, denies_discovery
 from vswitch.model.types import Direction
 
 __all__ = ["DROP_REASONS", "Assembly", "assemble"]
@@ -99,7 +99,7 @@ def assemble(
     for direction, layer in layers.items():
         context.extended[direction] = layer.programs
     context.basic = plain.programs
-    found = notes.found | set(_expected_by(bare, names) if expected else ()) | set(nat_notes(bare.guests))
+    found = notes.found | set(_expected_by(bare, names) if expected else ())
     order = {file: position for position, file in enumerate(files)}
     warnings = sorted(found, key=lambda note: (order[note.origin.file], note))
     return Assembly(tuple(guests), tuple(map(str, warnings)))

@@ -11,7 +11,7 @@ from vswitch.model.types import Vlan, VlanMode
 from vswitch.semantics.advice_acl import denied
 from vswitch.semantics.advice_limits import limited
 from vswitch.semantics.advice_nat import about_nat
-from vswitch.semantics.cause import Advice, Layer, protocol_name, what_failed
+from vswitch.semantics.cause import Advice, Layer, listening, protocol_name, what_failed
 from vswitch.semantics.endpoints import Nic
 from vswitch.semantics.journey import Decision, Failure, FailureKind, Leg, LegKind
 from vswitch.semantics.verdict import DropReason
@@ -74,18 +74,12 @@ def advise(
 
 def _nothing_listens(guest: Guest, traffic: Traffic, port: int | None) -> Advice:
     protocol = protocol_name(traffic.protocol)
-    own = sorted(service.port for service in guest.services if service.protocol == traffic.protocol)
-    listens = (
-        f"it listens on {', '.join(f'{protocol}/{each}' for each in own)}"
-        if own
-        else (f"it has no {protocol.upper()} service at all")
-    )
     # `dns` alone means TCP: the port asked for may well be open in UDP.
     twin = next((each for each in guest.services if each.port == port), None)
     other = f"{protocol_name(twin.protocol)}/{port}," if twin is not None else "a port"
     return Advice(
         Layer.SERVICE,
-        f"nothing listens on {protocol}/{port} of {guest.name} ({listens})",
+        f"nothing listens on {protocol}/{port} of {guest.name} ({listening(guest, traffic.protocol)})",
         f"start the service, or ask for {other} on which {guest.name} listens",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vswitch.model.site import Adapter
-from vswitch.semantics.cause import Advice, Layer
+from vswitch.semantics.cause import Advice, Layer, powershell_text
 from vswitch.semantics.verdict import DropReason
 
 __all__ = ["limited"]
@@ -23,16 +23,11 @@ def limited(adapter: Adapter, reason: DropReason, *, past: bool = False) -> Advi
     else:
         parameter, key = "MaximumBandwidth", "maximum_bandwidth"
         cause = f"{adapter.id} {sends} more than its MaximumBandwidth of {adapter.maximum_bandwidth} bit/s"
-    whose = "-ManagementOS" if adapter.is_management_os else f"-VMName {_quoted(adapter.guest)}"
-    command = f"Set-VMNetworkAdapter {whose} -Name {_quoted(adapter.name)} -{parameter} 0"
+    whose = "-ManagementOS" if adapter.is_management_os else f"-VMName {powershell_text(adapter.guest)}"
+    command = f"Set-VMNetworkAdapter {whose} -Name {powershell_text(adapter.name)} -{parameter} 0"
     return Advice(
         Layer.LIMIT,
         cause,
         f"find what sends so much, or raise the limit (0: none): {command},"
         f" and {key} at {adapter.origin} in the layout",
     )
-
-
-def _quoted(text: str) -> str:
-    """A PowerShell string that means exactly `text`."""
-    return "'" + text.replace("'", "''") + "'"

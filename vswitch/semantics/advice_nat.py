@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vswitch.model.site import Guest, Nat, Site, StaticMapping
 from vswitch.model.types import ICMPV4, TCP, UDP
-from vswitch.semantics.cause import Advice, Layer, protocol_name
+from vswitch.semantics.cause import Advice, Layer, listening, powershell_text, protocol_name
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.journey import Failure, FailureKind, Leg, LegKind
 from vswitch.semantics.nat import mapping_for
@@ -75,7 +75,7 @@ def _refused(site: Site, source: Guest, answering: Guest, request: Leg, packet: 
             Layer.NAT,
             f"the static mapping {mapped.mapping} ({mapped.mapping.origin}) of NAT {mapped.nat} on"
             f" {mapped.host} leads to {answering.name}, and nothing listens on {name}/"
-            f"{mapped.mapping.internal_port} there ({_listening(answering, mapped.mapping.protocol)})",
+            f"{mapped.mapping.internal_port} there ({listening(answering, mapped.mapping.protocol)})",
             f"start the service on {answering.name}, or correct the mapping's internal port",
         )
     nat, port = answering.nat, packet.dst_port
@@ -123,14 +123,6 @@ def _listening_behind(site: Site, host: Guest, nat: Nat, protocol: int, port: in
                 if nat.has_inside(own.ip):
                     return str(own.ip), str(port)
     return "<address behind the NAT>", "<its port>"
-
-
-def _listening(guest: Guest, protocol: int) -> str:
-    own = sorted(service.port for service in guest.services if service.protocol == protocol)
-    listed = ", ".join(f"{protocol_name(protocol)}/{port}" for port in own)
-    return (
-        f"it listens on {listed}" if listed else f"it has no {protocol_name(protocol).upper()} service at all"
-    )
 
 
 def _no_way_out(host: Guest, nat: Nat, sent: Frame, failure: Failure) -> Advice:
@@ -205,9 +197,9 @@ def _no_gateway(guest: Guest, host: Guest, nat: Nat, failure: Failure) -> Advice
 def _add(nat: Nat, protocol: int, external_port: int, address: str, port: str) -> str:
     """The command, and the layout line, that make a mapping."""
     name = protocol_name(protocol).upper()
-    quoted = nat.name.replace("'", "''")
+    quoted = powershell_text(nat.name)
     return (
-        f"Add-NetNatStaticMapping -NatName '{quoted}' -Protocol {name} -ExternalIPAddress 0.0.0.0"
+        f"Add-NetNatStaticMapping -NatName {quoted} -Protocol {name} -ExternalIPAddress 0.0.0.0"
         f" -ExternalPort {external_port} -InternalIPAddress {address} -InternalPort {port}; in the layout"
         f" {{protocol: {name}, external_port: {external_port}, internal_ip_address: {address},"
         f" internal_port: {port}}}"
@@ -217,13 +209,13 @@ def _add(nat: Nat, protocol: int, external_port: int, address: str, port: str) -
 def _widen(nat: Nat, mapping: StaticMapping, sender: object) -> str:
     """How to have a mapping serve one more sender. Windows has no command that changes a mapping."""
     name = protocol_name(mapping.protocol).upper()
-    quoted = nat.name.replace("'", "''")
+    quoted = powershell_text(nat.name)
     key = "remote_external_ip_address_prefix"
     return (
         f"widen its {key} at {mapping.origin} to a prefix that holds {sender} too, or leave it out for all"
         f" senders; on the host remove the mapping (Remove-NetNatStaticMapping, by the StaticMappingID that"
-        f" Get-NetNatStaticMapping -NatName '{quoted}' shows for {mapping.remote}) and add it anew:"
-        f" Add-NetNatStaticMapping -NatName '{quoted}' -Protocol {name}"
+        f" Get-NetNatStaticMapping -NatName {quoted} shows for {mapping.remote}) and add it anew:"
+        f" Add-NetNatStaticMapping -NatName {quoted} -Protocol {name}"
         f" -ExternalIPAddress {mapping.external_address or '0.0.0.0'} -ExternalPort {mapping.external_port}"
         f" -InternalIPAddress {mapping.internal_address} -InternalPort {mapping.internal_port}"
         f" -RemoteExternalIPAddressPrefix <prefix>"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vswitch.model.site import Guest
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP
 from vswitch.semantics.frame import ARP
 from vswitch.semantics.journey import Failure
 
-__all__ = ["Advice", "Layer", "protocol_name", "what_failed"]
+__all__ = ["Advice", "Layer", "listening", "powershell_text", "protocol_name", "what_failed"]
 
 
 class Layer(StrEnum):
@@ -53,3 +54,17 @@ def protocol_name(protocol: int) -> str:
     return {TCP: "tcp", UDP: "udp", ICMPV4: "ICMP", ICMPV6: "protocol 58"}.get(
         protocol, f"protocol {protocol}"
     )
+
+
+def listening(guest: Guest, protocol: int) -> str:
+    """What a guest listens on in one protocol, as half a sentence."""
+    name = protocol_name(protocol)
+    own = sorted(service.port for service in guest.services if service.protocol == protocol)
+    if not own:
+        return f"it has no {name.upper()} service at all"
+    return f"it listens on {', '.join(f'{name}/{port}' for port in own)}"
+
+
+def powershell_text(text: str) -> str:
+    """A PowerShell string that means exactly `text`."""
+    return "'" + text.replace("'", "''") + "'"
