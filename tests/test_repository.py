@@ -19,12 +19,13 @@ SOFT_LIMIT, HARD_LIMIT = 400, 600
 MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.errors": set(),
     "vswitch.wire": {"errors"},
+    "vswitch.textfiles": {"errors"},
     "vswitch.model": {"errors"},
     "vswitch.semantics": {"errors", "model"},
     "vswitch.pipeline": {"errors", "model"},
     "vswitch.openvswitch": {"errors"},
-    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "wire"},
-    "vswitch.hyperv": {"errors", "model", "semantics"},
+    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "textfiles", "wire"},
+    "vswitch.hyperv": {"errors", "model", "semantics", "textfiles"},
     "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire"},
     "controllers": {"errors", "lab.protocol", "model", "openvswitch", "pipeline", "wire"},
 }

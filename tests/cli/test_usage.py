@@ -82,10 +82,10 @@ def test_wrong_usage_is_json_where_json_is_wanted(run: Run, words: tuple[str, ..
     ("name", "said"),
     [
         ("missing.yaml", "missing.yaml: the file cannot be read: no such file"),
-        ("folder", "folder: the file cannot be read: is a directory"),
+        ("folder", "folder: this is a folder, not a file"),
         ("broken.yaml", "broken.yaml:3:1"),
         ("unknown.yaml", "did you mean 'policies'"),
-        ("binary.yaml", "not UTF-8"),
+        ("binary.yaml", "this is not a layout"),
         ("empty.yaml", "empty.yaml"),
     ],
 )

@@ -11,6 +11,7 @@ from tests.support.model_files import LAYOUT, POLICY, reader, site
 from vswitch.model import load_site
 from vswitch.model.site import Adapter, GuestKind, Service
 from vswitch.model.types import TCP, UDP, SwitchType, Vlan, VlanMode
+from vswitch.textfiles import read_text
 
 
 def adapter(vlan: str) -> Adapter:
@@ -208,7 +209,7 @@ def test_anchors_aliases_and_merge_keys() -> None:
 def test_windows_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "l.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + LAYOUT.replace("\n", "\r\n").encode())
-    assert load_site(str(path)).guests[-1].origin.line == site().guests[-1].origin.line
+    assert load_site(str(path), read=read_text).guests[-1].origin.line == site().guests[-1].origin.line
 
 
 def test_policies_are_found_beside_the_layout(tmp_path: Path) -> None:
@@ -216,10 +217,10 @@ def test_policies_are_found_beside_the_layout(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "l.yaml").write_text(LAYOUT + "policies: [p.yaml]\n", encoding="utf-8")
     (folder / "p.yaml").write_text(POLICY, encoding="utf-8")
-    loaded = load_site(str(folder / "l.yaml"))
+    loaded = load_site(str(folder / "l.yaml"), read=read_text)
     assert loaded.files == (str(folder / "l.yaml"), str(folder / "p.yaml"))
     assert loaded.guest["web01"].adapters[0].extended_acls
-    assert load_site(str(folder / "l.yaml"), []).files == (str(folder / "l.yaml"),)
+    assert load_site(str(folder / "l.yaml"), [], read=read_text).files == (str(folder / "l.yaml"),)
 
 
 def test_a_layout_loads_the_same_twice() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputError, InputErrors
 from vswitch.model import load_site
-from vswitch.model.loader import read_text
+from vswitch.textfiles import read_text
 
 VLANS = "vlans: [10, 20, 200, 201]"
 GATEWAYS = 'gateways: {10: 10.0.10.1/24, 20: [10.0.20.1/24, "2001:db8:20::1/64"]}'
@@ -127,8 +127,8 @@ LAYOUT_MISTAKES: list[tuple[str, str, str]] = [
     ),
     # services
     (SERVICES, "services: [@@htpp]", "'htpp' is not a known service; did you mean 'http'"),
-    (SERVICES, "services: [@@8080]", "8080 says no protocol; {tcp: 8080}"),
-    (SERVICES, "services: [{@@tpc: 8080}]", "unknown key 'tpc'; {tcp: 8080}"),
+    (SERVICES, "services: [@@8080]", "8080 says no protocol; tcp/8080"),
+    (SERVICES, "services: [{@@tpc: 8080}]", "unknown key 'tpc'; tcp/8080"),
     (SERVICES, "services: [{tcp: @@70000}]", "port 70000 is out of range"),
     (SERVICES, "services: [{tcp: @@0}]", "port 0"),
     (SERVICES, "services: [{tcp: @@syslog}]", "syslog has no TCP port; UDP"),
@@ -369,16 +369,16 @@ def test_every_broken_policy_is_reported() -> None:
         ("", "empty"),
         ("# nothing but a comment\n", "empty"),
         ("null\n", "empty"),
-        ("just words\n", "a layout must be a mapping"),
-        ("- a\n- b\n", "a layout must be a mapping; found a list"),
-        ("[" * 100_000, "nested more than"),
-        ("- " * 50_000, "nested more than"),
-        ("a: \ud800\n", "surrogate"),
-        ("%YAML 9.9\n---\na: b\n", "not YAML"),
+        ("just words\n", "this is not a layout"),
+        ("- a\n- b\n", "this is not a layout"),
+        ("name: " + "[" * 100_000, "nested more than"),
+        ("name:\n" + "- " * 50_000, "nested more than"),
+        ("name: \ud800\n", "surrogate"),
+        ("%YAML 9.9\n---\nname: b\n", "not YAML"),
         ("name: 'x\n", "not YAML"),
-        ("\x00\x01\x02", "U+0000 is not allowed"),
+        ("name: \x00\x01\x02", "U+0000 is not allowed"),
         ("name: x\n? [a, b]\n: c\n", "a list or mapping as a key"),
-        ("a: &a [x]\nb: &b [*a, *b]\n", "inside the value it repeats"),
+        ("name: &a [x]\nhosts: &b [*a, *b]\n", "inside the value it repeats"),
     ],
 )
 def test_a_text_that_is_no_layout(text: str, words: str) -> None:
@@ -390,7 +390,7 @@ def test_a_text_that_is_no_layout(text: str, words: str) -> None:
 def test_aliases_that_multiply_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
-    assert "repeat more than" in str(mistakes([], "\n".join(lines))[0])
+    assert "repeat more than" in str(mistakes([], "name:\n  " + "\n  ".join(lines))[0])
 
 
 def test_a_huge_number_is_out_of_range() -> None:
@@ -400,22 +400,22 @@ def test_a_huge_number_is_out_of_range() -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read"), (b"name: \xff\n", "byte 0xFF is not UTF-8"), (b"\xff\xfea\x00", "not UTF-8")],
+    [(None, "cannot be read"), (b"name: \xff\n", "not UTF-8"), (b"\xff\xfea\x00b", "begins like UTF-16")],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "l.yaml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputErrors, match=words) as caught:
-        load_site(str(path))
+        load_site(str(path), read=read_text)
     assert caught.value.where is not None
     assert caught.value.where.file == str(path)
     assert caught.value.exit_status == 2
 
 
 def test_a_folder_is_no_layout(tmp_path: Path) -> None:
-    with pytest.raises(InputErrors, match="cannot be read"):
-        load_site(str(tmp_path))
+    with pytest.raises(InputErrors, match="this is a folder, not a file"):
+        load_site(str(tmp_path), read=read_text)
 
 
 def test_a_policy_named_with_a_nul_byte() -> None:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.model import load_site
+from vswitch.model.kinds import KEYS, top_keys
 from vswitch.model.site import Site
+from vswitch.textfiles import read_text
 
-__all__ = ["load", "looks_like_layout", "looks_like_policy", "read_text"]
-
-_POLICY_KEYS = frozenset({"acls", "extended_acls", "groups"})
-_LAYOUT_KEYS = frozenset({"hosts", "networks", "name"})
-
-
-def read_text(path: str) -> str:
-    """The text of a UTF-8 file. Raises InputError naming the file."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        hint = "Save the file as UTF-8."
-        raise InputError(f"this is not UTF-8 text: {error.reason}", where=Origin(path), hint=hint) from None
-    except OSError as error:
-        text = f"the file cannot be read: {(error.strerror or str(error)).lower()}"
-        raise InputError(text, where=Origin(path)) from None
+__all__ = ["load", "looks_like_layout", "looks_like_policy"]
 
 
 def looks_like_policy(path: str) -> bool:
@@ -32,8 +18,7 @@ def looks_like_policy(path: str) -> bool:
 
     Raises InputError for a file that cannot be read.
     """
-    keys = _top_keys(path)
-    return bool(keys & _POLICY_KEYS) and not keys & _LAYOUT_KEYS
+    return _has_keys_of(path, "a policy", "a layout")
 
 
 def looks_like_layout(path: str) -> bool:
@@ -41,12 +26,12 @@ def looks_like_layout(path: str) -> bool:
 
     Raises InputError for a file that cannot be read.
     """
-    keys = _top_keys(path)
-    return bool(keys & _LAYOUT_KEYS) and not keys & _POLICY_KEYS
+    return _has_keys_of(path, "a layout", "a policy")
 
 
-def _top_keys(path: str) -> set[str]:
-    return {line.split(":")[0] for line in read_text(path).splitlines() if line[:1].isalpha() and ":" in line}
+def _has_keys_of(path: str, what: str, other: str) -> bool:
+    keys = top_keys(read_text(path))
+    return bool(keys.intersection(KEYS[what])) and not keys.intersection(KEYS[other])
 
 
 def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, str]]:

@@ -26,7 +26,7 @@ from vswitch.hyperv.fleet import (
     load_inventory,
     run_fleet,
 )
-from vswitch.hyperv.state import state_from_text
+from vswitch.hyperv.state import state_from_file
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target
 from vswitch.hyperv.transport import PywinrmTransport
@@ -123,15 +123,7 @@ def _from_files(words: Sequence[str], files: Sequence[Path]) -> Hosts:
     hosts: list[Host] = []
     targets: dict[str, Target] = {}
     for index, path in enumerate(files):
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{path} is not UTF-8 text", hint="export it with Export-VswitchState.ps1"
-            ) from None
-        state = state_from_text(text, str(path))
+        state = state_from_file(path)
         name = words[index] if index < len(words) else state.computer
         if name in targets:
             raise InputError(f"two files are of the host {name}", hint="name the hosts, in the files' order")

@@ -23,6 +23,7 @@ from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
 from vswitch.model import load_site
 from vswitch.model.problems import listing
 from vswitch.model.site import Site
+from vswitch.textfiles import read_text
 
 __all__ = [
     "apply_saved",
@@ -317,7 +318,7 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
             Path(path).write_text(content, encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror or error}", where=Origin(path)) from None
-    site = load_site(out[0])
+    site = load_site(out[0], read=read_text)
     entries = sum(len(adapter.acls) + len(adapter.extended_acls) for adapter in site.adapters)
     data = {
         "layout": out[0],

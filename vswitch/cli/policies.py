@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
-from vswitch.cli.files import load, looks_like_layout, looks_like_policy, read_text
+from vswitch.cli.files import load, looks_like_layout, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.model import json_schema
 from vswitch.pipeline import check_lookups
+from vswitch.textfiles import read_text
 
 __all__ = ["register"]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.hyperv.entries import Entry, basic_from_model, extended_from_model
 from vswitch.hyperv.state import HostAdapter, HostState
+from vswitch.model.names import same
 from vswitch.model.problems import did_you_mean, listing
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site
 
@@ -135,7 +136,7 @@ def desired(site: Site, host: str, state: HostState) -> Desired:
 
 
 class _Finder:
-    """Finds the layout's adapters among a host's."""
+    """Finds the layout's adapters among a host's, by names without regard to case, or by MAC."""
 
     def __init__(self, state: HostState) -> None:
         self.state = state
@@ -143,27 +144,32 @@ class _Finder:
         self.by_name: dict[tuple[bool, str, str], list[HostAdapter]] = {}
         self.by_guest: dict[tuple[bool, str], list[HostAdapter]] = {}
         for each in state.adapters:
-            guest = "" if each.is_management_os else each.vm_name
+            guest = "" if each.is_management_os else each.vm_name.lower()
             self.by_mac.setdefault(each.mac, []).append(each)
-            self.by_name.setdefault((each.is_management_os, guest, each.name), []).append(each)
+            self.by_name.setdefault((each.is_management_os, guest, each.name.lower()), []).append(each)
             self.by_guest.setdefault((each.is_management_os, guest), []).append(each)
 
     def adapter(self, wanted: Adapter) -> HostAdapter:
         """The host's adapter. Raises InputError at the layout's line."""
-        guest = "" if wanted.is_management_os else wanted.guest
-        named = self.by_name.get((wanted.is_management_os, guest, wanted.name), [])
+        guest = "" if wanted.is_management_os else wanted.guest.lower()
+        named = self.by_name.get((wanted.is_management_os, guest, wanted.name.lower()), [])
+        spelt = [
+            each
+            for each in named
+            if each.name == wanted.name and (each.is_management_os or each.vm_name == wanted.guest)
+        ]
         same_mac = [
             each
             for each in self.by_mac.get(wanted.mac, [])
             if each.is_management_os == wanted.is_management_os
         ]
         both = [each for each in named if each in same_mac]
-        for candidates in (both, named, same_mac):
+        for candidates in (both, spelt, named, same_mac):
             if len(candidates) == 1:
                 return candidates[0]
         if not named and not same_mac:
             alone = self.by_guest.get((wanted.is_management_os, guest), [])
-            if len(alone) == 1 and wanted.is_management_os and alone[0].switch_name == wanted.switch:
+            if len(alone) == 1 and wanted.is_management_os and same(alone[0].switch_name, wanted.switch):
                 return alone[0]
             raise self.missing(wanted, alone)
         raise InputError(

@@ -35,18 +35,18 @@ def _clean_name(text: str, default: str) -> str:
 
 
 class Names:
-    """Hands out names, each once."""
+    """Hands out names, each once, as Windows compares them."""
 
     def __init__(self) -> None:
-        self.taken: set[str] = set()
+        self.taken: set[str] = set()  # in lower case
 
     def take(self, text: str, default: str = "unnamed") -> str:
         """A name the files can hold, as close to `text` as is still free."""
         base = name = _clean_name(text, default)
         number = 2
-        while name in self.taken:
+        while name.lower() in self.taken:
             name, number = f"{base} {number}", number + 1
-        self.taken.add(name)
+        self.taken.add(name.lower())
         return name
 
 

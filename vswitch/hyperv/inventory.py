@@ -28,10 +28,11 @@ from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.model.fields import EMPTY_MAPPING, Many, Name, OnOff, integer, one_of, scalar
 from vswitch.model.invalid import report_invalid
+from vswitch.model.kinds import is_kind, not_the_kind, seems_kind
 from vswitch.model.layout_file import FileModel
-from vswitch.model.loader import read_text
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
 from vswitch.model.yamltext import Node, parse_yaml
+from vswitch.textfiles import read_text
 
 __all__ = ["Host", "Inventory", "InventoryFile", "host_from_word", "load_inventory"]
 
@@ -219,9 +220,16 @@ def load_inventory(file: str, *, read: Callable[[str], str] = read_text) -> Inve
     """The inventory in `file`. Raises InputErrors with every mistake found, in file order."""
     report = Report()
     text = read(file).replace("\r\n", "\n").replace("\r", "\n")
-    root = parse_yaml(text, file, report)
+    try:
+        root = parse_yaml(text, file, report)
+    except InputError:
+        if not seems_kind(text, "an inventory"):
+            raise not_the_kind(file, "an inventory") from None
+        raise
     if root is None:
         raise InputError("the file is empty", where=Origin(file), hint="an inventory has at least `hosts:`")
+    if not is_kind(root, "an inventory"):
+        raise not_the_kind(file, "an inventory")
     inventory: Inventory | None = None
     try:
         content = InventoryFile.model_validate(root.data)

@@ -7,7 +7,7 @@ cannot understand is kept as it is and named; it never becomes another entry.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from vswitch.hyperv.hostvlan import ISOLATION_MODES, untold_vlans, vlan_setting
 from vswitch.hyperv.semantic import Acls
 from vswitch.hyperv.values import flag_of, id_of, list_of, mapping_of, maps_of, number_of, on_of, text_of
 from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, normalise_mac
+from vswitch.textfiles import read_json
 
 __all__ = [
     "HostAdapter",
@@ -36,7 +37,7 @@ __all__ = [
     "entries_of_step",
     "read_state",
     "record_of",
-    "state_from_text",
+    "state_from_file",
 ]
 
 _NO_MAC = "00-00-00-00-00-00"
@@ -157,18 +158,14 @@ class HostState:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def state_from_text(text: str, file: str) -> HostState:
+def state_from_file(path: str | os.PathLike[str]) -> HostState:
     """The state in an exported file. Raises InputError if it is not one."""
     try:
-        document = json.loads(text.lstrip("\ufeff"))
-    except ValueError as error:
-        line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
-        raise InputError(
-            "this is not JSON",
-            where=Origin(file, line, column),
-            hint="export it with Export-VswitchState.ps1",
-        ) from None
-    return read_state(document, Origin(file))
+        document = read_json(path, "the state of a host")
+    except InputError as error:
+        hint = error.hint or "export it with Export-VswitchState.ps1"
+        raise InputError(error.message, where=error.where, hint=hint) from None
+    return read_state(document, Origin(os.fspath(path)))
 
 
 def read_state(document: Any, where: Origin | None = None) -> HostState:

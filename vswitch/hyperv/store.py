@@ -21,6 +21,7 @@ from urllib.parse import quote
 from vswitch.errors import EnvironmentError_, InputError, Origin
 from vswitch.hyperv.entries import Entry
 from vswitch.hyperv.state import entries_of
+from vswitch.textfiles import read_json
 
 __all__ = ["Store", "default_folder", "digest_of", "read_plan_file", "saved_plans", "write_file"]
 
@@ -69,12 +70,7 @@ def saved_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def read_plan_file(path: str) -> list[dict[str, Any]]:
     """The plans of a file, as `saved_plans` was given them. Raises InputError for anything else."""
     where = Origin(path)
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the file cannot be read: {error.strerror or error}", where=where) from None
-    except (ValueError, RecursionError):
-        raise InputError("this is not a saved plan: no JSON", where=where) from None
+    document = read_json(path, "a saved plan")
     if not isinstance(document, dict) or document.get("kind") != "vswitch-plan":
         raise InputError(
             "this is not a saved plan", where=where, hint="make one with `vswitch hyperv plan --save FILE`"
@@ -148,7 +144,7 @@ def _file_name(adapter: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path, "what this program keeps")
+    except InputError:
         return {}
     return document if isinstance(document, dict) else {}

@@ -27,6 +27,7 @@ from vswitch.lab.workers import Controller, ServiceServer, Worker
 from vswitch.model.site import Guest, Site
 from vswitch.openvswitch import Instance, start_all, stop_all
 from vswitch.pipeline import check_lookups
+from vswitch.textfiles import read_text
 from vswitch.wire import ask_path
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ def read_sources(layout: str, policies: Sequence[str] | None = None) -> tuple[Si
     texts: dict[str, str] = {}
 
     def read(path: str) -> str:
-        try:
-            texts[path] = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise InputError(f"this file cannot be read: {reason}", where=Origin(path)) from None
+        texts[path] = read_text(path)
         return texts[path]
 
     chosen = None if policies is None else tuple(policies)

@@ -25,7 +25,7 @@ class Claims:
         self.root = root
         self.file = file
         self.report = report
-        self._names: dict[str, Origin] = {}
+        self._names: dict[str, tuple[str, Origin]] = {}  # by the name in lower case
         self._macs: dict[str, Origin] = {}
         self._addresses: dict[tuple[Segment, Address], tuple[str, Origin]] = {}
 
@@ -56,11 +56,12 @@ class Claims:
     def name(self, name: str, path: Path, what: str) -> None:
         """Take a guest's name; its key is at `path`."""
         where = self.at_key(path)
-        first = self._names.setdefault(name, where)
+        other, first = self._names.setdefault(name.lower(), (name, where))
         if first is not where:
+            taken = "is taken" if other == name else f"differs from {other!r} only in case"
             self.report.add(
                 where,
-                f"the name {name!r} of {what} is taken",
+                f"the name {name!r} of {what} {taken}",
                 f"VMs, hosts, clients and routers (<network>-gateway) share one name space; see {first}",
             )
 

@@ -18,11 +18,13 @@ from pydantic import (
     ConfigDict,
     GetJsonSchemaHandler,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from vswitch.model.limits import Budget, LayoutBudgets
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "OnOff",
     "OneOrMany",
     "any_case",
+    "budgets",
     "VlanId",
     "VlanOrUntagged",
     "Vlans",
@@ -43,6 +46,7 @@ __all__ = [
     "number",
     "one_of",
     "scalar",
+    "spend",
     "word",
     "words_schema",
 ]
@@ -140,7 +144,7 @@ def one_of(allowed: type[StrEnum] | tuple[str, ...], what: str) -> Any:
     )
 
 
-_TRUE, _FALSE = ("on", "true", "yes"), ("off", "false", "no")
+_TRUE, _FALSE = ("on", "true", "yes", "$true"), ("off", "false", "no", "$false")
 
 
 def _on_off(value: Any) -> bool:
@@ -149,7 +153,10 @@ def _on_off(value: Any) -> bool:
         return True
     if text.lower() in _FALSE:
         return False
-    raise FieldError(f"{shorten(text)} is neither On nor Off", "allowed: On, Off, true, false")
+    hint = "allowed: On, Off, true, false"
+    if text in ("0", "1"):
+        hint += "; Hyper-V itself writes 0 for On in some places and for false in others"
+    raise FieldError(f"{shorten(text)} is neither On nor Off", hint)
 
 
 OnOff = Annotated[
@@ -234,8 +241,27 @@ def vlan_or_untagged(value: Any) -> int:
     return number(value, 0, 4094, "a VLAN id")
 
 
-def vlans(value: Any) -> tuple[int, ...]:
-    """VLAN ids, sorted: numbers, ranges `10-12`, or Hyper-V's comma lists `1-100,200`."""
+def budgets(info: ValidationInfo) -> LayoutBudgets:
+    """What the layout that is being read may still hold; a value read by itself has its own."""
+    return info.context if isinstance(info.context, LayoutBudgets) else LayoutBudgets()
+
+
+def spend(budget: Budget, count: int, what: str) -> bool:
+    """Whether `count` more may be made. Raises FieldError the first time they may not."""
+    was_exceeded = budget.exceeded
+    if budget.take(count) or was_exceeded:
+        return not was_exceeded
+    raise FieldError(
+        f"{what} of this layout hold more than {budget.most:,} up to here",
+        "each number of a range counts, each time it is written or repeated by an alias",
+    )
+
+
+def vlans(value: Any, budget: Budget) -> tuple[int, ...]:
+    """VLAN ids, sorted: numbers, ranges `10-12`, or Hyper-V's comma lists `1-100,200`.
+
+    They are taken from `budget` before they are made.
+    """
     found: set[int] = set()
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         path = (index,) if isinstance(value, list) else ()
@@ -246,7 +272,8 @@ def vlans(value: Any) -> tuple[int, ...]:
                 low, high = vlan_id(first), vlan_id(last)
                 if low > high:
                     raise FieldError(f"the VLAN range {part.strip()} is reversed", f"write {high}-{low}")
-                found.update(range(low, high + 1))
+                if spend(budget, high - low + 1, "the VLAN lists"):
+                    found.update(range(low, high + 1))
         except FieldError as error:
             raise error.under(*path) from None
     return tuple(sorted(found))
@@ -266,7 +293,11 @@ VlanOrUntagged = Annotated[
     PlainValidator(vlan_or_untagged),
     WithJsonSchema({"anyOf": [*_integer_schema(0, 4094)["anyOf"], {"enum": ["untagged"]}]}),
 ]
-Vlans = Annotated[tuple[int, ...], PlainValidator(vlans), WithJsonSchema(VLANS_SCHEMA)]
+Vlans = Annotated[
+    tuple[int, ...],
+    PlainValidator(lambda value, info: vlans(value, budgets(info).vlan_ids)),
+    WithJsonSchema(VLANS_SCHEMA),
+]
 
 
 # --- lists ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from vswitch.model.addresses import Address
 from vswitch.model.claims import Claims, Path, Segment
 from vswitch.model.layout_file import AdapterEntry, HostEntry, LayoutFile, MachineEntry
 from vswitch.model.macs import POOL_SIZE, MacPools
+from vswitch.model.names import as_written, same
 from vswitch.model.nat_file import resolve_nat
 from vswitch.model.port_settings import has_virtual_function, virtual_function_notes
 from vswitch.model.problems import listing
@@ -50,7 +51,7 @@ class Guests:
         entries: list[tuple[AdapterEntry, Path]] = written + [
             (AdapterEntry(switch=switch.name), (*path, "switches", switch.name))
             for switch in host.switches
-            if switch.allow_management_os and all(switch.name != each.switch for each, _ in written)
+            if switch.allow_management_os and not any(same(switch.name, each.switch) for each, _ in written)
         ]
         if entries:
             origin = self.claims.at_key(here if written else path)
@@ -82,7 +83,7 @@ class Guests:
     ) -> None:
         """A management OS only has adapters on switches that reach it."""
         for entry, path in entries:
-            switch = switches.get(entry.switch)
+            switch = _named(entry.switch, switches)
             if switch is None or switch.allow_management_os:
                 continue
             private = switch.type is SwitchType.PRIVATE
@@ -144,18 +145,17 @@ class Guests:
         found: list[Adapter] = []
         for index, (entry, path) in enumerate(entries):
             where = self.claims.at(path)
-            default = (
-                entry.switch if management else f"Network Adapter {index + 1}" if index else "Network Adapter"
-            )
+            switch = _named(entry.switch, switches)
+            switch_name = switch.name if switch is not None else entry.switch
+            default = switch_name if management else _default_name(index)
             name = entry.name or default
-            first = names.setdefault(name, where)
+            first = names.setdefault(name.lower(), where)
             if first is not where:
                 self.claims.wrong(
                     (*path, "name"),
                     f"{guest!r} has two adapters named {name!r}",
-                    f"see {first}; give each a name",
+                    f"see {first}; give each a name that differs in more than case",
                 )
-            switch = switches.get(entry.switch)
             if switch is None:
                 self.claims.unknown(
                     (*path, "switch"), f"switch on host {host.name!r} named", entry.switch, switches
@@ -172,7 +172,7 @@ class Guests:
                     guest=guest,
                     name=name,
                     host=host.name,
-                    switch=entry.switch,
+                    switch=switch_name,
                     mac=self.mac(host.name, entry, path),
                     number=number + index,
                     interface=f"eth{index}",
@@ -319,12 +319,19 @@ class Guests:
                         f"{word}/{service.port} is listed twice",
                         "each port listens once",
                     )
+                    break
                 found[service.protocol, service.port] = service
         return tuple(found.values())
 
 
 def _default_name(index: int) -> str:
     return f"Network Adapter {index + 1}" if index else "Network Adapter"
+
+
+def _named(name: str, switches: Mapping[str, Switch]) -> Switch | None:
+    """The switch of a host that an adapter names."""
+    found = as_written(name, switches)
+    return None if found is None else switches[found]
 
 
 def segment_vlan(vlan: Vlan) -> int:

@@ -42,10 +42,47 @@ def report_invalid(
         report.add(Origin(file, node.line, node.column), message, hint)
 
 
+# Words of Hyper-V's cmdlets and of other firewalls for keys that have another name here, written as `_plain`
+# leaves them; those of the keys that are allowed in a place are suggested there.
+_MEANT: dict[str, tuple[str, ...]] = {
+    "port": ("local_port", "remote_port"),
+    "ports": ("local_port", "remote_port"),
+    "ip": ("local_ip_address", "remote_ip_address", "addresses"),
+    "ipaddress": ("local_ip_address", "remote_ip_address", "addresses"),
+    "ipaddresses": ("local_ip_address", "remote_ip_address", "addresses"),
+    "address": ("local_ip_address", "remote_ip_address", "addresses"),
+    "macaddress": ("mac", "local_mac_address", "remote_mac_address"),
+    "staticmacaddress": ("mac",),
+    "vm": ("adapters", "vms"),
+    "vmname": ("adapters",),
+    "vmnetworkadaptername": ("adapters", "name"),
+    "managementos": ("adapters", "management_os"),
+    "source": ("from",),
+    "src": ("from",),
+    "destination": ("to",),
+    "dst": ("to",),
+    "switchname": ("switch",),
+    "switchtype": ("type",),
+    "vlanid": ("vlan",),
+    "accessvlanid": ("vlan",),
+}
+
+
 def _guess(path: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """The known key nearest to an unknown one."""
+    """The known key that an unknown one means, as Hyper-V writes it or as others call it, or the nearest."""
     holder = _model_at(model, path[:-1])
-    return did_you_mean(str(path[-1]), _keys(holder)) if holder else ""
+    if holder is None:
+        return ""
+    keys, word = _keys(holder), _plain(str(path[-1]))
+    found = [key for key in keys if _plain(key) == word] or [
+        key for key in _MEANT.get(word, ()) if key in keys
+    ]
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else did_you_mean(str(path[-1]), keys)
+
+
+def _plain(key: str) -> str:
+    """A key without case and separators: `LocalPort`, `local-port` and `local_port` are one."""
+    return key.lower().replace("_", "").replace("-", "")
 
 
 def _explain(

@@ -6,6 +6,7 @@ layout_file.py already.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -15,6 +16,7 @@ from vswitch.model.claims import Claims, Path
 from vswitch.model.guests import Guests, Links
 from vswitch.model.layout_file import ClientEntry, HostEntry, LayoutFile, NetworkEntry
 from vswitch.model.macs import MacPools, made_up_macs
+from vswitch.model.names import as_written
 from vswitch.model.port_settings import mirroring_notes
 from vswitch.model.problems import Report, did_you_mean, listing
 from vswitch.model.site import (
@@ -87,7 +89,20 @@ class _Resolver:
             tuple(map(str, sorted(notes))),
         )
 
+    def check_spelling(self, names: Iterable[str], path: Path, what: str) -> None:
+        """Names of one kind must differ in more than case."""
+        first: dict[str, str] = {}
+        for name in names:
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                self.claims.report.add(
+                    self.claims.at_key((*path, name)),
+                    f"the {what} {other!r} and {name!r} differ only in case",
+                    "Windows takes them for one; rename one of them",
+                )
+
     def claim_names(self) -> None:
+        self.check_spelling(self.layout.networks, ("networks",), "networks")
         for network, entry in self.layout.networks.items():
             if entry.gateways:
                 path: Path = ("networks", network, "gateways")
@@ -95,6 +110,7 @@ class _Resolver:
             for client in entry.clients:
                 self.claims.name(client, ("networks", network, "clients", client), "a client")
         for host, host_entry in self.layout.hosts.items():
+            self.check_spelling(host_entry.switches, ("hosts", host, "switches"), "switches")
             self.claims.name(host, ("hosts", host), "a host")
             for vm in host_entry.vms:
                 self.claims.name(vm, ("hosts", host, "vms", vm), "a VM")
@@ -166,7 +182,7 @@ class _Resolver:
         uplinks = 0
         for position, (switch_name, switch) in enumerate(entry.switches.items()):
             path: Path = ("hosts", name, "switches", switch_name)
-            self.check_network(switch_name, switch.type, switch.network, path)
+            network = self.network(switch_name, switch.type, switch.network, path)
             external = switch.type is SwitchType.EXTERNAL
             shared = switch.allow_management_os
             if shared is not None and not external and shared != (switch.type is SwitchType.INTERNAL):
@@ -185,7 +201,7 @@ class _Resolver:
                     origin=self.claims.at_key(path),
                     bridge=f"br{position}",
                     datapath_id=(index + 1) << 16 | (position + 1),
-                    network=switch.network or "",
+                    network=network or "",
                     uplink=uplinks if external else 0,
                     allow_management_os=switch.type is SwitchType.INTERNAL
                     or (external and shared is not False),
@@ -195,7 +211,9 @@ class _Resolver:
             )
         return Host(name, self.claims.at_key(("hosts", name)), tuple(switches))
 
-    def check_network(self, switch: str, kind: SwitchType, network: str | None, path: Path) -> None:
+    def network(self, switch: str, kind: SwitchType, network: str | None, path: Path) -> str | None:
+        """The physical network behind a switch, as its own entry spells it."""
+        found = as_written(network, self.layout.networks) if network is not None else None
         if kind is not SwitchType.EXTERNAL:
             if network is not None:
                 self.claims.wrong(
@@ -209,8 +227,9 @@ class _Resolver:
                 f"the External switch {switch!r} has no network",
                 f"add `network:`; known: {listing(self.layout.networks)}",
             )
-        elif network not in self.layout.networks:
+        elif found is None:
             self.claims.unknown((*path, "network"), "network", network, self.layout.networks)
+        return found or network
 
     # --- expectations
 
@@ -218,8 +237,8 @@ class _Resolver:
         found: list[Expectation] = []
         for index, entry in enumerate(self.layout.expect):
             path: Path = ("expect", index)
-            self.check_end(entry.source, guests, (*path, "from"))
-            self.check_end(entry.destination, guests, (*path, "to"))
+            source = self.end(entry.source, guests, (*path, "from"))
+            destination = self.end(entry.destination, guests, (*path, "to"))
             try:
                 traffic = parse_traffic(entry.traffic, self.claims.at((*path, "traffic")))
             except InputError as error:
@@ -227,8 +246,8 @@ class _Resolver:
                 continue
             found.append(
                 Expectation(
-                    entry.source,
-                    entry.destination,
+                    source,
+                    destination,
                     traffic,
                     entry.verdict,
                     entry.by or "",
@@ -237,15 +256,17 @@ class _Resolver:
             )
         return tuple(found)
 
-    def check_end(self, text: str, guests: dict[str, Guest], path: Path) -> None:
-        """Check that `guest`, `guest/adapter` or `guest/address` exists."""
-        name, slash, part = text.partition("/")
-        guest = guests.get(name)
-        if guest is None:
-            self.claims.unknown(path, "guest", name, guests)
-            return
-        if not slash or part in (adapter.name for adapter in guest.adapters):
-            return
+    def end(self, text: str, guests: dict[str, Guest], path: Path) -> str:
+        """`guest`, `guest/adapter` or `guest/address` as the layout spells them; one must exist."""
+        word, slash, part = text.partition("/")
+        name = as_written(word, guests)
+        if name is None:
+            self.claims.unknown(path, "guest", word, guests)
+            return text
+        guest = guests[name]
+        adapter = as_written(part, [each.name for each in guest.adapters])
+        if not slash or adapter is not None:
+            return f"{name}/{adapter}" if slash else name
         try:
             address = ip_address(part)
         except ValueError:
@@ -256,6 +277,7 @@ class _Resolver:
                 f"{name!r} has no adapter {part!r}",
                 f"{guess}{' ' if guess else ''}its adapters: {listing(names)}",
             )
-            return
+            return text
         if address not in (interface.ip for interface in guest.addresses):
             self.claims.wrong(path, f"{name!r} has no address {part}", f"it has {listing(guest.addresses)}")
+        return f"{name}/{part}"

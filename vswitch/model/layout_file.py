@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
 from vswitch.model import services
 from vswitch.model.addresses import InterfaceAddress, Mac, NextHop, NextHops, Prefix
@@ -26,13 +26,16 @@ from vswitch.model.fields import (
     VlanId,
     VlanOrUntagged,
     Vlans,
+    budgets,
     integer,
     one_of,
     scalar,
+    spend,
     vlan_id,
     vlan_or_untagged,
     vlans,
 )
+from vswitch.model.limits import Budget
 from vswitch.model.nat_file import NatEntry, one_nat
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
@@ -74,7 +77,7 @@ _VLAN_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _vlan(value: Any) -> Vlan:
+def _vlan(value: Any, info: ValidationInfo) -> Vlan:
     """The setting of Set-VMNetworkAdapterVlan (§2.1): `untagged` or one mode with its ids."""
     modes = ("access", *_VLAN_KEYS)
     if isinstance(value, str) and value.strip().lower() == "untagged":
@@ -93,12 +96,12 @@ def _vlan(value: Any) -> Vlan:
     try:
         if mode == "access":
             return Vlan(VlanMode.ACCESS, access=vlan_id(setting))
-        return _vlan_mode(mode, setting)
+        return _vlan_mode(mode, setting, budgets(info).vlan_ids)
     except FieldError as error:
         raise error.under(mode) from None
 
 
-def _vlan_mode(mode: str, setting: Any) -> Vlan:
+def _vlan_mode(mode: str, setting: Any, budget: Budget) -> Vlan:
     keys = _VLAN_KEYS[mode]
     shown = f"{{{mode}: {{{', '.join(f'{key}: ...' for key in keys)}}}}}"
     if not isinstance(setting, dict):
@@ -117,12 +120,15 @@ def _vlan_mode(mode: str, setting: Any) -> Vlan:
         except FieldError as error:
             raise error.under(key) from None
 
+    def many(value: Any) -> tuple[int, ...]:
+        return vlans(value, budget)
+
     if mode == "trunk":
         native = read("native", vlan_or_untagged) if "native" in setting else 0
-        return Vlan(VlanMode.TRUNK, native=native, allowed=read("allowed", vlans))
+        return Vlan(VlanMode.TRUNK, native=native, allowed=read("allowed", many))
     primary = read("primary", vlan_id)
     if mode == "promiscuous":
-        secondaries = read("secondaries", vlans)
+        secondaries = read("secondaries", many)
         if primary in secondaries:
             raise FieldError(
                 f"the primary VLAN {primary} is also a secondary", "they must differ", ("secondaries",)
@@ -166,34 +172,52 @@ _VlanSetting = Annotated[
 # --- services: -----------------------------------------------------------------------------------
 
 
-def _service(value: Any) -> tuple[Service, ...]:
-    """`http`, `{tcp: 8080}`, `{udp: dns}` or `{tcp: "8000-8003"}` as listeners."""
-    form = "allowed: a service name such as http, or {tcp: 8080}, {udp: dns}, {tcp: 8000-8003}"
+def _service(value: Any, info: ValidationInfo) -> tuple[Service, ...]:
+    """`http`, `tcp/8080`, `{tcp: 8080}`, `{udp: dns}` or `{tcp: "8000-8003"}` as listeners.
+
+    They are counted before they are made.
+    """
+    form = "allowed: a service name such as http, tcp/8080, udp/dns, or {tcp: 8000-8003}"
+    budget = budgets(info).listeners
     if isinstance(value, dict):
         if not value:
             raise FieldError("a service is empty", form)
         found: list[Service] = []
         for key, ports in value.items():
-            protocol = {"tcp": TCP, "udp": UDP}.get(key.lower())
+            protocol = _LISTENING.get(key.lower())
             if protocol is None:
                 raise FieldError(f"unknown key {shorten(key)}", form, (key,))
             for item in ports if isinstance(ports, list) else [ports]:
                 try:
-                    ports_of_item = port_range_of(scalar(item, "a port or service name"), protocol)
+                    found += _listeners(scalar(item, "a port or service name"), protocol, budget)
                 except FieldError as error:
                     raise error.under(key) from None
-                if ports_of_item.first == 0:
-                    raise FieldError("nothing can listen on port 0", "allowed: 1 to 65535", (key,))
-                found += [
-                    Service(protocol, port, services.name_of(port, protocol))
-                    for port in range(ports_of_item.first, ports_of_item.last + 1)
-                ]
         return tuple(found)
     text = scalar(value, "a service").strip()
+    word, slash, ports_text = text.partition("/")
+    if slash and word.strip().lower() in _LISTENING:
+        return tuple(_listeners(ports_text, _LISTENING[word.strip().lower()], budget))
+    if slash:
+        raise FieldError(f"nothing listens on {shorten(text)}: only TCP and UDP have ports", form)
     if text.isdecimal():
-        raise FieldError(f"{text} says no protocol", f"write {{tcp: {text[:5]}}} or {{udp: {text[:5]}}}")
+        raise FieldError(f"{text[:12]} says no protocol", f"write tcp/{text[:5]} or udp/{text[:5]}")
     protocol, port = port_of(text)
     return (Service(protocol, port, services.name_of(port, protocol)),)
+
+
+_LISTENING = {"tcp": TCP, "udp": UDP}
+
+
+def _listeners(text: str, protocol: int, budget: Budget) -> list[Service]:
+    ports = port_range_of(text, protocol)
+    if ports.first == 0:
+        raise FieldError("nothing can listen on port 0", "allowed: 1 to 65535")
+    if not spend(budget, ports.last - ports.first + 1, "the services"):
+        return []
+    return [
+        Service(protocol, port, services.name_of(port, protocol))
+        for port in range(ports.first, ports.last + 1)
+    ]
 
 
 _PORT_SCHEMA: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from vswitch.errors import InputError
+from vswitch.errors import InputError, Origin
 from vswitch.model.inventory import Inventory, Targets
 from vswitch.model.layout import Bare
 from vswitch.model.policy_text import Piece, Section
@@ -114,7 +114,7 @@ class LayoutMemo:
     file: str
     text: str
     bare: Bare | None
-    policies: tuple[str, ...]
+    policies: tuple[tuple[str, Origin], ...]  # paths, and where the layout names them
     mistakes: tuple[InputError, ...]
 
 

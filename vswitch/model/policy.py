@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePath
 from typing import TypeVar
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from vswitch.errors import InputError, Origin
 from vswitch.model.invalid import report_invalid
 from vswitch.model.inventory import Inventory
+from vswitch.model.kinds import is_kind, not_the_kind, seems_kind
+from vswitch.model.limits import Budget
 from vswitch.model.memo import Context, PolicyMemo, RuleMemo
 from vswitch.model.policy_file import BasicRule, ExtendedRule, PolicyFile
 from vswitch.model.policy_text import Section, SplitPolicy, split_policy
@@ -23,7 +25,7 @@ from vswitch.model.yamltext import Node, parse_yaml
 __all__ = ["Policy", "load_policy"]
 
 R = TypeVar("R", Extended, Basic)
-#: Expands an item as read: (item, its name, inventory, positions, mistakes).
+#: Expands an item as read: (item, its name, inventory, positions, mistakes, entries left).
 Expand = Callable[..., R | None]
 
 
@@ -43,30 +45,38 @@ class _NotAlone(Exception):
     """A piece of a policy that does not stand for one item by itself."""
 
 
-def load_policy(file: str, text: str, context: Context | None, memo: PolicyMemo, report: Report) -> Policy:
+def load_policy(
+    file: str, text: str, context: Context | None, memo: PolicyMemo, report: Report, budget: Budget
+) -> Policy:
     """Read a policy. Without a context (the layout has mistakes) it is only checked by itself.
 
-    `text` has `\\n` as line breaks. Mistakes go to `report`; the result is then incomplete.
+    `text` has `\\n` as line breaks. Mistakes go to `report`; the result is then incomplete. The entries
+    of its rules are taken from `budget`. Raises InputError for what is no policy at all.
     """
-    reader = _PolicyReader(file, context, memo, report)
+    before = replace(budget)
+    reader = _PolicyReader(file, context, memo, report, budget)
     split = split_policy(text)
     if split is not None:
         try:
             return reader.pieces(split)
         except _NotAlone:
             del report[reader.mistakes_before :]
+            budget.used, budget.exceeded = before.used, before.exceeded
     return reader.whole(text)
 
 
 class _PolicyReader:
     """Reads one policy file, cut into pieces or as a whole."""
 
-    def __init__(self, file: str, context: Context | None, memo: PolicyMemo, report: Report) -> None:
+    def __init__(
+        self, file: str, context: Context | None, memo: PolicyMemo, report: Report, budget: Budget
+    ) -> None:
         self.file = file
         self.stem = PurePath(file).stem
         self.context = context
         self.memo = memo
         self.report = report
+        self.budget = budget
         self.mistakes_before = len(report)
         self.inventory: Inventory | None = None
 
@@ -120,11 +130,16 @@ class _PolicyReader:
         before = len(self.report)
         for place in changed:
             piece = (section.texts[place], section.line_of(place))
-            rule = memo.placed.get(piece) or self.piece(section.lead, *piece, model, expand, memo)
+            # Read by itself: whether there is room for all shows below.
+            rule = memo.placed.get(piece) or self.piece(section.lead, *piece, model, expand, memo, Budget())
             if rule is None:
                 del self.report[before:]  # `placed` finds the same and all further ones
                 return None
             memo.placed[piece] = rules[place] = rule
+        total = sum([rule.total for rule in rules])
+        if not self.budget.fits(total):
+            return None
+        self.budget.take(total)
         memo.trim(len(rules))
         return rules
 
@@ -136,8 +151,10 @@ class _PolicyReader:
         rules: list[R] = []
         for piece, known in zip(pieces, map(memo.placed.get, pieces), strict=True):
             rule = known
-            if rule is None:
-                rule = self.piece(section.lead, *piece, model, expand, memo)
+            if rule is not None and self.budget.fits(rule.total):
+                self.budget.take(rule.total)
+            else:
+                rule = self.piece(section.lead, *piece, model, expand, memo, self.budget)
                 if rule is None:
                     continue
                 memo.placed[piece] = rule
@@ -146,11 +163,19 @@ class _PolicyReader:
         return rules
 
     def piece(
-        self, lead: str, text: str, line: int, model: type[BaseModel], expand: Expand[R], memo: RuleMemo[R]
+        self,
+        lead: str,
+        text: str,
+        line: int,
+        model: type[BaseModel],
+        expand: Expand[R],
+        memo: RuleMemo[R],
+        budget: Budget,
     ) -> R | None:
         known = memo.anywhere.get(text)
-        if known is not None:
+        if known is not None and budget.fits(known[2].total):
             item, offset, rule = known
+            budget.take(rule.total)
             origin = Origin(self.file, line + offset, rule.origin.column)
             return rule.moved(self.name(item, origin), origin)
         root = self.parse_alone(f"{lead}{text}\n", line - 1)
@@ -159,7 +184,7 @@ class _PolicyReader:
         read = self.read_item(root.items[0], model)
         if read is None or self.inventory is None:
             return None
-        expanded = self.expand(root.items[0], read, expand)
+        expanded = self.expand(root.items[0], read, expand, budget)
         if expanded is not None:
             memo.anywhere[text] = (read, expanded.origin.line - line, expanded)
         return expanded
@@ -177,11 +202,17 @@ class _PolicyReader:
     # --- as a whole
 
     def whole(self, text: str) -> Policy:
+        problems: list[InputError] = []
         try:
-            root = parse_yaml(text, self.file, self.report)
+            root = parse_yaml(text, self.file, problems)
         except InputError as error:
+            if not seems_kind(text, "a policy"):
+                raise not_the_kind(self.file, "a policy") from None
             self.report.append(error)
             return Policy()
+        if root is not None and not is_kind(root, "a policy"):
+            raise not_the_kind(self.file, "a policy")
+        self.report += problems
         if root is None:
             self.report.add(
                 Origin(self.file), "the file is empty", "a policy has `extended_acls:` and `acls:`"
@@ -210,7 +241,7 @@ class _PolicyReader:
         for node in (listed[1].items if listed else None) or ():
             item = self.read_item(node, model)
             if item is not None and self.inventory is not None:
-                rule = self.expand(node, item, expand)
+                rule = self.expand(node, item, expand, self.budget)
                 if rule is not None:
                     rules.append(rule)
         return rules
@@ -242,10 +273,10 @@ class _PolicyReader:
             report_invalid(error, model, node, self.file, self.report, what="a rule")
             return None
 
-    def expand(self, node: Node, item: BaseModel, expand: Expand[R]) -> R | None:
+    def expand(self, node: Node, item: BaseModel, expand: Expand[R], budget: Budget) -> R | None:
         origin = Origin(self.file, node.line, node.column)
         locate = partial(self.locate, node)
-        return expand(item, self.name(item, origin), self.inventory, locate, self.report)
+        return expand(item, self.name(item, origin), self.inventory, locate, self.report, budget)
 
     def locate(self, node: Node, path: tuple[object, ...]) -> Origin:
         found = node.find(path)

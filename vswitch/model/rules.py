@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 
 from vswitch.errors import Origin
 from vswitch.model.addresses import any_mac
 from vswitch.model.inventory import Inventory, Targets
+from vswitch.model.limits import Budget
 from vswitch.model.policy_file import ANY, BasicRule, ExtendedRule
 from vswitch.model.problems import FieldError, Report, listing
 from vswitch.model.site import BasicAcl, ExtendedAcl
@@ -55,6 +57,7 @@ class Extended:
     idle_session_timeout: int
     isolation_id: int
     slots: int  # automatic weights it takes where there is room
+    total: int  # entries it makes on all its adapters in all its directions
     spans: tuple[Span, ...]  # of each match
     _made: dict[tuple[Direction, int], tuple[ExtendedAcl, ...]] = field(default_factory=dict)
 
@@ -99,6 +102,7 @@ class Extended:
             self.idle_session_timeout,
             self.isolation_id,
             self.slots,
+            self.total,
             self.spans,
         )
 
@@ -111,6 +115,7 @@ class Basic:
     origin: Origin
     lane: Lane
     entries: tuple[BasicAcl, ...]
+    total: int  # entries it makes on all its adapters
 
     def moved(self, name: str, origin: Origin) -> Basic:
         """The same rule written in another place."""
@@ -118,7 +123,7 @@ class Basic:
             BasicAcl(name, origin, entry.action, entry.direction, entry.side, entry.address)
             for entry in self.entries
         )
-        return Basic(name, origin, self.lane, entries)
+        return Basic(name, origin, self.lane, entries, self.total)
 
 
 class _Reader:
@@ -153,6 +158,22 @@ class _Reader:
                 self.wrong((key, index), error.message, error.hint)
         return list(found)
 
+    def has_room(self, budget: Budget, name: str, factors: dict[str, int]) -> bool:
+        """Whether the entries that these factors multiply to may be made; reports it the first time not."""
+        if self.failed or budget.exceeded:
+            return False
+        total = prod(factors.values())
+        if budget.take(total):
+            return True
+        before = f" and the rules before it {budget.used:,}" if budget.used else ""
+        counted = " x ".join(f"{number:,} {what}" for what, number in factors.items() if number > 1)
+        self.wrong(
+            (),
+            f"the rule {name!r} makes {total:,} entries{before}; all policies may make {budget.most:,}",
+            f"it is {counted}; write prefixes and port ranges in place of lists, or name fewer adapters",
+        )
+        return False
+
     def targets(self, patterns: Sequence[str]) -> Targets:
         if not patterns:
             self.wrong(("adapters",), "the rule names no adapters", 'such as web* or "host:hv01"')
@@ -166,37 +187,54 @@ class _Reader:
 
 
 def expand_extended(
-    rule: ExtendedRule, name: str, inventory: Inventory, locate: Locate, report: Report
+    rule: ExtendedRule, name: str, inventory: Inventory, locate: Locate, report: Report, budget: Budget
 ) -> Extended | None:
-    """Expand one item of `extended_acls`; None if it has mistakes (put into `report`)."""
+    """Expand one item of `extended_acls`; None if it has mistakes (put into `report`).
+
+    Its entries are taken from `budget` before they are made. Once that is exceeded, nothing is read.
+    """
+    if budget.exceeded:
+        return None
     reader = _Reader(inventory, locate, report)
     targets = reader.targets(rule.adapters)
     local = reader.each("local_ip_address", rule.local_ip_address, inventory.networks)
     remote = reader.each("remote_ip_address", rule.remote_ip_address, inventory.networks)
     timeout = _check_state(rule, reader)
-    matches: list[Match] = []
-    for protocol in dict.fromkeys(rule.protocol):
-        ports = [_ports(key, getattr(rule, key), protocol, reader) for key in ("local_port", "remote_port")]
-        for match in product(local, remote, *ports):
-            if match[0] is None or match[1] is None or match[0].version == match[1].version:  # type: ignore[attr-defined]
-                matches.append((*match, protocol))  # type: ignore[arg-type]
+    ports = {
+        protocol: [_ports(key, getattr(rule, key), protocol, reader) for key in ("local_port", "remote_port")]
+        for protocol in dict.fromkeys(rule.protocol)
+    }
+    pairs = _pairs(local, remote)
+    with_ports = sum(len(one) * len(other) for one, other in ports.values())
+    size = pairs * with_ports
     if not rule.protocol:
         reader.wrong(("protocol",), "protocol is an empty list", "leave the key out for ANY")
-    elif not matches and not reader.failed:
+    elif not size and not reader.failed:
         reader.wrong(
             ("remote_ip_address",),
             "local and remote addresses are of different IP versions",
             "an entry holds either IPv4 or IPv6 addresses",
         )
-    if rule.weight is not None and rule.weight < len(matches):
+    if rule.weight is not None and rule.weight < size:
         reader.wrong(
             ("weight",),
-            f"weight {rule.weight} is too small for the rule's {len(matches)} entries",
-            f"they take consecutive weights downward: write at least {len(matches)}",
+            f"weight {rule.weight} is too small for the rule's {size} entries",
+            f"they take consecutive weights downward: write at least {size}",
         )
-    if reader.failed:
-        return None
     directions = tuple(Direction) if rule.direction == "Both" else (Direction(rule.direction),)
+    factors = {
+        "pairs of addresses": pairs,
+        "protocols and ports": with_ports,
+        "directions": len(directions),
+        "adapters": len(targets.indexes),
+    }
+    if not reader.has_room(budget, name, factors):
+        return None
+    matches: list[Match] = []
+    for protocol, (local_ports, remote_ports) in ports.items():
+        for match in product(local, remote, local_ports, remote_ports):
+            if match[0] is None or match[1] is None or match[0].version == match[1].version:  # type: ignore[attr-defined]
+                matches.append((*match, protocol))  # type: ignore[arg-type]
     return Extended(
         name,
         locate(()),
@@ -207,9 +245,21 @@ def expand_extended(
         rule.stateful,
         timeout,
         rule.isolation_id,
-        -(-len(matches) // 10) * 10,
+        -(-size // 10) * 10,
+        size * len(directions) * len(targets.indexes),
         tuple(span_of(match, rule.isolation_id) for match in matches),
     )
+
+
+def _pairs(local: Sequence[object], remote: Sequence[object]) -> int:
+    """How many pairs of a local and a remote address have one IP version; None has either."""
+    versions = [None if address is None else address.version for address in remote]  # type: ignore[attr-defined]
+    fitting = {version: versions.count(version) + versions.count(None) for version in (4, 6)}
+    total = 0
+    for address in local:
+        version = None if address is None else address.version  # type: ignore[attr-defined]
+        total += len(remote) if version is None else fitting[version]
+    return total
 
 
 def _check_state(rule: ExtendedRule, reader: _Reader) -> int:
@@ -248,9 +298,11 @@ def _ports(key: str, texts: Sequence[str], protocol: int | None, reader: _Reader
 
 
 def expand_basic(
-    rule: BasicRule, name: str, inventory: Inventory, locate: Locate, report: Report
+    rule: BasicRule, name: str, inventory: Inventory, locate: Locate, report: Report, budget: Budget
 ) -> Basic | None:
-    """Expand one item of `acls`; None if it has mistakes (put into `report`)."""
+    """Expand one item of `acls`; None if it has mistakes (put into `report`). `budget`: as above."""
+    if budget.exceeded:
+        return None
     reader = _Reader(inventory, locate, report)
     targets = reader.targets(rule.adapters)
     keys = [f"{side}_{kind}_address" for kind in ("ip", "mac") for side in ("local", "remote")]
@@ -269,9 +321,14 @@ def expand_basic(
         )
     read = (lambda text: iter((any_mac(text),))) if is_mac else inventory.networks
     addresses = reader.each(key, getattr(rule, key), read)
-    if reader.failed:
-        return None
     directions = tuple(Direction) if rule.direction == "Both" else (Direction(rule.direction),)
+    factors = {
+        "addresses": len(addresses),
+        "directions": len(directions),
+        "adapters": len(targets.indexes),
+    }
+    if not reader.has_room(budget, name, factors):
+        return None
     side = Side.LOCAL if key.startswith("local") else Side.REMOTE
     anything = AnyAddress.MAC if is_mac else AnyAddress.IP
     origin = locate(())
@@ -280,4 +337,4 @@ def expand_basic(
         for direction in directions
         for address in addresses
     )
-    return Basic(name, origin, (targets, ()), entries)
+    return Basic(name, origin, (targets, ()), entries, len(entries) * len(targets.indexes))

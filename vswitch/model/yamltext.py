@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import yaml
 
 from vswitch.errors import InputError, Origin
+from vswitch.model.limits import MOST_VALUES
 from vswitch.model.problems import shorten
 
 __all__ = ["Node", "Problems", "parse_yaml"]
@@ -78,6 +79,7 @@ class _Builder:
     parser: Any
     anchors: dict[str, Node | None] = field(default_factory=dict)
     repeated: int = 0
+    values: int = 0
 
     def origin(self, mark: Any) -> Origin:
         return Origin(self.file, mark.line + 1 + self.line_offset, mark.column + 1)
@@ -88,6 +90,13 @@ class _Builder:
     def build(self, event: Any, depth: int) -> Node:
         kind = event.__class__
         mark = event.start_mark
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise self.fail(
+                mark,
+                f"the file holds more than {MOST_VALUES:,} keys and values up to here",
+                "a policy can be split into several; a prefix or a range takes the place of many values",
+            )
         if kind is yaml.ScalarEvent:
             value: str | None = event.value
             if not event.style and value in _NULLS:
@@ -223,6 +232,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str, line_offset
     problem = error.problem or "cannot be read"
     start, mark = error.context_mark, error.problem_mark or error.context_mark
     hint = "check indentation (spaces, no tabs), quotes and brackets around this place"
+    if "nesting depth" in problem:  # of brackets; all other nesting is counted in `build`
+        where = Origin(file, mark.line + 1 + line_offset, mark.column + 1) if mark else Origin(file)
+        return InputError(f"values are nested more than {_MAX_DEPTH} deep", where=where)
     if mark and "cannot start any token" in problem:
         lines = text.split("\n")
         line = lines[mark.line] if mark.line < len(lines) else ""
