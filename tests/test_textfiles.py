@@ -53,7 +53,7 @@ def test_windows_1252_is_named_with_what_converts_it(tmp_path: Path) -> None:
     assert read_text(tmp_path / "new") == "name: x\n# übung\n"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfea", b"\xff\xfe\x00\xd8", b"a\x00b\x00\x00\xd8"])
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"\xff\xfe\x00\xd8", b"a\x00" * 40 + b"\x00\xd8"])
 def test_half_a_utf_16_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "l.yaml"
     path.write_bytes(content)
@@ -124,7 +124,8 @@ try:
 except InputError:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 <= 2 * YAML_LIMIT)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
 
 

@@ -27,6 +27,9 @@ from vswitch.model.yamltext import Node, parse_yaml
 
 __all__ = ["load_site"]
 
+# Mistakes listed at most: nobody reads more, and a file may have a million.
+_MOST_LISTED = 1000
+
 # What is remembered, taken out while a load uses it: a load beside another one starts from nothing.
 _memory = [Memo()]
 
@@ -96,7 +99,12 @@ def _errors(report: Report, files: Sequence[str]) -> InputErrors:
         where = error.where or Origin(files[0])
         return order.get(where.file, 0), where
 
-    return InputErrors(sorted(report, key=place))
+    ordered = sorted(report, key=place)
+    more = len(ordered) - _MOST_LISTED
+    if more > 0:
+        rest = InputError(f"{more:,} more mistakes are not listed", where=Origin(files[0]))
+        ordered = [*ordered[:_MOST_LISTED], rest]
+    return InputErrors(ordered)
 
 
 def _text(file: str, read: Callable[[str], str]) -> str:
@@ -112,7 +120,7 @@ def _seen_from(layout: Origin | None, file: str, error: InputError) -> InputErro
     """A mistake about a whole policy file, where the layout names that."""
     if layout is None or (error.where and error.where.line):
         return error
-    return InputError(f"{shorten(file, 100)}: {error.message}", where=layout, hint=error.hint)
+    return InputError(f"the policy {shorten(file, 100)}: {error.message}", where=layout, hint=error.hint)
 
 
 def _remember_layout(file: str, read: Callable[[str], str], memo: Memo, report: Report) -> None:
