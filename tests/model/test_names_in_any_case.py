@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors, Origin
+from vswitch.hyperv.inventory import load_inventory
 from vswitch.model import load_site
 from vswitch.model.names import as_written, matching
 from vswitch.model.site import Site
@@ -110,3 +111,10 @@ def test_groups_that_differ_only_in_case_are_refused() -> None:
     policy = POLICY.replace("groups: {web: [web*],", "groups: {web: [web*], WEB: [web02],")
     with pytest.raises(InputErrors, match="the groups 'web' and 'WEB' differ only in case"):
         load(policy=policy)
+
+
+def test_groups_of_an_inventory_in_another_case() -> None:
+    text = "groups: {edge: {port: 5999}}\nhosts: {hv01: {groups: EDGE}}\n"
+    (host,) = load_inventory("hosts.yaml", read=lambda _: text).hosts
+    assert host.groups == ("edge",)
+    assert host.connection.port == 5999

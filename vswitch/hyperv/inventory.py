@@ -30,6 +30,7 @@ from vswitch.model.fields import EMPTY_MAPPING, Many, Name, OnOff, integer, one_
 from vswitch.model.invalid import report_invalid
 from vswitch.model.kinds import is_kind, not_the_kind, seems_kind
 from vswitch.model.layout_file import FileModel
+from vswitch.model.names import as_written
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
 from vswitch.model.yamltext import Node, parse_yaml
 from vswitch.textfiles import read_text
@@ -263,7 +264,8 @@ def _resolve(content: InventoryFile, root: Node, file: str, report: Report) -> I
                 f"{shorten(name)} names a host and a group",
                 "rename one of them",
             )
-        unknown = [group for group in options.groups if group not in content.groups]
+        meant = {group: as_written(group, content.groups) for group in options.groups}
+        unknown = [group for group, found in meant.items() if found is None]
         for group in unknown:
             report.add(
                 place("hosts", name, "groups"),
@@ -271,9 +273,10 @@ def _resolve(content: InventoryFile, root: Node, file: str, report: Report) -> I
                 f"{did_you_mean(group, content.groups)} groups: {listing(content.groups)}".strip(),
             )
         if not unknown:
-            layers = [options, *(content.groups[group] for group in options.groups), content.defaults]
+            groups = tuple(found for found in meant.values() if found is not None)
+            layers = [options, *(content.groups[group] for group in groups), content.defaults]
             try:
-                hosts.append(Host(name, _connection(name, options, layers, file), options.groups))
+                hosts.append(Host(name, _connection(name, options, layers, file), groups))
             except FieldError as error:
                 report.add(place("hosts", name, key=True), error.message, error.hint)
             except InputError as error:
