@@ -94,10 +94,10 @@ def test_a_reply_is_limited_while_it_is_read(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(TooLarge):
             framing.Reply().add(*flood)
     reply = framing.Reply()
+    for _ in range(10):
+        reply.add(b"", b"x" * 100)
     with pytest.raises(TooLarge):
-        for _ in range(11):
-            reply.add(b"", b"x" * 100)
-    assert len(reply.stderr) == 1000
+        reply.add(b"", b"x")
 
 
 def _reply(output: bytes, size: int = 1 << 20) -> framing.Reply:
