@@ -103,9 +103,10 @@ def resources_problem(error: BaseException) -> OutOfResources | None:
     return None
 
 
-def size(count: int) -> str:
-    """A size in bytes, for people."""
-    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+def _size(error: TooLarge) -> str:
+    if error.unit != "bytes":
+        return f"{error.limit:,} {error.unit}"
+    return f"{error.limit >> 20} MiB" if error.limit >= 1 << 20 else f"{error.limit >> 10} KiB"
 
 
 def disbelief(error: BaseException, place: str) -> tuple[Cause, str, str] | None:
@@ -113,7 +114,7 @@ def disbelief(error: BaseException, place: str) -> tuple[Cause, str, str] | None
     if isinstance(error, TooLarge):
         return (
             Cause.SIZE,
-            f"{place} sends more than the {size(error.limit)} that are taken of it, and was cut off",
+            f"{place} sends more than the {_size(error)} that are taken of it, and was cut off",
             "see what answers there: a host that works sends far less",
         )
     if isinstance(error, Compressed):

@@ -27,6 +27,7 @@ from vswitch.hyperv.guard import TooLarge
 __all__ = [
     "BOOTSTRAP",
     "LARGEST_REPLY",
+    "MOST_OBJECTS",
     "STARTED",
     "IncompleteReply",
     "Reply",
@@ -36,6 +37,9 @@ __all__ = [
 
 #: Bytes of all that one run may write, and so of the document it answers with.
 LARGEST_REPLY = 64 * 1024 * 1024
+#: Objects and lists in a document. Of ours each is longer than 64 bytes, so that size decides; others
+#: would take gigabytes of memory, and minutes in which nothing else runs, not even Ctrl-C.
+MOST_OBJECTS = 1_000_000
 
 #: What the bootstrap writes to stderr just before the operation begins. Where it is missing from the
 #: output of a process that has ended, the operation cannot have changed anything.
@@ -171,10 +175,13 @@ class Reply:
     def document(self) -> dict[str, Any]:
         """The document, for which everything else is let go.
 
-        Raises IncompleteReply if there is none, a piece is missing, or it is not a JSON object.
+        Raises TooLarge if it holds too many objects, IncompleteReply if there is none, a piece is missing,
+        or it is not a JSON object.
         """
         if self._start is None or not self.complete:
             raise IncompleteReply
+        if self.stdout.count(b"{") + self.stdout.count(b"[") > MOST_OBJECTS:
+            raise TooLarge(MOST_OBJECTS, "objects")
         self._taken = True
         del self.stdout[self._start + self._size :], self.stdout[: self._start]
         try:

@@ -63,11 +63,12 @@ class TimeIsUp(GuardError):
 
 
 class TooLarge(GuardError):
-    """An answer is larger than `limit` bytes."""
+    """An answer is larger than `limit`, of bytes or of what `unit` says."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
+        super().__init__(limit, unit)
         self.limit = limit
+        self.unit = unit
 
 
 class Compressed(GuardError):

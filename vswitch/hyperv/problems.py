@@ -202,12 +202,13 @@ def winrm_problem(
         return problem(
             Cause.TIMEOUT,
             f"{place} accepted the connection and then did not answer in time",
-            "the host may be overloaded; try again, or raise `operation_timeout`",
+            "the host may be overloaded; try again, or raise `silence_timeout`",
         )
     if _first(error, *_BROKEN) is not None:
         hint = "check that this port speaks HTTPS" if https else "check that this port speaks HTTP, not HTTPS"
         return problem(Cause.BROKEN, f"{place} broke off the connection", f"try again; {hint}")
-    if isinstance(error, OSError | urllib3.exceptions.HTTPError):
+    http_error = _first(error, http.client.HTTPException) is not None
+    if isinstance(error, OSError | urllib3.exceptions.HTTPError) and not http_error:
         said = next(
             (item.strerror for item in chain(error) if isinstance(item, OSError) and item.strerror), error
         )
