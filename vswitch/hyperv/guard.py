@@ -236,9 +236,9 @@ class GuardedAdapter(HTTPAdapter):
     """What sends each request of a link, those of authentication included, and looks at each answer.
 
     Compressed answers are refused. With `sealed` (no TLS), an answer is let through only if there is
-    nothing in it to believe (an empty 401 or 200 within the log-on), or if a sealed message was
+    nothing in it to believe (an empty 401, or a 200 that ends the log-on), or if a sealed message was
     asked and the answer says that it is sealed too; whoever reads it has to unseal it. Besides what
-    requests raises: TimeIsUp, TooLarge, Compressed, Unsealed.
+    requests raises: GuardError.
     """
 
     def __init__(self, guard: Guard, *, sealed: bool, verify: bool) -> None:
@@ -278,7 +278,9 @@ def _check_sealed(request: requests.PreparedRequest, answer: requests.Response) 
         # A 401 is for the log-on, which is over: a connection that lost it is no use any more.
         believed = is_sealed(answer.headers) and answer.status_code != 401 and not empty
     else:
-        believed = empty and answer.status_code in (200, 401)
+        # A 200 ends a log-on, if the keys say so too: its body is read by nobody.
+        ends = answer.status_code == 200 and (empty or "Authorization" in request.headers)
+        believed = ends or (answer.status_code == 401 and empty)
     if not believed or answer.is_redirect:
         raise Unsealed(answer.status_code, empty=empty)
 
