@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -172,7 +170,10 @@ connection = Connection(name="hv01", address="127.0.0.1", port=port, https=False
                         authentication=Authentication.NTLM, username="admin")
 credentials = Credentials("admin", Secret("S3cret-pass"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for _ in range(int(sys.argv[3])):
+spent = sys.argv[3] == "True"
+for last in (False, True) if spent else (True,):
+    if last and spent:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     said = None
     try:
         PywinrmTransport(connection, credentials=credentials, module=MODULE, retry_delay=0.01).run(EXPORT)
@@ -182,10 +183,10 @@ print(json.dumps([said, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - be
 """
 
 
-def measured(port: int, *, timeout: float = 20.0, times: int = 1) -> tuple[list[str] | None, int]:
+def measured(port: int, *, timeout: float = 20.0, spent: bool = False) -> tuple[list[str] | None, int]:
     """The error of a run in a process of its own, and the bytes of memory that it took at most."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(port), str(timeout), str(times)],
+        [sys.executable, "-c", RUN, str(port), str(timeout), str(spent)],
         cwd=ROOT,
         capture_output=True,
         timeout=120,
@@ -292,13 +293,22 @@ def test_a_document_of_some_size_is_read_whole() -> None:
         assert transport_to(endpoint, timeout=60).run(EXPORT)["result"] == text
 
 
-def test_an_exhausted_machine_is_no_fault_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object, **__: object) -> Iterator[object]:
-        raise OSError(24, os.strerror(24))
+def test_a_process_without_open_files_left_says_so() -> None:
+    """None can be opened any more once all is loaded and a first run has ended."""
+    with WinrmEndpoint(Recorder()) as endpoint:
+        said, _ = measured(endpoint.port, spent=True)
+    assert said is not None
+    assert said[0] == "OutOfResources"
+    assert "run out of open files" in said[2]
 
-    with WinrmEndpoint(Recorder()) as endpoint, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard._Plain, "connect", none_left)
-        with pytest.raises(OutOfResources, match="run out of open files") as caught:
+
+def test_an_exhausted_machine_is_no_fault_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with WinrmEndpoint(Recorder()) as endpoint:
+        monkeypatch.setattr(guard._Plain, "connect", none_left)
+        with pytest.raises(OutOfResources, match="run out of memory") as caught:
             transport_to(endpoint).run(ScriptRequest("apply"))
     assert caught.value.exit_status == 3
     assert caught.value.__context__ is None

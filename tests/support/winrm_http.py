@@ -158,6 +158,7 @@ class Connection(BaseHTTPRequestHandler):
             with self.endpoint.user_file():
                 self.context = self.endpoint.context(method)
         if self.endpoint.cuts_log_on and self.steps == 2:
+            self.context.unwrap(base64.b64decode(token))  # read, and left without an answer
             self.user = "admin"
             return True
         self.steps += 1
@@ -168,9 +169,6 @@ class Connection(BaseHTTPRequestHandler):
             self.context = None
             self.unauthorized()
             return False
-        if out and out.startswith(b"NTLMSSP\0\2") and self.endpoint.strips:
-            flags = struct.unpack_from("<I", out, 20)[0] & ~self.endpoint.strips
-            out = out[:20] + struct.pack("<I", flags) + out[24:]
         if self.context.complete:
             if method == "kerberos" and out:  # the host proves who it is with its first answer
                 self.last_token = f"{scheme} {base64.b64encode(out).decode()}"

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import requests
 import spnego.exceptions
+from spnego._negotiate import NegotiateProxy
+from spnego._ntlm import NTLMProxy
 from spnego._ntlm_raw.messages import NegotiateFlags
 from winrm.exceptions import WinRMError
 
@@ -107,6 +109,14 @@ def check_answer(question: str | bytes, answer: bytes | str, *, fault: bool = Fa
         raise Foreign("it does not say of which command the output is")
 
 
+def _is_strong(context: Any) -> bool:
+    """Whether a log-on of pyspnego is complete, and its keys seal and sign."""
+    if context is None or not context.complete:
+        return False
+    inner = context._context if isinstance(context, NegotiateProxy) else context
+    return not isinstance(inner, NTLMProxy) or int(inner._context_attr) & _NTLM_NEEDS == _NTLM_NEEDS
+
+
 def check_log_on(transport: Any) -> None:
     """Raise Unsealed unless the log-on of pywinrm's `transport` is complete, with keys that both ends proved.
 
@@ -115,19 +125,16 @@ def check_log_on(transport: Any) -> None:
     auth = transport.session.auth
     match transport.auth_method:
         case "ntlm":
-            context = getattr(auth.session_security, "_context", None)
-            strong = (
-                context is not None
-                and context.complete
-                and int(context._context_attr) & _NTLM_NEEDS == _NTLM_NEEDS
-            )
+            strong = _is_strong(getattr(auth.session_security, "_context", None))
         case "credssp":
-            context = auth.contexts.get(urlsplit(transport.endpoint).hostname)
-            strong = context is not None and context._context.complete
+            found = auth.contexts.get(urlsplit(transport.endpoint).hostname)
+            strong = found is not None and found._context.complete
+            # The log-on within its TLS is what proves to whom that TLS goes.
+            strong = strong and _is_strong(found._context._auth_context)
         case _:
             strong = bool(auth.auth_done)
     if transport.encryption is None or not strong:
-        raise Unsealed(200, why="the log-on was cut short")
+        raise Unsealed(200, why="the log-on was cut short, or weakened")
 
 
 def unseal(transport: Any, answer: requests.Response) -> bytes:
