@@ -26,7 +26,7 @@ from vswitch.hyperv.transport import ScriptRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a time limit may be passed by on a busy machine.
-SLACK = 5.0
+SLACK = 10.0
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_the_time_limit_holds_before_log_on(
                 port=hostile.port,
                 https=tls is not None,
                 authority=authority.file,
-                timeout=0.6,
+                timeout=0.8,
             )
         )
-        assert time.monotonic() - started < 0.6 + SLACK
+        assert time.monotonic() - started < 0.8 + SLACK
         assert hostile.met.is_set()
     assert error.cause is Cause.TIMEOUT
-    assert "no answer within 0.6 seconds" in error.message
+    assert "no answer within 0.8 seconds" in error.message
 
 
 @pytest.mark.parametrize("message", ["Create", "Send", "Receive", "Delete"])
@@ -113,14 +113,14 @@ def test_a_name_that_is_not_answered_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
     def slow(host: str, port: int, *args: int, flags: int = 0, **kind: int) -> object:
         if not flags:
-            time.sleep(3)
+            time.sleep(30)
         return real(host, port, *args, flags=flags, **kind)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     with WinrmEndpoint(Recorder()) as endpoint:
         started = time.monotonic()
         error = refused(transport_to(endpoint, address="slow.invalid", connect_timeout=0.3))
-        assert time.monotonic() - started < 2.9
+        assert time.monotonic() - started < 0.3 + SLACK
     assert error.cause is Cause.UNREACHABLE
 
 
@@ -136,7 +136,7 @@ def test_all_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch)
         ports = [full.getsockname()[1], endpoint.port]
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
         monkeypatch.setattr(guard, "_addresses", lambda *_: found)
-        assert transport_to(endpoint, connect_timeout=1.0).run(EXPORT)["ok"]
+        assert transport_to(endpoint, connect_timeout=2.0).run(EXPORT)["ok"]
         for each in held:
             each.close()
 

@@ -30,7 +30,7 @@ _NTLM_NEEDS = (
 _HEAD = re.compile(
     rb"--Encrypted Boundary\r\n"
     rb"[ \t]*Content-Type: ?(application/HTTP-[A-Za-z]+-session-encrypted)\r\n"
-    rb"[ \t]*OriginalContent: ?type=[^\r\n;]{1,80};charset=UTF-8;Length=(\d{1,9})\r\n"
+    rb"[ \t]*OriginalContent:[^\r\n]{1,200}?;Length=(\d{1,9})\r\n"
     rb"--Encrypted Boundary\r\n"
     rb"[ \t]*Content-Type: ?application/octet-stream\r\n",
     re.IGNORECASE,

@@ -47,8 +47,7 @@ _SCHEMES = ("negotiate", "kerberos", "ntlm", "credssp", "basic")
 _CHALLENGE = re.compile(r"([A-Za-z]+)(?: [A-Za-z0-9+/=\"_]*)?")
 _MOST_CHALLENGES = 8
 _SEALED = re.compile(
-    r'multipart/(?:x-multi-)?encrypted;\s*protocol="application/HTTP-[A-Za-z]+-session-encrypted";'
-    r'\s*boundary="Encrypted Boundary"',
+    r'multipart/(?:x-multi-)?encrypted\s*;.*protocol="application/HTTP-[A-Za-z]+-session-encrypted"',
     re.IGNORECASE,
 )
 T = TypeVar("T")
@@ -288,7 +287,7 @@ def _check_sealed(request: requests.PreparedRequest, answer: requests.Response) 
 def is_sealed(headers: Any) -> bool:
     """Whether the head of a request or an answer says that its message is encrypted."""
     kind = headers.get("Content-Type") or ""
-    return _SEALED.fullmatch(kind if isinstance(kind, str) else kind.decode("latin-1")) is not None
+    return _SEALED.match(kind if isinstance(kind, str) else kind.decode("latin-1")) is not None
 
 
 def _challenges(text: str) -> str:
