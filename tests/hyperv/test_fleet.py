@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import pytest
 
 from tests.support.winrm_endpoint import Output, WinrmEndpoint
 from tests.support.winrm_runs import Recorder, transport_to
-from vswitch.errors import HostError, InputError, InputErrors
+from vswitch.errors import Fault, HostError, InputError, InputErrors, OutOfResources
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.fleet import (
     Host,
@@ -29,7 +30,7 @@ GOOD = r"""
 defaults: {authentication: ntlm, user: 'CORP\netadmin', ca_file: corp.pem, timeout: 60}
 groups:
   edge: {authentication: certificate, certificate: me.pem, certificate_key: /keys/me.key}
-  slow: {operation_timeout: 40, timeout: 600}
+  slow: {operation_timeout: 40, silence_timeout: 60, timeout: 600}
 hosts:
   hv01: {address: hv01.corp.example, groups: [edge, slow]}
   HV02:
@@ -61,6 +62,7 @@ def test_options_come_from_host_then_groups_then_defaults() -> None:
         certificate_key="/keys/me.key",
         ca_file="sites/corp.pem",
         operation_timeout=40,
+        silence_timeout=60,
         timeout=600,
     )
     second = connection(inventory, "HV02")
@@ -233,14 +235,72 @@ def test_no_hosts() -> None:
     assert result.summary() == "0 hosts: nothing to do"
 
 
-def test_a_defect_is_named() -> None:
-    def work(_: Host) -> None:
-        raise ZeroDivisionError("oops")
+@pytest.mark.parametrize("kind", [ZeroDivisionError, AssertionError, SystemExit, StopIteration])
+def test_a_defect_is_a_fault_for_its_host_and_the_others_go_on(kind: type[BaseException]) -> None:
+    def work(host: Host) -> str:
+        if host.name == "hv02":
+            raise kind("oops")
+        return host.name
 
-    error = run_fleet(hosts(1), work).outcomes[0].error
-    assert error is not None
-    assert "unexpected ZeroDivisionError: oops" in str(error)
-    assert isinstance(error.__cause__, ZeroDivisionError)
+    result = run_fleet(hosts(3), work, on_failure="continue")
+    assert [each.status for each in result.outcomes] == [Status.DONE, Status.FAILED, Status.DONE]
+    error = result.outcomes[1].error
+    assert isinstance(error, Fault)
+    assert f"hv02: this is a fault of vswitch: {kind.__name__}: oops" in str(error)
+    assert error.as_dict()["host"] == "hv02"
+    assert isinstance(error.__cause__, kind)
+    assert result.exit_status == 70
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (MemoryError(), "memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "open files"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "open files"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (RuntimeError("can't start new thread"), "processes"),
+    ],
+)
+def test_what_this_machine_has_run_out_of_is_no_defect(error: Exception, what: str) -> None:
+    def work(_: Host) -> None:
+        raise ValueError("made from it") from error
+
+    result = run_fleet(hosts(1), work)
+    found = result.outcomes[0].error
+    assert isinstance(found, OutOfResources)
+    assert f"run out of {what}" in found.message
+    assert result.exit_status == 3
+
+
+def test_a_thread_that_cannot_be_started_is_one_host_s_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = 0
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        nonlocal started
+        started += thread.name.startswith("hv")
+        if started == 3 and thread.name == "hv03":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    result = run_fleet(hosts(4), failing(), limit=2, on_failure="continue")  # type: ignore[arg-type]
+    assert [each.host.name for each in result.with_status(Status.FAILED)] == ["hv03"]
+    assert len(result.with_status(Status.DONE)) == 3
+    assert result.exit_status == 3
+
+
+def test_the_exit_status_is_that_of_the_worst() -> None:
+    assert run_fleet(hosts(2), failing()).exit_status == 0  # type: ignore[arg-type]
+    assert run_fleet(hosts(2), failing("hv02")).exit_status == 2  # type: ignore[arg-type]
+    worst = {"hv01": HostError("no", host="hv01"), "hv02": MemoryError(), "hv03": KeyError("x")}
+
+    def work(host: Host) -> None:
+        raise worst[host.name]
+
+    assert run_fleet(hosts(2), work, on_failure="continue").exit_status == 3
+    assert run_fleet(hosts(3), work, on_failure="continue").exit_status == 70
 
 
 def test_progress_counts_every_host() -> None:
@@ -252,21 +312,25 @@ def test_progress_counts_every_host() -> None:
     assert (seen[-1].done, seen[-1].failed, seen[-1].waiting) == (9, 1, 0)
 
 
-def test_an_interrupt_waits_for_the_hosts_at_work() -> None:
-    ended: list[str] = []
+def test_an_interrupt_waits_for_nobody() -> None:
+    ended = threading.Event()
 
-    def work(host: Host) -> None:
-        time.sleep(0.2)
-        ended.append(host.name)
+    def work(host: Host) -> str:
+        if host.name != "hv01":
+            ended.wait(60)
+        return host.name
 
-    def interrupt(_: Progress) -> None:
-        raise KeyboardInterrupt
+    def interrupt(now: Progress) -> None:
+        if now.done and len(now.running) == 2:
+            raise KeyboardInterrupt
 
     result = run_fleet(hosts(40), work, limit=2, progress=interrupt)
+    ended.set()
     assert result.interrupted
-    assert 1 <= len(ended) <= 4
-    assert [each.host.name for each in result.with_status(Status.DONE)] == sorted(ended)
-    assert len(result.with_status(Status.NOT_STARTED)) == 40 - len(ended)
+    assert [each.host.name for each in result.with_status(Status.DONE)] == ["hv01"]
+    assert [each.host.name for each in result.with_status(Status.AT_WORK)] == ["hv02", "hv03"]
+    assert len(result.with_status(Status.NOT_STARTED)) == 37
+    assert "  hv02, hv03: still at work: interrupted" in result.summary()
 
 
 def _with(user: str, *names: str) -> list[Host]:

@@ -180,7 +180,7 @@ def test_a_host_that_accepts_and_says_nothing() -> None:
         (Fault("Create", "status", code=404), Cause.LISTENER),
         (Fault("Create", "status", code=413), Cause.SIZE),
         (Fault("Create", "status", code=503), Cause.LISTENER),
-        (Fault("Create", "status", code=418), Cause.ANSWER),
+        (Fault("Create", "status", code=418), Cause.UNSEALED),
         (Fault("Create", "fault", code=5), Cause.RIGHT),
         (Fault("Create", "fault", code=2150859180), Cause.LISTENER),
         (Fault("Command", "fault", code=2150859174), Cause.QUOTA),

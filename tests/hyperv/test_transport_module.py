@@ -14,6 +14,7 @@ from tests.support.hyperv_states import sample_state
 from tests.support.winrm_endpoint import WinrmEndpoint, answer, host_handler, split_input
 from tests.support.winrm_runs import transport_to
 from vswitch.hyperv import framing
+from vswitch.hyperv.guard import TooLarge
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.problems import OutcomeUnknown
 from vswitch.hyperv.transport import ScriptRequest
@@ -66,11 +67,44 @@ def test_input_survives_the_framing() -> None:
 @pytest.mark.parametrize("cut", [1, 10, 25])
 def test_a_reply_with_a_missing_piece_is_no_reply(cut: int) -> None:
     whole = answer({"schema": 1, "ok": True, "result": {"names": [NAMES]}}).stdout
-    assert framing.is_complete(whole)
+    assert _reply(whole).complete
     for damaged in (whole[:-cut], whole[:30] + whole[30 + cut :], whole[cut:]):
-        assert not framing.is_complete(damaged)
+        assert not _reply(damaged).complete
         with pytest.raises(framing.IncompleteReply):
-            framing.decode_reply(damaged)
+            _reply(damaged).document()
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_reply_may_come_in_pieces_after_other_text(size: int) -> None:
+    document = {"schema": 1, "ok": True, "result": {"names": [NAMES] * 20}}
+    reply = _reply(b"Welcome {\r\n" * 30 + answer(document).stdout + b"bye", size)
+    assert reply.document() == document
+    assert reply.complete
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b"[]", b"\xff", b"{"])
+def test_what_is_no_json_object_is_no_reply(text: bytes) -> None:
+    with pytest.raises(framing.IncompleteReply):
+        _reply(b'{"documentBytes":%d}\n' % len(text) + text).document()
+
+
+def test_a_reply_is_limited_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "LARGEST_REPLY", 1000)
+    for flood in ((b'{"documentBytes":1001}\n', b""), (b"x" * 500, b"x" * 501)):
+        with pytest.raises(TooLarge):
+            framing.Reply().add(*flood)
+    reply = framing.Reply()
+    for _ in range(10):
+        reply.add(b"", b"x" * 100)
+    with pytest.raises(TooLarge):
+        reply.add(b"", b"x")
+
+
+def _reply(output: bytes, size: int = 1 << 20) -> framing.Reply:
+    reply = framing.Reply()
+    for start in range(0, len(output), size):
+        reply.add(output[start : start + size], b"")
+    return reply
 
 
 @pytest.mark.pwsh
@@ -102,8 +136,8 @@ def test_the_bootstrap_runs(engine: str, long: bool) -> None:
 
     done = run("echo")
     assert framing.STARTED in done.stderr
-    assert framing.decode_reply(done.stdout) == {"schema": 1, "ok": True, "echo": text, "is": "ünï"}
-    failed = framing.decode_reply(run("throw").stdout)
+    assert _reply(done.stdout).document() == {"schema": 1, "ok": True, "echo": text, "is": "ünï"}
+    failed = _reply(run("throw").stdout).document()
     assert failed["ok"] is False
     assert failed["error"]["message"] == "as asked"
 

@@ -117,6 +117,8 @@ class WinrmEndpoint:
         self.raw: list[bytes] = []
         self.lock = threading.RLock()
         self.dead = False
+        #: As somebody in between could: end the log-on of CredSSP early with a 200, knowing no password.
+        self.cuts_log_on = False
         self.tls = server_tls(certificate, client_authority) if certificate else None
         self._sockets: set[socket.socket] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="winrm-endpoint-")

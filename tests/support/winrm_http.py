@@ -11,10 +11,10 @@ import ssl
 import struct
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import spnego
 
@@ -44,6 +44,14 @@ def closed_by_client(connection: socket.socket) -> bool:
     except (OSError, ValueError):  # closed on this side
         return True
     return bool(poll.poll(0))
+
+
+def pour(sink: IO[bytes], pieces: Iterator[bytes]) -> None:
+    """Write pieces as they come, until there is no more or nobody takes them."""
+    with contextlib.suppress(OSError, ValueError):
+        for piece in pieces:
+            sink.write(piece)
+            sink.flush()
 
 
 class Server(ThreadingHTTPServer):
@@ -83,6 +91,7 @@ class Connection(BaseHTTPRequestHandler):
         self.method = ""
         self.last_token: str | None = None
         self.user: str | None = None
+        self.steps = 0
         if self.endpoint.dead:
             raise ConnectionAbortedError
         if self.endpoint.tls is not None:
@@ -148,6 +157,11 @@ class Connection(BaseHTTPRequestHandler):
             self.method, self.user = method, None
             with self.endpoint.user_file():
                 self.context = self.endpoint.context(method)
+        if self.endpoint.cuts_log_on and self.steps == 2:
+            self.context.unwrap(base64.b64decode(token))  # read, and left without an answer
+            self.user = "admin"
+            return True
+        self.steps += 1
         try:
             with self.endpoint.user_file():
                 out = self.context.step(base64.b64decode(token))
@@ -211,6 +225,9 @@ class Connection(BaseHTTPRequestHandler):
         if fault and kind == "status":
             self.reply(fault.code, b"")
             return
+        if fault and kind == "raw":
+            pour(self.wfile, fault.raw())
+            self.hang_up()
         status, answer_body = 200, ""
         try:
             if fault and kind == "fault":
@@ -220,7 +237,13 @@ class Connection(BaseHTTPRequestHandler):
             status, answer_body = error.status, fault_body(error)
         if kind == "after" or self.endpoint.dead:
             self.hang_up()
-        self.answer(status, envelope_of(envelope, message, answer_body), encrypted, half=kind == "half")
+        text = envelope_of(envelope, message, answer_body)
+        if fault and kind in ("change", "clear"):
+            text = fault.change(text)
+        if fault and kind == "clear":
+            status, encrypted = fault.code, False
+        tamper = fault.change if fault and kind == "tamper" else bytes
+        self.answer(status, text, encrypted, half=kind == "half", tamper=tamper)
         if kind == "quiet":
             self.hang_up()
 
@@ -229,10 +252,19 @@ class Connection(BaseHTTPRequestHandler):
         self.request.shutdown(socket.SHUT_RDWR)
         raise _Break
 
-    def answer(self, status: int, body: bytes, encrypted: bool, *, half: bool) -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        encrypted: bool,
+        *,
+        half: bool,
+        tamper: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         kind = "application/soap+xml;charset=UTF-8"
         if encrypted:
             body, kind = self.encrypt(body)
+            body = tamper(body)
         self.reply(status, body, [("Content-Type", kind)], half=half)
 
     def reply(
@@ -254,7 +286,7 @@ class Connection(BaseHTTPRequestHandler):
     # message encryption (MS-WSMV 2.2.9.1)
 
     def decrypt(self, body: bytes) -> bytes:
-        if self.context is None or not self.context.complete:
+        if self.context is None or not (self.context.complete or self.endpoint.cuts_log_on):
             raise ValueError("not authenticated")
         parts = [part for part in body.split(b"--Encrypted Boundary") if part.strip(b"-\r\n")]
         result = b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,6 +57,10 @@ class Fault:
     delay     `seconds` pass before the message is acted upon
     status    HTTP status `code` in place of an answer
     fault     WS-Man fault `code` in place of an answer
+    change    the answer is what `change` makes of it, sealed
+    clear     the same, not sealed, with HTTP status `code`
+    tamper    `change` is made on the answer once it is sealed
+    raw       the bytes that `raw` yields, and no end to the connection before they end
     """
 
     message: str
@@ -65,6 +69,8 @@ class Fault:
     code: int = 0
     seconds: float = 0.0
     text: str = "injected"
+    change: Callable[[bytes], bytes] = bytes
+    raw: Callable[[], Iterator[bytes]] = lambda: iter(())
 
 
 class _Executes(Protocol):

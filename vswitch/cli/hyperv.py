@@ -221,7 +221,14 @@ def confirm(
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
     # Each host that is left out undoes its change, so neither canaries nor failures stop the others.
-    result = work.work_on(chosen, "confirming", lambda target: target.confirm(plan_id), limit=limit)
+    which = f"plan {plan_id}" if plan_id else "the plan that waits"
+    result = work.work_on(
+        chosen,
+        "confirming",
+        lambda target: target.confirm(plan_id),
+        limit=limit,
+        asked=lambda name: work.asked_to(chosen, name, f"confirm {which}", plan_id),
+    )
     work.report(result, lambda value: f"plan {value['planId']} stays", dict, output)
 
 

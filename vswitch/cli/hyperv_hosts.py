@@ -21,6 +21,7 @@ from vswitch.hyperv.fleet import (
     FleetResult,
     Host,
     Progress,
+    Status,
     account_of,
     host_from_word,
     load_inventory,
@@ -142,11 +143,13 @@ def work_on(
     go_on: bool = True,
     only: Sequence[str] | None = None,
     describe: Callable[[R], str] = lambda _: "done",
+    asked: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> FleetResult[R]:
     """Do `work` on each host side by side, showing how far it is.
 
     Canaries go first where the work is `writing`: a dead one is no reason not to read the others.
-    Ctrl-C lets the hosts at work finish, names them and those left, and ends with status 130.
+    Ctrl-C waits for nothing: it names the hosts at work, with the lines that `asked` has for each of
+    their names, and those left, and ends with status 130.
     """
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
     for host in hosts:
@@ -176,5 +179,8 @@ def work_on(
         )
     if result.interrupted:
         typer.echo(f"interrupted while {title}; {result.summary(describe)}", err=True)
+        for each in result.with_status(Status.AT_WORK):
+            for line in asked(each.host.name):
+                typer.echo(f"  {line}", err=True)
         raise typer.Exit(130)
     return result

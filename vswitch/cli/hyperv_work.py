@@ -27,6 +27,7 @@ from vswitch.textfiles import read_text
 
 __all__ = [
     "apply_saved",
+    "asked_to",
     "backups",
     "carry_out",
     "choose",
@@ -120,22 +121,22 @@ def _print_errors(result: FleetResult[Any], output: Output) -> None:
 
 
 def leave(result: FleetResult[HostPlan], *, drifted: bool = False) -> None:
-    """Exit status 2 on errors, 1 with changes (or drift), else 0."""
+    """That of the worst error, 1 with changes (or drift), else 0."""
     if not result.ok:
-        raise typer.Exit(2)
+        raise typer.Exit(result.exit_status)
     found = [each.value for each in result.outcomes if each.value is not None]
     if any(each.drifted if drifted else each.changes for each in found):
         raise typer.Exit(1)
 
 
 def stop_on_failure(result: FleetResult[Any], output: Output) -> None:
-    """Print errors; exit status 2 if there are any."""
+    """Print errors; the exit status of the worst, if there are any."""
     failed = result.with_status(Status.FAILED)
     if len(result.outcomes) == 1 and failed and failed[0].error is not None:
         raise failed[0].error
     _print_errors(result, output)
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(result.exit_status)
 
 
 def report(result: FleetResult[Any], line: Any, data: Any, output: Output, *, leave: bool = True) -> None:
@@ -166,7 +167,7 @@ def carry_out(
         if output is Output.JSON:
             show_plans(planned, everything, output)
         typer.echo(f"nothing was written on any host: {missing}", err=True)
-        raise typer.Exit(2)
+        raise typer.Exit(planned.exit_status or 2)
     todo = {name: each for name, each in plans.items() if each.drifted}
     _refuse_twins(todo)
     _ask(
@@ -184,10 +185,29 @@ def carry_out(
         go_on=go_on,
         only=list(todo),
         describe=text.applied,
+        asked=lambda name: asked_to(
+            chosen, name, f"apply plan {todo[name].plan_id}", todo[name].plan_id, confirm_within
+        ),
     )
     at_work = {each.host.name: each for each in done.outcomes}
     outcomes = (at_work.get(each.host.name) or _without_work(each) for each in planned.outcomes)
     _report_applied(chosen, FleetResult(tuple(outcomes)), output)
+
+
+def asked_to(chosen: Hosts, name: str, what: str, plan_id: str, confirm_within: int = 0) -> list[str]:
+    """What to say of a host that was left at work: what it may still do, how to see it, how to undo it."""
+    of = shlex.join([name]) + (f" {chosen.options}" if chosen.options else "")
+    to = f" --to {shlex.quote(plan_id)}" if plan_id else ""
+    lines = [
+        f"{name} was asked to {what}, which may still come into force",
+        f"  see what became of it: vswitch hyperv backups {of}",
+        f"  undo it: vswitch hyperv rollback {of}{to}",
+    ]
+    if confirm_within:
+        lines.append(
+            f"  unless confirmed, {name} undoes it by itself within {confirm_within} s of its writes"
+        )
+    return lines
 
 
 def _report_applied(chosen: Hosts, result: FleetResult[Applied], output: Output) -> None:
@@ -199,7 +219,7 @@ def _report_applied(chosen: Hosts, result: FleetResult[Applied], output: Output)
         command = " ".join(["vswitch hyperv confirm", *armed, *([chosen.options] if chosen.options else [])])
         typer.echo(f"undone at {min(armed.values())} unless confirmed: {command}")
     if not result.ok:
-        raise typer.Exit(2)
+        raise typer.Exit(result.exit_status)
 
 
 def _refuse_twins(plans: dict[str, HostPlan]) -> None:
@@ -289,6 +309,13 @@ def apply_saved(
         writing=True,
         go_on=go_on,
         describe=text.applied,
+        asked=lambda name: asked_to(
+            chosen,
+            name,
+            f"apply plan {todo[name]['plan'].get('planId')}",
+            str(todo[name]["plan"].get("planId")),
+            confirm_within,
+        ),
     )
     _report_applied(chosen, result, output)
 
@@ -360,4 +387,4 @@ def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> N
     emit({"hosts": [_outcome(each, each.value) for each in result.outcomes]}, show, output)
     _print_errors(result, output)
     if not result.ok:
-        raise typer.Exit(2)
+        raise typer.Exit(result.exit_status)

@@ -11,6 +11,9 @@ from vswitch.errors import InputError
 __all__ = ["Authentication", "Connection"]
 
 _HTTP, _HTTPS = 5985, 5986
+_SILENCE = 30.0
+#: Seconds to wait for an answer beyond the time the host itself may take.
+_MARGIN = 10
 
 
 class Authentication(StrEnum):
@@ -31,7 +34,9 @@ class Connection:
     defaults that follow from each other and from the authentication: Kerberos goes to 5985 with
     encrypted messages (the ticket proves who the host is), all others to 5986 over TLS. Without
     TLS, messages are always encrypted. Time limits are in seconds: `connect_timeout` for one
-    connection, `operation_timeout` for one WS-Man request at the host, `timeout` for a whole run.
+    connection (name, TCP and TLS), `silence_timeout` for the wait for the next bytes (None: 30, or
+    more where `operation_timeout` needs it), `operation_timeout` for one WS-Man request at the host,
+    `timeout` for a whole run.
     Raises InputError for what cannot be safe.
     """
 
@@ -50,6 +55,7 @@ class Connection:
     kerberos_hostname: str | None = None
     connect_timeout: float = 10.0
     operation_timeout: int = 20
+    silence_timeout: float | None = None
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
@@ -80,6 +86,18 @@ class Connection:
                     f"{self.name}: the file {path}, named as `{option}`, cannot be read",
                     hint="check its name and its permissions",
                 )
+
+    @property
+    def silence(self) -> float:
+        """Seconds to wait for the next bytes from the host."""
+        if self.silence_timeout is not None:
+            return self.silence_timeout
+        return max(_SILENCE, self.operation_timeout + _MARGIN)
+
+    def operation(self, left: float) -> int:
+        """Whole seconds that one WS-Man request may take at the host, where `left` are left of the run."""
+        # The host is silent until then; the answer has to come before that is too long.
+        return max(1, int(min(self.operation_timeout, self.silence * 2 / 3, left)))
 
     @property
     def url(self) -> str:

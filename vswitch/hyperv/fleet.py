@@ -5,24 +5,25 @@ The work itself is any function of one host; what it returns or raises becomes t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import StrEnum
 from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
-from vswitch.errors import HostError, InputError, VswitchError
+from vswitch.errors import Fault, HostError, InputError, OutOfResources, VswitchError
+from vswitch.hyperv.causes import Cause, resources_problem
 from vswitch.hyperv.connection import Authentication
 from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
-from vswitch.hyperv.problems import Cause
 from vswitch.model.problems import listing
 
 __all__ = [
     "Account",
     "FleetResult",
     "Host",
+    "HostFault",
     "Inventory",
     "Outcome",
     "Progress",
@@ -49,11 +50,16 @@ class Status(StrEnum):
     DONE = "done"
     FAILED = "failed"
     NOT_STARTED = "not started"
+    AT_WORK = "still at work"
+
+
+class HostFault(Fault, HostError):
+    """A defect that was met in the work on one host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[R]):
-    """One host's outcome: `value` if done, `error` if failed, `reason` if not started.
+    """One host's outcome: `value` if done, `error` if failed, `reason` if not started or still at work.
 
     `seconds` is what it took.
     """
@@ -89,6 +95,15 @@ class FleetResult(Generic[R]):
         """Whether every host is done."""
         return all(outcome.status is Status.DONE for outcome in self.outcomes)
 
+    @property
+    def exit_status(self) -> int:
+        """That of the worst: 70 after a fault, 3 if this machine ran out of something, else 2 or 0."""
+        errors = [outcome.error for outcome in self.outcomes if outcome.error is not None]
+        for kind in (Fault, OutOfResources):
+            if any(isinstance(error, kind) for error in errors):
+                return kind.exit_status
+        return 0 if self.ok else HostError.exit_status
+
     def with_status(self, status: Status) -> tuple[Outcome[R], ...]:
         """The outcomes of one kind."""
         return tuple(outcome for outcome in self.outcomes if outcome.status is status)
@@ -108,8 +123,9 @@ class FleetResult(Generic[R]):
         for outcome in self.with_status(Status.DONE):
             if outcome.value is not None and (words := describe(outcome.value)):
                 told.setdefault(words, []).append(outcome.host.name)
-        for outcome in self.with_status(Status.NOT_STARTED):
-            told.setdefault(f"not started: {outcome.reason}", []).append(outcome.host.name)
+        for status in (Status.AT_WORK, Status.NOT_STARTED):
+            for outcome in self.with_status(status):
+                told.setdefault(f"{status}: {outcome.reason}", []).append(outcome.host.name)
         lines += [_line(names, words) for words, names in told.items()]
         if len(lines) > _SUMMARY_LINES:
             left = len(lines) - _SUMMARY_LINES + 1
@@ -121,6 +137,19 @@ def _words_of(outcome: Outcome[R]) -> str:
     error = outcome.error
     message = error.message if error else "failed"
     return message.removeprefix(f"{outcome.host.name}: ")
+
+
+def _unexpected(host: Host, error: BaseException) -> VswitchError:
+    """What an exception that nobody foresaw is to the user."""
+    if (used_up := resources_problem(error)) is not None:
+        return used_up
+    fault = HostFault(
+        f"this is a fault of vswitch: {type(error).__name__}: {error}",
+        host=host.name,
+        hint="please report it; what the host holds is seen by reading it again",
+    )
+    fault.__cause__ = error
+    return fault
 
 
 def _refused(outcome: Outcome[R]) -> bool:
@@ -146,9 +175,10 @@ def run_fleet(
     Hosts named in `canary` (names, as many as there are) go first, one after the other, in that
     order; if one of them fails the rest are not started, whatever `on_failure` says. "stop" starts
     no further host after a failure; those at work finish. `work` fails by raising a VswitchError;
-    any other exception is a defect and becomes a HostError that names it. `progress` is called in
-    the caller's thread. An interrupt (KeyboardInterrupt) starts no further host, waits for those at
-    work, and is told in the result. Raises InputError for a canary that is not among the hosts.
+    any other exception becomes OutOfResources if this machine ran out of something, else HostFault.
+    `progress` is called in the caller's thread. An interrupt (KeyboardInterrupt) ends the run at once:
+    the hosts at work are named as such in the result, and what works on them ends with the process.
+    Raises InputError for a canary that is not among the hosts.
 
     A wrong password is not tried on host after host, which would lock the account: until one host has
     accepted an account, few hosts of it are tried; once one has refused it, no other is. `proven` holds
@@ -191,7 +221,7 @@ class _Fleet(Generic[R]):
         self.width: dict[Account, int] = {}  # how many of those there may be
         self.outcomes: dict[str, Outcome[R]] = {}
         self.running: list[str] = []
-        self.started: SimpleQueue[str] = SimpleQueue()
+        self.ended: SimpleQueue[Outcome[R]] = SimpleQueue()
 
     def run(self, canary: tuple[str, ...]) -> FleetResult[R]:
         by_name = {host.name: host for host in self.hosts}
@@ -209,10 +239,12 @@ class _Fleet(Generic[R]):
                 self._batch(rest, self.limit, stop=self.stop)
         except KeyboardInterrupt:
             interrupted = True
+            self._collect(0)
 
         def left(host: Host) -> Outcome[R]:
             reason = "interrupted" if interrupted else self._why_left(host, failed)
-            return Outcome(host, Status.NOT_STARTED, reason=reason)
+            status = Status.AT_WORK if host.name in self.running else Status.NOT_STARTED
+            return Outcome(host, status, reason=reason)
 
         found = [self.outcomes.get(host.name) or left(host) for host in self.hosts]
         return FleetResult(tuple(found), interrupted)
@@ -230,28 +262,39 @@ class _Fleet(Generic[R]):
     def _batch(self, hosts: Sequence[Host], limit: int, *, stop: bool) -> bool:
         """Work on `hosts`; False if one failed and `stop` was asked."""
         waiting = list(hosts)
-        pending: set[Future[Outcome[R]]] = set()
         failed = False
-        with ThreadPoolExecutor(max_workers=min(limit, len(hosts)) or 1) as pool:
-            try:
-                while True:
-                    for host in [] if failed and stop else list(waiting):
-                        if len(pending) == limit:
-                            break
-                        if self._may_start(host):
-                            waiting.remove(host)
-                            pending.add(pool.submit(self._one, host))
-                    if not pending:
-                        break
-                    finished, pending = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        failed = self._keep(future.result()) or failed
-                    self._tell()
-            except KeyboardInterrupt:
-                for future in pending:
-                    self._keep(future.result())
-                raise
+        while True:
+            for host in [] if failed and stop else list(waiting):
+                if len(self.running) >= limit:
+                    break
+                if self._may_start(host):
+                    waiting.remove(host)
+                    self._start(host)
+            if not self.running and self.ended.empty():
+                break
+            failed = self._collect(_TICK) or failed
+            self._tell()
         return not (failed and stop)
+
+    def _start(self, host: Host) -> None:
+        """Work on a host in a thread that does not keep the process from ending."""
+        self.running.append(host.name)
+        try:
+            threading.Thread(target=self._one, args=(host,), name=host.name, daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            self.ended.put(Outcome(host, Status.FAILED, error=_unexpected(host, error)))
+
+    def _collect(self, seconds: float) -> bool:
+        """Take note of what has ended, waiting for the first for so long; True if something failed."""
+        failed = False
+        try:
+            outcome = self.ended.get(timeout=seconds) if seconds else self.ended.get_nowait()
+            while True:
+                self.running.remove(outcome.host.name)
+                failed = self._keep(outcome) or failed
+                outcome = self.ended.get_nowait()
+        except Empty:
+            return failed
 
     def _may_start(self, host: Host) -> bool:
         """Whether a host may be told its password: 1, 2, 4 ... may while no host has accepted it."""
@@ -278,30 +321,20 @@ class _Fleet(Generic[R]):
                 self.width[account] = 2 * self.width.get(account, 1)
         return outcome.status is Status.FAILED
 
-    def _one(self, host: Host) -> Outcome[R]:
-        self.started.put(host.name)
+    def _one(self, host: Host) -> None:
         begun = time.monotonic()
+        value: R | None = None
+        problem: VswitchError | None = None
         try:
             value = self.work(host)
         except VswitchError as error:
-            return Outcome(host, Status.FAILED, error=error, seconds=time.monotonic() - begun)
-        except Exception as error:
-            defect = HostError(
-                f"unexpected {type(error).__name__}: {error}",
-                host=host.name,
-                hint="this is a defect of vswitch; please report it",
-            )
-            defect.__cause__ = error
-            return Outcome(host, Status.FAILED, error=defect, seconds=time.monotonic() - begun)
-        return Outcome(host, Status.DONE, value=value, seconds=time.monotonic() - begun)
+            problem = error
+        except BaseException as error:  # a thread that ends in silence would be waited for for ever
+            problem = _unexpected(host, error)
+        status = Status.FAILED if problem else Status.DONE
+        self.ended.put(Outcome(host, status, value, problem, time.monotonic() - begun))
 
     def _tell(self) -> None:
-        while True:
-            try:
-                self.running.append(self.started.get_nowait())
-            except Empty:
-                break
-        self.running = [name for name in self.running if name not in self.outcomes]
         if self.progress is None:
             return
         failed = sum(outcome.status is Status.FAILED for outcome in self.outcomes.values())

@@ -22,15 +22,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vswitch.hyperv.guard import TooLarge
+
 __all__ = [
     "BOOTSTRAP",
+    "LARGEST_REPLY",
+    "MOST_OBJECTS",
     "STARTED",
     "IncompleteReply",
+    "Reply",
     "command_line",
-    "decode_reply",
     "encode_request",
-    "is_complete",
 ]
+
+#: Bytes of all that one run may write, and so of the document it answers with.
+LARGEST_REPLY = 64 * 1024 * 1024
+#: Objects and lists in a document. Of ours each is longer than 64 bytes, so that size decides; others
+#: would take gigabytes of memory, and minutes in which nothing else runs, not even Ctrl-C.
+MOST_OBJECTS = 1_000_000
 
 #: What the bootstrap writes to stderr just before the operation begins. Where it is missing from the
 #: output of a process that has ended, the operation cannot have changed anything.
@@ -92,7 +101,8 @@ exit 0
 """
 )
 
-_REPLY_HEADER = re.compile(rb'\{"documentBytes":\s*(\d{1,12})\}\r?\n')
+_HEADER_SIZE = 64
+_REPLY_HEADER = re.compile(rb'\{"documentBytes":[ \t]{0,8}(\d{1,12})\}\r?\n')
 
 
 class IncompleteReply(Exception):
@@ -129,25 +139,57 @@ def encode_request(module: bytes, operation: str, arguments: Mapping[str, Any]) 
     return header + b"\n" + module + document
 
 
-def is_complete(output: bytes) -> bool:
-    """Whether standard output so far holds a whole answer."""
-    header = _REPLY_HEADER.search(output)
-    return header is not None and len(output) - header.end() >= int(header[1])
+class Reply:
+    """What one run has written so far: standard output with the document in it, and standard error.
 
-
-def decode_reply(output: bytes) -> dict[str, Any]:
-    """The document in the standard output of one run.
-
-    Text before the header is passed over: a host may print something whenever cmd.exe starts.
-    Raises IncompleteReply if there is no answer, a piece is missing, or it is not JSON.
+    Text before the document's header is passed over: a host may print something whenever cmd.exe starts.
     """
-    header = _REPLY_HEADER.search(output)
-    if header is None or not is_complete(output):
-        raise IncompleteReply
-    try:
-        document = json.loads(output[header.end() : header.end() + int(header[1])].decode())
-    except ValueError:
-        raise IncompleteReply from None
-    if not isinstance(document, dict):
-        raise IncompleteReply
-    return document
+
+    def __init__(self) -> None:
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self._searched = 0
+        self._start: int | None = None
+        self._size = 0
+        self._taken = False
+
+    def add(self, stdout: bytes, stderr: bytes) -> None:
+        """Take what has come. Raises TooLarge, also as soon as a document is announced that would be."""
+        if len(self.stdout) + len(self.stderr) + len(stdout) + len(stderr) > LARGEST_REPLY:
+            raise TooLarge(LARGEST_REPLY)
+        self.stdout += stdout
+        self.stderr += stderr
+        if self._start is None:
+            header = _REPLY_HEADER.search(self.stdout, self._searched)
+            if header is not None:
+                self._start, self._size = header.end(), int(header[1])
+                if self._size > LARGEST_REPLY:
+                    raise TooLarge(LARGEST_REPLY)
+            self._searched = max(0, len(self.stdout) - _HEADER_SIZE)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole document is here."""
+        return self._taken or (self._start is not None and len(self.stdout) - self._start >= self._size)
+
+    def document(self) -> dict[str, Any]:
+        """The document, for which everything else is let go.
+
+        Raises TooLarge if it holds too many objects, IncompleteReply if there is none, a piece is missing,
+        or it is not a JSON object.
+        """
+        if self._start is None or not self.complete:
+            raise IncompleteReply
+        if self.stdout.count(b"{") + self.stdout.count(b"[") > MOST_OBJECTS:
+            raise TooLarge(MOST_OBJECTS, "objects")
+        self._taken = True
+        del self.stdout[self._start + self._size :], self.stdout[: self._start]
+        try:
+            text = self.stdout.decode()
+            self.stdout.clear()  # a large document is not kept twice while it is read
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise IncompleteReply from None
+        if not isinstance(document, dict):
+            raise IncompleteReply
+        return document

@@ -143,6 +143,9 @@ class _Options(FileModel):
     connect_timeout: Annotated[int, *integer(1, 600, "a number of seconds")] | None = Field(
         default=None, description="Seconds to wait for a connection (10)."
     )
+    silence_timeout: Annotated[int, *integer(1, 900, "a number of seconds")] | None = Field(
+        default=None, description="Seconds to wait for the next bytes (30; operation_timeout + 10 if longer)."
+    )
     operation_timeout: Annotated[int, *integer(1, 600, "a number of seconds")] | None = Field(
         default=None, description="Seconds one WinRM request may take at the host (20)."
     )
@@ -313,6 +316,7 @@ def _connection(name: str, host: HostOptions, layers: Sequence[_Options], file: 
         "kerberos_delegation": first("kerberos_delegation"),
         "kerberos_hostname": first("kerberos_hostname"),
         "connect_timeout": first("connect_timeout"),
+        "silence_timeout": first("silence_timeout"),
         "operation_timeout": first("operation_timeout"),
         "timeout": first("timeout"),
     }

@@ -1,23 +1,24 @@
-"""One pywinrm Protocol for one run, made safe: what is trusted, what is sent, to whom."""
+"""One pywinrm Protocol for one run, made safe: what is trusted, what is sent, to whom, what is believed."""
 
 from __future__ import annotations
 
 import logging
 import os
 import ssl
+import time
+from functools import partial
 from typing import Any
 
 import requests
-from winrm.exceptions import WSManFaultError
+from winrm.exceptions import WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol as WinrmProtocol
 
+from vswitch.hyperv.answers import Foreign, check_answer, check_log_on, parse, unseal
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials
+from vswitch.hyperv.guard import Guard, GuardedAdapter, GuardError
 
-__all__ = ["RECEIVE_MARGIN", "new_link", "offered_methods"]
-
-#: Seconds to wait for an answer beyond the time the host itself may take.
-RECEIVE_MARGIN = 10
+__all__ = ["new_link", "offered_methods"]
 
 _PROBE_SECONDS = 5.0
 
@@ -37,10 +38,20 @@ def _trusted(connection: Connection) -> str | bool:
     return named or paths.cafile or paths.capath or True
 
 
-def new_link(connection: Connection, credentials: Credentials) -> Any:
-    """A Protocol of pywinrm that has sent nothing yet. For one thread and one run."""
+def _mount(session: requests.Session, connection: Connection, guard: Guard, *, sealed: bool) -> None:
+    adapter = GuardedAdapter(guard, sealed=sealed, verify=connection.verify_tls)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+
+
+def new_link(connection: Connection, credentials: Credentials, guard: Guard) -> Any:
+    """A Protocol of pywinrm that has sent nothing yet, under `guard`. For one thread and one run.
+
+    Besides pywinrm's errors, what it does raises GuardError.
+    """
     trusted = _trusted(connection)
     method = connection.authentication
+    sealed = not connection.https
     password: str | bytes | None = credentials.password.reveal() if credentials.password else None
     if method is Authentication.BASIC and isinstance(password, str):
         password = password.encode()  # requests would take it for Latin-1
@@ -55,40 +66,71 @@ def new_link(connection: Connection, credentials: Credentials) -> Any:
         cert_key_pem=connection.certificate_key,
         kerberos_delegation=connection.kerberos_delegation,
         kerberos_hostname_override=connection.kerberos_hostname,
-        message_encryption="auto" if connection.https else "always",
+        message_encryption="always" if sealed else "auto",
         operation_timeout_sec=connection.operation_timeout,
-        read_timeout_sec=connection.operation_timeout + RECEIVE_MARGIN,
+        read_timeout_sec=connection.operation_timeout + 1,  # the guard has the last word
+        # Without TLS there is no channel to bind to, and each answer is read before they look for one.
+        send_cbt=not sealed,
         proxy=None,
     )
     transport = protocol.transport
-    send = transport._send_message_request
+    send, send_message = transport._send_message_request, transport.send_message
 
     def send_here(session: requests.Session, request: requests.PreparedRequest) -> Any:
-        # Else requests would follow a redirect, with NTLM or CredSSP to whomever it names, without TLS too.
+        if not isinstance(session.get_adapter(connection.url), GuardedAdapter):
+            _mount(session, connection, guard, sealed=sealed)
+        # Else requests would follow a redirect, with NTLM or CredSSP to whomever it names.
         session.max_redirects = 0
         return send(session, request)
 
+    def ask(message: str) -> bytes:
+        if sealed:
+            transport.build_session()
+            check_log_on(transport)
+        try:
+            answer: bytes = send_message(message)
+        except WinRMTransportError as error:
+            try:
+                parse(error.response_text)
+            except Foreign:
+                # No SOAP: pywinrm is not to read it either.
+                raise WinRMTransportError("http", error.code, "") from None
+            check_answer(message, error.response_text, fault=True)
+            raise
+        check_answer(message, answer)
+        return answer
+
     transport._send_message_request = send_here
+    transport.send_message = ask
+    if sealed:
+        # It is called once a message was sent; what comes in the log-on is empty or refused.
+        transport._get_message_response_text = partial(unseal, transport)
     if method is Authentication.CERTIFICATE:
         # Else requests would send what a .netrc file says about the host, in place of the certificate.
         protocol.transport.build_session().trust_env = False
     return protocol
 
 
-def offered_methods(connection: Connection, error: Exception) -> tuple[str, ...] | None:
-    """The authentication methods the host names, if the error was about that; asked without credentials."""
-    if isinstance(error, requests.RequestException | WSManFaultError):
+def offered_methods(connection: Connection, error: Exception, seconds: float) -> tuple[str, ...] | None:
+    """The authentication methods the host names, if the error was about that; asked without credentials.
+
+    For words to the user only: without TLS anybody can have named them. Takes `seconds` at most.
+    """
+    if isinstance(error, requests.RequestException | WSManFaultError | GuardError):
         return None
+    seconds = min(seconds, _PROBE_SECONDS)
+    guard = Guard(connection.connect_timeout, seconds, time.monotonic() + seconds)
     try:
         with requests.Session() as session:
             session.trust_env = False
+            _mount(session, connection, guard, sealed=False)
             answer = session.post(
                 connection.url,
-                timeout=(connection.connect_timeout, _PROBE_SECONDS),
+                timeout=(connection.connect_timeout, seconds),
                 verify=_trusted(connection),
                 allow_redirects=False,
             )
-    except (OSError, ValueError):
+    except (OSError, ValueError, GuardError):
         return None
     named = answer.headers.get("WWW-Authenticate", "")
     methods = tuple(dict.fromkeys(part.split()[0] for part in named.split(",") if part.split()))

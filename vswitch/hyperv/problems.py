@@ -10,8 +10,6 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
-from enum import StrEnum
 from typing import Any
 
 import requests
@@ -23,8 +21,9 @@ from winrm.exceptions import (
     WSManFaultError,
 )
 
-from vswitch.errors import HostError
+from vswitch.hyperv.causes import Cause, OutcomeUnknown, WinrmError, chain, disbelief, resources_problem
 from vswitch.hyperv.credentials import Credentials
+from vswitch.hyperv.guard import Unsealed
 from vswitch.hyperv.refusals import hyperv_problem
 from vswitch.model.problems import listing, shorten
 
@@ -35,57 +34,11 @@ __all__ = [
     "hyperv_problem",
     "is_broken",
     "is_shell_gone",
+    "resources_problem",
     "script_problem",
     "timeout_problem",
     "winrm_problem",
 ]
-
-
-class Cause(StrEnum):
-    """Why a host could not be worked with, for programs."""
-
-    NAME = "name"
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    BROKEN = "broken"
-    TLS = "tls"
-    LISTENER = "listener"
-    CREDENTIALS = "credentials"
-    METHOD = "method"
-    PACKAGE = "package"
-    RIGHT = "right"
-    QUOTA = "quota"
-    SIZE = "size"
-    SCRIPT = "script"
-    ANSWER = "answer"
-
-
-class WinrmError(HostError):
-    """A host could not be worked with; the operation cannot have changed anything there."""
-
-    def __init__(self, message: str, *, host: str, cause: Cause, hint: str = "") -> None:
-        super().__init__(message, host=host, hint=hint)
-        self.cause = cause
-
-    def as_dict(self) -> dict[str, object]:
-        """The error as plain data, for `--output json`."""
-        return super().as_dict() | {"cause": str(self.cause)}
-
-
-class OutcomeUnknown(WinrmError):
-    """Contact was lost after the operation was handed over: what the host holds must be read again.
-
-    `may_still_run` is False if the script is known to have ended.
-    """
-
-    def __init__(self, message: str, *, host: str, cause: Cause, may_still_run: bool, hint: str = "") -> None:
-        super().__init__(message, host=host, cause=cause, hint=hint)
-        self.may_still_run = may_still_run
-
-    def as_dict(self) -> dict[str, object]:
-        """The error as plain data, for `--output json`."""
-        return super().as_dict() | {"may_still_run": self.may_still_run}
 
 
 # --- WinRM ---------------------------------------------------------------------------------------
@@ -125,22 +78,8 @@ _EXPIRED, _NOT_YET = 10, 9
 _WRONG_NAME = frozenset({62, 64})
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything it was made from."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        found = waiting.pop(0)
-        if any(found is other for other in seen):
-            continue
-        seen.append(found)
-        yield found
-        inner = [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
-        waiting += [item for item in inner if isinstance(item, BaseException)]
-
-
 def _first(error: BaseException, *kinds: type[BaseException]) -> Any:
-    return next((item for item in _chain(error) if isinstance(item, kinds)), None)
+    return next((item for item in chain(error) if isinstance(item, kinds)), None)
 
 
 def is_broken(error: BaseException, *, established: bool) -> bool:
@@ -155,6 +94,9 @@ def is_broken(error: BaseException, *, established: bool) -> bool:
         return established and error.code in (400, 401)
     if isinstance(error, InvalidCredentialsError):
         return established
+    if isinstance(error, Unsealed):
+        # What a connection gets that does not have our keys any more. Nothing is believed by trying again.
+        return established and error.empty and error.status in (400, 401)
     if _first(error, ssl.SSLCertVerificationError, requests.exceptions.TooManyRedirects):
         return False
     if established:
@@ -200,6 +142,15 @@ def winrm_problem(
         # Only others' words are searched for the password: in our own, a mask would give it away.
         return shorten(credentials.hide_in(" ".join(str(words).split())), 200)[1:-1]
 
+    if isinstance(error, Unsealed) and error.empty and error.status == 401:
+        return problem(*_rejected(user, method, offered, https, ""))
+    if (unbelieved := disbelief(error, place)) is not None:
+        if isinstance(error, Unsealed) and error.empty and (known := _STATUS.get(error.status)) is not None:
+            cause, message, hint = known
+            return problem(
+                cause, f"{message} (HTTP {error.status}, not encrypted)", f"{hint}; {unbelieved[2]}"
+            )
+        return problem(*unbelieved)
     if isinstance(error, WSManFaultError):
         return problem(*_fault(error, user, quoted(error.reason)))
     if isinstance(error, WinRMTransportError):
@@ -216,7 +167,7 @@ def winrm_problem(
             f"{place} answers with a redirect, which is not followed",
             "check `address` and `port`: another web server or a proxy answers there",
         )
-    text = " ".join(str(item) for item in _chain(error))
+    text = " ".join(str(item) for item in chain(error))
     if "not installed" in text and "requested auth method" in text.replace("requests auth", "requested auth"):
         return problem(
             Cause.PACKAGE,
@@ -225,7 +176,7 @@ def winrm_problem(
             + ("; or log on another way: -a ntlm -u 'DOMAIN\\user'" if method == "kerberos" else ""),
         )
     if isinstance(error, PermissionError | InvalidCredentialsError) or _is_authentication(error):
-        return problem(*_rejected(user, method, offered, quoted(text)))
+        return problem(*_rejected(user, method, offered, https, quoted(text)))
     if (tls := _first(error, ssl.SSLError)) is not None or isinstance(error, requests.exceptions.SSLError):
         return problem(Cause.TLS, *_handshake(quoted(tls or error), place))
     if _first(error, socket.gaierror) is not None:
@@ -251,14 +202,15 @@ def winrm_problem(
         return problem(
             Cause.TIMEOUT,
             f"{place} accepted the connection and then did not answer in time",
-            "the host may be overloaded; try again, or raise `operation_timeout`",
+            "the host may be overloaded; try again, or raise `silence_timeout`",
         )
     if _first(error, *_BROKEN) is not None:
         hint = "check that this port speaks HTTPS" if https else "check that this port speaks HTTP, not HTTPS"
         return problem(Cause.BROKEN, f"{place} broke off the connection", f"try again; {hint}")
-    if isinstance(error, OSError | urllib3.exceptions.HTTPError):
+    http_error = _first(error, http.client.HTTPException) is not None
+    if isinstance(error, OSError | urllib3.exceptions.HTTPError) and not http_error:
         said = next(
-            (item.strerror for item in _chain(error) if isinstance(item, OSError) and item.strerror), error
+            (item.strerror for item in chain(error) if isinstance(item, OSError) and item.strerror), error
         )
         return problem(
             Cause.UNREACHABLE, f"{place} cannot be reached: {quoted(said)}", "check the address and the route"
@@ -295,36 +247,43 @@ def _fault(error: WSManFaultError, user: str, reason: str) -> tuple[Cause, str, 
     )
 
 
+_UNAVAILABLE = (
+    Cause.LISTENER,
+    "the WinRM service is not available",
+    "check that the service WinRM runs on the host, and that no proxy stands in between",
+)
+_NOT_WINRM = (
+    Cause.LISTENER,
+    "a web server answers there, but not WinRM",
+    "check `port`; WinRM's path is /wsman",
+)
+_STATUS = {
+    404: _NOT_WINRM,
+    405: _NOT_WINRM,
+    413: (
+        Cause.SIZE,
+        "a message is larger than WinRM accepts there",
+        "set MaxEnvelopeSizekb to 150 or more on the host",
+    ),
+    400: (
+        Cause.BROKEN,
+        "the host could not make sense of a message",
+        "something between here and the host may cut idle connections; try again, or use HTTPS",
+    ),
+    **dict.fromkeys((502, 503, 504), _UNAVAILABLE),
+}
+
+
 def _status(code: int) -> tuple[Cause, str, str]:
-    match code:
-        case 404 | 405:
-            return (
-                Cause.LISTENER,
-                "a web server answers there, but not WinRM",
-                "check `port`; WinRM's path is /wsman",
-            )
-        case 413:
-            return (
-                Cause.SIZE,
-                "a message is larger than WinRM accepts there",
-                "set MaxEnvelopeSizekb to 150 or more on the host",
-            )
-        case 400:
-            return (
-                Cause.BROKEN,
-                "the host could not make sense of an encrypted message (HTTP 400)",
-                "something between here and the host may cut idle connections; try again, or use HTTPS",
-            )
-        case 502 | 503 | 504:
-            return (
-                Cause.LISTENER,
-                f"the WinRM service is not available (HTTP {code})",
-                "check that the service WinRM runs on the host, and that no proxy stands in between",
-            )
+    if code in _STATUS:
+        cause, message, hint = _STATUS[code]
+        return cause, f"{message} (HTTP {code})", hint
     return Cause.ANSWER, f"the host answered with HTTP status {code}", "check that `port` is a WinRM listener"
 
 
-def _rejected(user: str, method: str, offered: tuple[str, ...] | None, text: str) -> tuple[Cause, str, str]:
+def _rejected(
+    user: str, method: str, offered: tuple[str, ...] | None, https: bool, text: str
+) -> tuple[Cause, str, str]:
     wanted = {"basic": ("basic",), "ntlm": ("ntlm", "negotiate"), "credssp": ("credssp",)}.get(method)
     if method == "kerberos":
         wanted = ("kerberos", "negotiate")
@@ -332,7 +291,10 @@ def _rejected(user: str, method: str, offered: tuple[str, ...] | None, text: str
         return (
             Cause.METHOD,
             f"the host does not offer {method} authentication, only {listing(offered)}",
-            "turn it on there (WSMan:\\localhost\\Service\\Auth), or choose another `authentication`",
+            "turn it on there (WSMan:\\localhost\\Service\\Auth), or choose another `authentication`"
+            if https
+            else "nothing proves who said so, over HTTP: look on the host itself, at"
+            " WSMan:\\localhost\\Service\\Auth, before you choose a weaker `authentication`",
         )
     if method == "kerberos":
         return (

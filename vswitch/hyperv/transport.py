@@ -21,11 +21,12 @@ from typing import Any, Protocol, TypeVar
 
 from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
 
-from vswitch.errors import HostError
+from vswitch.errors import HostError, VswitchError
 from vswitch.hyperv import framing
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder, Credentials
-from vswitch.hyperv.link import RECEIVE_MARGIN, new_link, offered_methods
+from vswitch.hyperv.guard import ONE_ANSWER, Guard, TimeIsUp
+from vswitch.hyperv.link import new_link, offered_methods
 from vswitch.hyperv.module import module_text
 from vswitch.hyperv.problems import (
     Cause,
@@ -33,6 +34,7 @@ from vswitch.hyperv.problems import (
     WinrmError,
     is_broken,
     is_shell_gone,
+    resources_problem,
     script_problem,
     timeout_problem,
     winrm_problem,
@@ -123,7 +125,7 @@ class PywinrmTransport:
         while True:
             run = _Run(self.connection, credentials, deadline, seconds, self._retry_delay, self._accepted)
             result = run.perform(payload, request.read_only)
-            if isinstance(result, dict):
+            if not isinstance(result, VswitchError):
                 return result
             if not (run.repeatable and repeats and time.monotonic() < deadline):
                 # Raised here, outside of any except block: no frame of pywinrm hangs on to it.
@@ -153,10 +155,6 @@ def find_credentials(connection: Connection, finder: CredentialFinder) -> Creden
         )
     password = finder.password(user, host=connection.name, variable=connection.password_variable)
     return Credentials(user, password)
-
-
-class _TimeIsUp(Exception):
-    """The run's time limit has passed."""
 
 
 class _Ended(Exception):
@@ -189,8 +187,7 @@ class _Run:
         self.protocol: Any = None
         self.shell: str | None = None
         self.command: str | None = None
-        self.stdout = b""
-        self.stderr = b""
+        self.reply = framing.Reply()
         self.established = False  # the host has accepted our credentials
         self.handed_over = False  # the operation may have begun
         self.ended = False  # the process is known to have ended
@@ -199,13 +196,11 @@ class _Run:
 
     # --- the whole run ---------------------------------------------------------------------------
 
-    def perform(self, payload: bytes, read_only: bool) -> dict[str, Any] | WinrmError:
+    def perform(self, payload: bytes, read_only: bool) -> dict[str, Any] | VswitchError:
         """The answer, or what went wrong. The shell is closed either way."""
-        problem: WinrmError
+        problem: VswitchError
         try:
             return self._exchange(payload)
-        except _TimeIsUp:
-            problem = timeout_problem(self.connection.name, self.seconds)
         except _Ended as end:
             problem = script_problem(self.connection.name, end.exit_code, self._said())
         except framing.IncompleteReply:
@@ -218,6 +213,8 @@ class _Run:
             self.repeatable = read_only
         except Exception as error:  # whatever it is, it must not reach the caller with its frames
             problem = self._explain(error)
+            if isinstance(error, TimeIsUp) or time.monotonic() >= self.deadline:
+                problem = timeout_problem(self.connection.name, self.seconds)
             self.repeatable = is_broken(error, established=self.established) and (
                 read_only or not self.handed_over
             )
@@ -229,7 +226,7 @@ class _Run:
             problem.message.removeprefix(f"{self.connection.name}: ")
             + "; what the host holds now is not known",
             host=self.connection.name,
-            cause=problem.cause,
+            cause=getattr(problem, "cause", Cause.BROKEN),
             may_still_run=not (self.ended or closed),
             hint="read the host again before anything else is written to it",
         )
@@ -239,6 +236,7 @@ class _Run:
         self._connect()
         self.shell = self._ask("Create", lambda link: link.open_shell(codepage=_CODEPAGE_UTF8))
         self.established = True
+        self.protocol.guard.limit = ONE_ANSWER
         self.accepted()
         self.command = self._ask(
             "Command",
@@ -277,23 +275,22 @@ class _Run:
         self._persist("Send", send)
 
     def _receive(self) -> dict[str, Any]:
-        while not framing.is_complete(self.stdout):
+        while not self.reply.complete:
             try:
                 out, err, exit_code, done = self._persist(
                     "Receive", lambda link: link.get_command_output_raw(self.shell, self.command), reads=True
                 )
             except WinRMOperationTimeoutError:
                 continue
-            self.stdout += out
-            self.stderr += err
+            self.reply.add(out, err)
             if done:
                 self.ended = True
-                if framing.is_complete(self.stdout):
+                if self.reply.complete:
                     break
                 if self.lost_output:
                     raise framing.IncompleteReply
                 raise _Ended(exit_code)
-        return framing.decode_reply(self.stdout)
+        return self.reply.document()
 
     def _look_why(self, fault: WSManFaultError) -> None:
         """The input was refused: often because PowerShell has ended and said why."""
@@ -303,19 +300,18 @@ class _Run:
             )
         except (WSManFaultError, WinRMOperationTimeoutError):
             raise fault from None
-        self.stdout += out
-        self.stderr += err
+        self.reply.add(out, err)
         if not done:
             raise fault
         self.ended = True
-        if not framing.is_complete(self.stdout):
+        if not self.reply.complete:
             raise _Ended(exit_code)
 
     # --- messages --------------------------------------------------------------------------------
 
     def _ask(self, name: str, message: Callable[[Any], T]) -> T:
         """Send one message within the time that is left."""
-        self._limit(name)
+        self._limit()
         started = time.monotonic()
         try:
             return message(self.protocol)
@@ -340,22 +336,16 @@ class _Run:
             time.sleep(min(pause, max(0.0, self.deadline - time.monotonic())))
 
     def _connect(self) -> None:
-        self.protocol = new_link(self.connection, self.credentials)
+        guard = Guard(self.connection.connect_timeout, self.connection.silence, self.deadline)
+        self.protocol = new_link(self.connection, self.credentials, guard)
+        self.protocol.guard = guard
+        if self.established:
+            guard.limit = ONE_ANSWER
 
-    def _limit(self, name: str) -> None:
-        """Set the time-outs of the next message; raises _TimeIsUp if there is no time left."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise _TimeIsUp
-        operation = max(1, min(self.connection.operation_timeout, int(left)))
-        # An answer to Receive comes after `operation` seconds at the latest, others much sooner.
-        read = operation + RECEIVE_MARGIN if name == "Receive" else self.connection.operation_timeout + 10
-        self._set_timeouts(operation, min(float(read), left + 1.0))
-
-    def _set_timeouts(self, operation: int, read: float) -> None:
-        self.protocol.operation_timeout_sec = operation
-        # requests takes a pair: seconds to connect, seconds to wait for bytes.
-        self.protocol.transport.read_timeout_sec = (min(self.connection.connect_timeout, read), read)
+    def _limit(self) -> None:
+        """Set the time the next message may take at the host; raises TimeIsUp if there is no time left."""
+        left = self.protocol.guard.left(self.seconds)
+        self.protocol.operation_timeout_sec = self.connection.operation(left)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -365,12 +355,14 @@ class _Run:
             if self.protocol is not None:
                 self.protocol.transport.close_session()
             return True
-        stop = self.command is not None and not self.ended and not framing.is_complete(self.stdout)
+        stop = self.command is not None and not self.ended and not self.reply.complete
+        self.deadline = time.monotonic() + _CLOSING_SECONDS
         for fresh in (self.protocol is None, True):
             try:
                 if fresh:
                     self._connect()
-                self._set_timeouts(int(_CLOSING_SECONDS), _CLOSING_SECONDS)
+                self.protocol.guard.deadline = self.deadline
+                self._limit()
                 if stop:
                     self.protocol.cleanup_command(self.shell, self.command)
                     stop = False
@@ -384,15 +376,17 @@ class _Run:
         return False
 
     def _said(self) -> bytes:
-        said = self.stderr.replace(framing.STARTED, b"").strip()
-        return said or self.stdout.strip()
+        said = bytes(self.reply.stderr).replace(framing.STARTED, b"").strip()
+        return said or bytes(self.reply.stdout).strip()
 
     def _may_have_begun(self) -> bool:
         if not self.handed_over:
             return False
-        return not (self.ended and not self.lost_output and framing.STARTED not in self.stderr)
+        return not (self.ended and not self.lost_output and framing.STARTED not in self.reply.stderr)
 
-    def _explain(self, error: Exception) -> WinrmError:
+    def _explain(self, error: Exception) -> VswitchError:
+        if (used_up := resources_problem(error)) is not None:
+            return used_up
         if is_shell_gone(error):
             return WinrmError(
                 "the host has closed our shell",
@@ -400,7 +394,8 @@ class _Run:
                 cause=Cause.BROKEN,
                 hint="it may have been restarted; try again",
             )
-        offered = None if self.established else offered_methods(self.connection, error)
+        left = self.deadline - time.monotonic()
+        offered = None if self.established or left <= 0 else offered_methods(self.connection, error, left)
         return winrm_problem(
             error,
             host=self.connection.name,
