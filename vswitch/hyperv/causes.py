@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from vswitch.errors import HostError, OutOfResources
-from vswitch.hyperv.answers import Foreign
+from vswitch.hyperv.sealed import Foreign
 from vswitch.hyperv.guard import Compressed, TooLarge, Unsealed
 
 __all__ = ["Cause", "OutcomeUnknown", "WinrmError", "chain", "disbelief", "resources_problem"]

@@ -13,7 +13,7 @@ import requests
 from winrm.exceptions import WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol as WinrmProtocol
 
-from vswitch.hyperv.answers import Foreign, check_answer, check_log_on, parse, unseal
+from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse, unseal
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials
 from vswitch.hyperv.guard import Guard, GuardedAdapter, GuardError
