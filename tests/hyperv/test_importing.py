@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,13 +16,14 @@ from tests.support.hyperv_circle import meaning
 from tests.support.hyperv_host import blank_state
 from tests.support.hyperv_site import site_of
 from tests.support.hyperv_states import EXTERNAL, INTERNAL, PRIVATE, adapter, basic, extended, switch, vm
+from vswitch.cli.hyperv_hosts import choose
 from vswitch.errors import InputError
 from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
 from vswitch.hyperv.entries import Entry, extended_from_host
 from vswitch.hyperv.imported_rules import with_any
 from vswitch.hyperv.importing import Imported, import_hosts
 from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.state import read_state, state_from_text
+from vswitch.hyperv.state import read_state
 from vswitch.model import load_site
 from vswitch.model.site import Site
 from vswitch.model.types import PortMirroring
@@ -394,11 +396,13 @@ def test_fifty_hosts_at_once() -> None:
         ('{"computer": "x", "schema": 1, "adapters": [{"MacAddress": "junk"}]}', "cannot be understood"),
     ],
 )
-def test_what_is_no_state_is_refused(text: str, words: str) -> None:
+def test_what_is_no_state_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "hv01.json"
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words) as refused:
-        state_from_text(text, "hv01.json")
+        choose((), None, files=[file])
     assert refused.value.where is not None
-    assert refused.value.where.file == "hv01.json"
+    assert refused.value.where.file == str(file)
 
 
 def test_single_objects_and_names_in_place_of_lists_and_numbers() -> None:

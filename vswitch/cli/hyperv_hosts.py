@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import typer
 
 from vswitch.cli.output import progress
-from vswitch.errors import InputError, VswitchError
+from vswitch.errors import InputError, Origin, VswitchError
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder
+from vswitch.hyperv.documents import read_document
 from vswitch.hyperv.fleet import (
     Account,
     FleetResult,
@@ -26,7 +27,7 @@ from vswitch.hyperv.fleet import (
     load_inventory,
     run_fleet,
 )
-from vswitch.hyperv.state import state_from_text
+from vswitch.hyperv.state import read_state
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target
 from vswitch.hyperv.transport import PywinrmTransport
@@ -123,15 +124,8 @@ def _from_files(words: Sequence[str], files: Sequence[Path]) -> Hosts:
     hosts: list[Host] = []
     targets: dict[str, Target] = {}
     for index, path in enumerate(files):
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{path} is not UTF-8 text", hint="export it with Export-VswitchState.ps1"
-            ) from None
-        state = state_from_text(text, str(path))
+        document = read_document(path, hint="export it with Export-VswitchState.ps1")
+        state = read_state(document, Origin(str(path)))
         name = words[index] if index < len(words) else state.computer
         if name in targets:
             raise InputError(f"two files are of the host {name}", hint="name the hosts, in the files' order")

@@ -7,7 +7,6 @@ cannot understand is kept as it is and named; it never becomes another entry.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +23,10 @@ from vswitch.hyperv.entries import (
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.hostvlan import ISOLATION_MODES, untold_vlans, vlan_setting
+from vswitch.hyperv.names import computer_fault
 from vswitch.hyperv.semantic import Acls
 from vswitch.hyperv.values import flag_of, id_of, list_of, mapping_of, maps_of, number_of, on_of, text_of
+from vswitch.model.problems import shorten
 from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, normalise_mac
 
 __all__ = [
@@ -34,9 +35,9 @@ __all__ = [
     "HostSwitch",
     "entries_of",
     "entries_of_step",
+    "read_entries",
     "read_state",
     "record_of",
-    "state_from_text",
 ]
 
 _NO_MAC = "00-00-00-00-00-00"
@@ -157,20 +158,6 @@ class HostState:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def state_from_text(text: str, file: str) -> HostState:
-    """The state in an exported file. Raises InputError if it is not one."""
-    try:
-        document = json.loads(text.lstrip("\ufeff"))
-    except ValueError as error:
-        line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
-        raise InputError(
-            "this is not JSON",
-            where=Origin(file, line, column),
-            hint="export it with Export-VswitchState.ps1",
-        ) from None
-    return read_state(document, Origin(file))
-
-
 def read_state(document: Any, where: Origin | None = None) -> HostState:
     """The exported `document` (JSON as Python data) as typed data.
 
@@ -180,16 +167,26 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
     if not isinstance(document, Mapping) or "adapters" not in document or "computer" not in document:
         raise InputError("this is not the state of a Hyper-V host", where=where, hint=hint)
     if document.get("schema") != 1:
-        raise InputError(f"the state has schema {document.get('schema')!r}, not 1", where=where, hint=hint)
+        raise InputError(
+            f"the state has schema {shorten(document.get('schema'))}, not 1", where=where, hint=hint
+        )
+    computer = document["computer"]
+    if fault := computer_fault(computer):
+        raise InputError(
+            f"the host calls itself {shorten(computer)}, which no computer is called: {fault}",
+            where=where,
+            hint="check which machine answers there; records are kept by the computer's name",
+        )
     try:
+        adapters = _adapters(document)
         vms = [(id_of(vm.get("Id")), text_of(vm.get("Name"))) for vm in maps_of(document.get("vms"))]
         own = _own_addresses(maps_of(document.get("addresses")))
         return HostState(
-            computer=text_of(document.get("computer")),
+            computer=computer,
             system=text_of(document.get("os")),
             time=text_of(document.get("time")),
             switches=tuple(_switch(raw) for raw in maps_of(document.get("switches"))),
-            adapters=tuple(_adapter(raw, own) for raw in maps_of(document.get("adapters"))),
+            adapters=tuple(_adapter(raw, own) for raw in adapters),
             vms=tuple(vms),
             running=frozenset(
                 id_of(vm.get("Id"))
@@ -213,6 +210,25 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
+
+
+def _adapters(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All adapters, each with its lists of entries. Raises ValueError where a part is not told.
+
+    Whatever is left out here would pass for an adapter without entries, and so for one that is as wanted.
+    """
+    told = document["adapters"]
+    found = list_of(told)
+    if told is None or told == "" or any(not isinstance(each, Mapping) for each in found):
+        raise ValueError("its adapters are not told")
+    ids = [text_of(each.get("Id")) for each in found]
+    if not all(ids) or len(set(ids)) < len(ids):
+        raise ValueError("an adapter has no id of its own")
+    for each in found:
+        for name in ("acls", "extendedAcls"):
+            if each.get(name) is None or each.get(name) == "":
+                raise ValueError(f"the {name} of an adapter are not told")
+    return found
 
 
 def _switch(raw: Mapping[str, Any]) -> HostSwitch:
@@ -253,7 +269,7 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
     mac = "" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac)
     lengths = own.get(mac, {}) if flag_of(raw.get("IsManagementOs")) else {}
     told = [text_of(address) for address in list_of(raw.get("IPAddresses"))]
-    entries, unreadable = _entries(maps_of(raw.get("extendedAcls")), maps_of(raw.get("acls")))
+    entries, unreadable = read_entries(list_of(raw.get("extendedAcls")), list_of(raw.get("acls")))
     isolation = mapping_of(raw.get("isolation"))
     mode = enum_value(isolation.get("IsolationMode", 0), ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
@@ -309,30 +325,43 @@ def _mirroring(raw: Any) -> PortMirroring:
     return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
 
 
-def _entries(
-    extended: Sequence[Mapping[str, Any]], basic: Sequence[Mapping[str, Any]]
+def read_entries(
+    extended: Sequence[Any], basic: Sequence[Any]
 ) -> tuple[dict[Entry, Mapping[str, Any]], list[str]]:
+    """The entries in an adapter's two lists, each with its object, and what cannot be read, as text."""
     entries: dict[Entry, Mapping[str, Any]] = {}
     unreadable: list[str] = []
-    for raw in extended:
+    for kind, told in (("extended", extended), ("basic", basic)):
+        unreadable += [
+            f"{kind} entry that is not one: {shorten(each)}" for each in told if not isinstance(each, Mapping)
+        ]
+    for raw in maps_of(extended):
         try:
             entries[extended_from_host(raw)] = raw
         except (ValueError, TypeError, OverflowError) as error:
-            unreadable.append(f"extended entry of weight {raw.get('Weight')}: {error}")
-    for raw in basic:
+            weight = _quoted(text_of(raw.get("Weight")), 24)
+            unreadable.append(f"extended entry of weight {weight}: {_quoted(str(error), 120)}")
+    for raw in maps_of(basic):
         try:
             entries.update(dict.fromkeys(basic_from_host(raw), raw))
         except (ValueError, TypeError, OverflowError) as error:
             address = text_of(raw.get("RemoteAddress")) or text_of(raw.get("LocalAddress"))
-            unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
+            unreadable.append(
+                f"basic entry for {_quoted(address, 80) or 'nothing'}: {_quoted(str(error), 120)}"
+            )
     return entries, unreadable
+
+
+def _quoted(text: str, limit: int) -> str:
+    """What a host or a library says, on one line and not endless."""
+    return shorten(text, limit)[1:-1]
 
 
 def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
     """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
     found: set[tuple[Direction, int]] = set()
     for raw in extended:
-        if _entries([raw], [])[1]:
+        if read_entries([raw], [])[1]:
             known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
                 str(each): each for each in Direction
             }
@@ -382,7 +411,7 @@ def entries_of(record: Mapping[str, Any]) -> list[Entry]:
     """The entries of one ownership record; what cannot be understood owns nothing."""
     extended = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "extended"]
     basic = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "basic"]
-    return list(_entries(extended, basic)[0])
+    return list(read_entries(extended, basic)[0])
 
 
 def entries_of_step(step: Mapping[str, Any]) -> list[Entry]:
