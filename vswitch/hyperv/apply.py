@@ -7,6 +7,7 @@ first write and after the last, compares what was read back, and looks again aft
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from vswitch.hyperv.transport import Transport
 __all__ = ["apply_plan"]
 
 _SETTLE_SECONDS = 3.0
+_ROLLBACK = ["vswitch", "hyperv", "rollback"]
 
 
 @dataclass
@@ -76,6 +78,8 @@ class _Work:
     def unknown(self, why: str) -> NotVerified:
         """What to say where nothing that was read back says what is in force."""
         writes, adapters = len(self.wire["steps"]), len(self.ids)
+        armed = int(self.wire.get("confirmWithin") or 0)
+        itself = f"the host does so by itself within {armed} s of the write unless it is confirmed"
         return NotVerified(
             why,
             host=self.host,
@@ -83,7 +87,7 @@ class _Work:
             sent=f"plan {self.plan_id} with {writes} {'write' if writes == 1 else 'writes'} on"
             f" {adapters} {'adapter' if adapters == 1 else 'adapters'}",
             possible="the entries from before, those of the plan, or those after some of its writes",
-            ways=ways_out(self.host, self.plan_id, self.ids, int(self.wire.get("confirmWithin") or 0)),
+            ways=ways_out(self.host, self.plan_id, self.ids, itself if armed else ""),
             adapters=[AdapterResult(each, label, Standing.UNKNOWN) for each, label in self.labels.items()],
         )
 
@@ -158,7 +162,7 @@ def _succeeded(work: _Work, result: PlanResult, note: str = "") -> Applied:
             host=work.host,
             standing=Standing.OTHER,
             adapters=adapters,
-            hint=f"undo it: vswitch hyperv rollback {work.host}",
+            hint=f"undo it: {shlex.join([*_ROLLBACK, work.host])}",
         )
     repeated = result.repeated and not note
     if repeated:
@@ -205,7 +209,7 @@ def _failed(work: _Work, answer: Refused, before: Mapping[str, Any]) -> Applied:
         _restore_records(work, before)
         outcome = "nothing was written"
     elif any(each.standing is not Standing.OLD for each in adapters):
-        raise _mixed(work, bare(problem, work.host), adapters)
+        raise _mixed(work, problem, adapters)
     elif result.undone:
         _restore_records(work, before)
         outcome = "everything was undone, the host is as before"
@@ -237,16 +241,17 @@ def _step_text(work: _Work, step: int | None) -> tuple[str, Origin | None]:
     return (describe(entries[0]) if entries else ""), None
 
 
-def _mixed(work: _Work, why: str, adapters: Sequence[AdapterResult]) -> ApplyError:
+def _mixed(work: _Work, error: HostError, adapters: Sequence[AdapterResult]) -> ApplyError:
     parts = [f"{each.label} is {each.standing}" for each in adapters if each.standing is not Standing.OLD]
     named = "; ".join(parts[:4]) + (f"; and {len(parts) - 4} more" if len(parts) > 4 else "")
     return ApplyError(
-        f"{why}; the host is in between: {named}",
+        f"{bare(error, work.host)}; the host is in between: {named}",
         host=work.host,
         standing=Standing.OTHER,
         adapters=adapters,
-        hint=f"put it back with `vswitch hyperv rollback {work.host}`, or make a new plan and apply it: it"
+        hint=f"put it back with `{shlex.join([*_ROLLBACK, work.host])}`, or make a new plan and apply it: it"
         " completes what is missing. All entries of ours are still known as ours.",
+        where=error.where,
     )
 
 
@@ -269,7 +274,7 @@ def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> App
         if any(each.standing is Standing.UNKNOWN for each in adapters):
             raise HostError("it does not say what an adapter holds", host=work.host)
         if any(each.standing is not Standing.OLD for each in adapters):
-            raise _mixed(work, bare(error, work.host), adapters)
+            raise _mixed(work, error, adapters)
     except ApplyError:
         raise
     except VswitchError as again:

@@ -98,29 +98,32 @@ class WaysOut:
 
     see: str
     on_host: str
-    undo: str
+    undo: tuple[str, ...]
     itself: str = ""
 
     def __str__(self) -> str:
-        parts = [f"see what is in force: `{self.see}`", f"or on the host: `{self.on_host}`"]
-        parts.append(f"undo: `{self.undo}`, or make a new plan and apply it")
-        return "; ".join([*parts, *([self.itself] if self.itself else [])])
+        see = f"see what is in force: `{self.see}`, or on the host: `{self.on_host}`"
+        commands = ", then ".join(f"`{command}`" for command in self.undo)
+        return f"{see}; undo it: {f'{self.itself}; sooner: ' if self.itself else ''}{commands}"
 
 
 #: Adapters that a command for the host names; of more, it shows all there are.
 _MOST_NAMED = 3
 
 
-def ways_out(host: str, plan_id: str, adapters: Sequence[str], armed: int = 0) -> WaysOut:
-    """The ways out for a plan on the adapters of these ids, which the host undoes after `armed` seconds."""
+def ways_out(host: str, plan_id: str, adapters: Sequence[str], itself: str = "") -> WaysOut:
+    """The ways out for a plan on the adapters of these ids. `itself`: the host does something by itself."""
+    command = ["vswitch", "hyperv"]
+    back = shlex.join([*command, "rollback", host, "--to", plan_id])
     chosen = f" | Where-Object {{ {', '.join(map(literal, adapters))} -contains $_.Id }}"
     return WaysOut(
-        shlex.join(["vswitch", "hyperv", "backups", host]),
+        shlex.join([*command, "backups", host]),
         f"Get-VMNetworkAdapter -All{chosen if 0 < len(adapters) <= _MOST_NAMED else ''} | ForEach-Object {{"
         " Get-VMNetworkAdapterExtendedAcl -VMNetworkAdapter $_; Get-VMNetworkAdapterAcl -VMNetworkAdapter $_"
         " }",
-        shlex.join(["vswitch", "hyperv", "rollback", host, "--to", plan_id]),
-        f"the host undoes it by itself within {armed} s of the write unless it is confirmed" if armed else "",
+        # As long as a plan waits to be confirmed, the host takes no other, and so no rollback.
+        (*([shlex.join([*command, "confirm", host, "--plan-id", plan_id])] if itself else []), back),
+        itself,
     )
 
 
@@ -159,6 +162,6 @@ class NotVerified(ApplyError):
             "sent": self.sent,
             "possible": self.possible,
             "see": [self.ways.see, self.ways.on_host],
-            "undo": [self.ways.undo],
+            "undo": list(self.ways.undo),
             "undone_by_itself": self.ways.itself or None,
         }

@@ -107,7 +107,9 @@ class Target:
             plan_id=plan_id,
             sent=f"to keep plan {plan_id}",
             possible="the plan, for good or until the host undoes it by itself",
-            ways=ways_out(self.name, plan_id, []),
+            ways=ways_out(
+                self.name, plan_id, [], "the host does so by itself if it was armed, unless it is confirmed"
+            ),
         )
 
 
