@@ -363,3 +363,14 @@ def test_not_verified_is_an_outcome_of_its_own(shop: Shop) -> None:
         liar.lies = {"confirm": {"schema": 1, "ok": True, "result": {}}, "backups": {"schema": 1}}
         (one,) = shop.json("confirm", "hv01", "--plan-id", "plan-1", *over, status=2)["hosts"]
         assert one["status"] == "not verified"
+
+
+def test_a_defect_after_something_was_sent_says_so_and_what_to_do(case: Case) -> None:
+    def breaks(_: str, told: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("of a library\x1b[2J")
+
+    case.transport.change = breaks
+    with pytest.raises(NotVerified, match="a defect of vswitch, please report it: ") as failure:
+        case.apply()
+    assert failure.value.message.isprintable()
+    assert "vswitch hyperv rollback HV01 --to plan-1" in failure.value.hint

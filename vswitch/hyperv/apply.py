@@ -33,6 +33,7 @@ from vswitch.hyperv.refusals import wrote_nothing
 from vswitch.hyperv.state import HostState, entries_of_step, read_entries, record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
+from vswitch.model.problems import shorten
 
 __all__ = ["apply_plan"]
 
@@ -122,7 +123,19 @@ def apply_plan(
     store.keep_plan(wire)
     store.keep_records(work.computer, work.ids, [*wire["recordsDuring"], *wire["records"]])
     try:
-        answer = ask_apply(transport, host, wire)
+        return _send(work, before)
+    except VswitchError:
+        raise
+    except Exception as error:
+        # Whatever it is, the host has been sent something, and that must be said.
+        raise work.unknown(
+            f"this is a defect of vswitch, please report it: {shorten(repr(error), 200)}"
+        ) from error
+
+
+def _send(work: _Work, before: Mapping[str, Any]) -> Applied:
+    try:
+        answer = ask_apply(work.transport, work.host, work.wire)
     except (OutcomeUnknown, UnreadableAnswer) as error:
         return _look_again(work, error, before)
     except VswitchError:

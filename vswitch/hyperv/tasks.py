@@ -28,6 +28,7 @@ from vswitch.hyperv.problems import OutcomeUnknown
 from vswitch.hyperv.state import HostState, entries_of, entries_of_step, read_entries
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
+from vswitch.model.problems import shorten
 from vswitch.model.site import Site
 
 __all__ = ["Target", "backups", "new_plan_id", "plan_policy", "plan_rollback"]
@@ -90,6 +91,10 @@ class Target:
             was_armed = ask_confirm(self.link, self.name, plan_id).was_armed
         except (OutcomeUnknown, UnreadableAnswer) as error:
             why = bare(error, self.name)
+        except VswitchError:
+            raise
+        except Exception as error:  # whatever it is, something was sent
+            why = f"this is a defect of vswitch, please report it: {shorten(repr(error), 200)}"
         try:
             known = next((each for each in backups(self) if each.plan_id == plan_id), None)
         except VswitchError as error:
