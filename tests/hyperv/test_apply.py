@@ -29,7 +29,8 @@ from vswitch.hyperv.entries import (
 )
 from vswitch.hyperv.outcomes import ApplyError, Standing
 from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.state import read_state, record_of
+from vswitch.hyperv.records import record_of
+from vswitch.hyperv.state import read_state
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 RULE = Rule("rule", Origin("policy.yaml", 3, 5))

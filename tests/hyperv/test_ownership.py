@@ -18,7 +18,7 @@ from vswitch.hyperv.answers import export_of
 from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import Entry, ExtendedEntry, to_host
 from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, Direction
 

@@ -15,7 +15,7 @@ from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
 from vswitch.hyperv.outcomes import ApplyError, Standing
 from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, BasicAction, Direction, Side

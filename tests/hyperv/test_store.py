@@ -20,7 +20,7 @@ from vswitch.errors import EnvironmentError_, InputError
 from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import ExtendedEntry
 from vswitch.hyperv.names import computer_fault, plan_fault
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.store import Store, default_folder
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, Direction

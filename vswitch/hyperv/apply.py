@@ -27,10 +27,12 @@ from vswitch.hyperv.answers import (
 )
 from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.outcomes import AdapterResult, Applied, ApplyError, NotVerified, Standing, ways_out
-from vswitch.hyperv.plan import HostPlan, rule_of_step
+from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.problems import OutcomeUnknown, hyperv_problem
+from vswitch.hyperv.records import read_entries, record_of
 from vswitch.hyperv.refusals import wrote_nothing
-from vswitch.hyperv.state import HostState, entries_of_step, read_entries, record_of
+from vswitch.hyperv.state import HostState
+from vswitch.hyperv.steps import entries_of_step, rule_of_step
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
 from vswitch.model.problems import shorten

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vswitch.errors import HostError, InputError, InputErrors, Origin
+from vswitch.errors import HostError, InputError, InputErrors
 from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, refused
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
 from vswitch.hyperv.management import winrm_lost
 from vswitch.hyperv.ordering import Exposure, Order, order_given, order_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff
-from vswitch.hyperv.state import HostAdapter, HostState, entries_of_step, record_of
+from vswitch.hyperv.state import HostAdapter, HostState
+from vswitch.hyperv.steps import steps_of, writes_of
 from vswitch.hyperv.traffic import Traffic
 from vswitch.model.types import Direction
 
-__all__ = ["AdapterPlan", "HostPlan", "paired", "plan_host", "rule_of_step"]
+__all__ = ["AdapterPlan", "HostPlan", "paired", "plan_host"]
 
 #: Seconds that one write takes, measured by others at about 190 ms for four to five (§4.7).
 SECONDS_PER_STEP = 0.05
@@ -81,13 +83,13 @@ class AdapterPlan:
         """The writes in order: those of a saved plan as they stand there."""
         fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
         if self.sent is not None:
-            return order_given(self.old, self.new, fixed, self.adapter.walls, tuple(_writes(self.sent)))
+            return order_given(self.old, self.new, fixed, self.adapter.walls, tuple(writes_of(self.sent)))
         return order_of(self.old, self.new, fixed, self.adapter.walls) if self.writes else Order(())
 
     @cached_property
     def steps(self) -> tuple[Mapping[str, Any], ...]:
         """The writes as the module takes them."""
-        return tuple(_steps(self)) if self.sent is None else self.sent
+        return tuple(steps_of(self.adapter, self.order, self.rules)) if self.sent is None else self.sent
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:
@@ -247,45 +249,6 @@ def _some(regions: Sequence[Traffic], limit: int = 5) -> str:
     texts = [str(region) for region in regions[:limit]]
     more = len(regions) - limit
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
-
-
-def _steps(adapter: AdapterPlan) -> list[dict[str, Any]]:
-    """The writes as the module takes them. An ANY that the host shows as one goes in one step."""
-    found: list[dict[str, Any]] = []
-    gone: set[int] = set()
-    for step in adapter.order.steps:
-        raw = None if step.add else adapter.adapter.entries.get(step.entry)
-        if raw is not None:
-            if id(raw) in gone:
-                continue
-            gone.add(id(raw))
-        kind = "Extended" if isinstance(step.entry, ExtendedEntry) else "Basic"
-        one: dict[str, Any] = {
-            "op": f"{'add' if step.add else 'remove'}{kind}",
-            "adapter": adapter.adapter.id,
-            "entry": dict(raw) if raw is not None else to_host(step.entry),
-        }
-        rule = adapter.rules.get(step.entry) if step.add else None
-        if rule is not None:
-            at = rule.origin
-            one["rule"] = {"name": rule.name, "file": at.file, "line": at.line, "column": at.column}
-        found.append(one)
-    return found
-
-
-def rule_of_step(step: Mapping[str, Any]) -> Rule | None:
-    """The policy rule that a step says it comes from; None where it names none."""
-    told = step.get("rule")
-    if told is None:
-        return None
-    return Rule(told["name"], Origin(told["file"], told["line"], told["column"]))
-
-
-def _writes(sent: Iterable[Mapping[str, Any]]) -> Iterator[tuple[bool, Entry]]:
-    """Steps as sent, entry by entry: an ANY that is one entry on the host is two here."""
-    for step in sent:
-        for entry in entries_of_step(step):
-            yield str(step["op"]).startswith("add"), entry
 
 
 def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:

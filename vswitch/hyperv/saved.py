@@ -22,8 +22,10 @@ from vswitch.hyperv.desired import Rule
 from vswitch.hyperv.documents import read_document
 from vswitch.hyperv.entries import Entry, describe, sort_key
 from vswitch.hyperv.names import computer_fault, plan_fault
-from vswitch.hyperv.plan import AdapterPlan, HostPlan, paired, rule_of_step
-from vswitch.hyperv.state import HostAdapter, entries_of, entries_of_step, read_state
+from vswitch.hyperv.plan import AdapterPlan, HostPlan, paired
+from vswitch.hyperv.records import entries_of
+from vswitch.hyperv.state import HostAdapter, read_state
+from vswitch.hyperv.steps import entries_of_step, rule_of_step
 from vswitch.model.problems import shorten
 
 __all__ = ["SavedPlan", "digest_of", "plan_of_wire", "read_plan_file", "saved_plans"]

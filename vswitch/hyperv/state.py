@@ -15,15 +15,13 @@ from typing import Any
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.entries import (
     Entry,
-    basic_from_host,
     describe,
     enum_value,
-    extended_from_host,
-    to_host,
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.hostvlan import ISOLATION_MODES, untold_vlans, vlan_setting
 from vswitch.hyperv.names import computer_fault
+from vswitch.hyperv.records import entries_by_adapter, read_entries
 from vswitch.hyperv.semantic import Acls
 from vswitch.hyperv.values import flag_of, id_of, list_of, mapping_of, maps_of, number_of, on_of, text_of
 from vswitch.model.problems import shorten
@@ -33,11 +31,7 @@ __all__ = [
     "HostAdapter",
     "HostState",
     "HostSwitch",
-    "entries_of",
-    "entries_of_step",
-    "read_entries",
     "read_state",
-    "record_of",
 ]
 
 _NO_MAC = "00-00-00-00-00-00"
@@ -195,7 +189,7 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             ),
             teams=tuple(_named(raw) for raw in maps_of(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in maps_of(document.get("nats"))),
-            records=_records(maps_of(document.get("records"))),
+            records=entries_by_adapter(maps_of(document.get("records"))),
             raw_records=tuple(maps_of(document.get("records"))),
             recorded=bool(document.get("records")) or flag_of(document.get("recorded", True)),
             others={
@@ -325,38 +319,6 @@ def _mirroring(raw: Any) -> PortMirroring:
     return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
 
 
-def read_entries(
-    extended: Sequence[Any], basic: Sequence[Any]
-) -> tuple[dict[Entry, Mapping[str, Any]], list[str]]:
-    """The entries in an adapter's two lists, each with its object, and what cannot be read, as text."""
-    entries: dict[Entry, Mapping[str, Any]] = {}
-    unreadable: list[str] = []
-    for kind, told in (("extended", extended), ("basic", basic)):
-        unreadable += [
-            f"{kind} entry that is not one: {shorten(each)}" for each in told if not isinstance(each, Mapping)
-        ]
-    for raw in maps_of(extended):
-        try:
-            entries[extended_from_host(raw)] = raw
-        except (ValueError, TypeError, OverflowError) as error:
-            weight = _quoted(text_of(raw.get("Weight")), 24)
-            unreadable.append(f"extended entry of weight {weight}: {_quoted(str(error), 120)}")
-    for raw in maps_of(basic):
-        try:
-            entries.update(dict.fromkeys(basic_from_host(raw), raw))
-        except (ValueError, TypeError, OverflowError) as error:
-            address = text_of(raw.get("RemoteAddress")) or text_of(raw.get("LocalAddress"))
-            unreadable.append(
-                f"basic entry for {_quoted(address, 80) or 'nothing'}: {_quoted(str(error), 120)}"
-            )
-    return entries, unreadable
-
-
-def _quoted(text: str, limit: int) -> str:
-    """What a host or a library says, on one line and not endless."""
-    return shorten(text, limit)[1:-1]
-
-
 def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
     """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
     found: set[tuple[Direction, int]] = set()
@@ -395,40 +357,3 @@ def _nat(raw: Mapping[str, Any]) -> HostNat:
         ),
         {name: text_of(raw.get(name)) for name in NAT_SETTINGS if text_of(raw.get(name))},
     )
-
-
-# --- the record of what is ours ------------------------------------------------------------------
-
-
-def _records(records: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[Entry]]:
-    found: dict[str, set[Entry]] = {}
-    for record in records:
-        found.setdefault(text_of(record.get("adapter")), set()).update(entries_of(record))
-    return {adapter: frozenset(entries) for adapter, entries in found.items()}
-
-
-def entries_of(record: Mapping[str, Any]) -> list[Entry]:
-    """The entries of one ownership record; what cannot be understood owns nothing."""
-    extended = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "extended"]
-    basic = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "basic"]
-    return list(read_entries(extended, basic)[0])
-
-
-def entries_of_step(step: Mapping[str, Any]) -> list[Entry]:
-    """The entries that one step of a plan, as sent to a host, adds or removes."""
-    kind = "extended" if str(step["op"]).endswith("Extended") else "basic"
-    return entries_of({"entries": [{"kind": kind, **step["entry"]}]})
-
-
-def record_of(
-    adapter: str, policy: str, entries: Iterable[Entry], others: Iterable[str] | None = None
-) -> dict[str, Any]:
-    """An ownership record as hosts keep it. `others` are the entries of others beside ours, as text."""
-    found = sorted(entries, key=lambda entry: (len(entry), entry))
-    kinds = [("basic" if len(entry) == 4 else "extended", entry) for entry in found]
-    record = {
-        "adapter": adapter,
-        "policy": policy,
-        "entries": [{"kind": kind, **to_host(entry)} for kind, entry in kinds],
-    }
-    return record if others is None else record | {"others": sorted(others)}

@@ -21,7 +21,7 @@ from vswitch.errors import EnvironmentError_, InputError
 from vswitch.hyperv.documents import read_document, write_file
 from vswitch.hyperv.entries import Entry
 from vswitch.hyperv.names import computer_fault, file_part
-from vswitch.hyperv.state import entries_of
+from vswitch.hyperv.records import entries_of
 from vswitch.model.problems import shorten
 
 __all__ = ["Memory", "Store", "default_folder"]

@@ -25,7 +25,9 @@ from vswitch.hyperv.entries import Entry, describe, sort_key
 from vswitch.hyperv.outcomes import Applied, NotVerified, ways_out
 from vswitch.hyperv.plan import HostPlan, plan_host
 from vswitch.hyperv.problems import OutcomeUnknown
-from vswitch.hyperv.state import HostState, entries_of, entries_of_step, read_entries
+from vswitch.hyperv.records import entries_of, read_entries
+from vswitch.hyperv.state import HostState
+from vswitch.hyperv.steps import entries_of_step
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
 from vswitch.model.problems import shorten
