@@ -31,7 +31,6 @@ from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.problems import OutcomeUnknown, hyperv_problem
 from vswitch.hyperv.records import read_entries, record_of
 from vswitch.hyperv.refusals import wrote_nothing
-from vswitch.hyperv.state import HostState
 from vswitch.hyperv.steps import entries_of_step, rule_of_step
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
@@ -147,7 +146,7 @@ def _send(work: _Work, before: Mapping[str, Any]) -> Applied:
         return _failed(work, answer, before)
     if answer.repeated:
         return _repeated(work, answer, before)
-    return _succeeded(work, answer)
+    return _verified(work, _results(work, answer), answer.armed_until)
 
 
 def _repeated(work: _Work, answer: PlanResult, before: Mapping[str, Any]) -> Applied:
@@ -162,12 +161,22 @@ def _repeated(work: _Work, answer: PlanResult, before: Mapping[str, Any]) -> App
         known = f"has it as {backup.state}" if backup else "has no backup of it"
         why = f"it says that the plan was in force already, but {known}"
         return _look_again(work, UnreadableAnswer("apply", why, host=work.host), before)
-    return _succeeded(work, answer)
+    note = f"plan {work.plan_id} was already in force: verified, nothing was written"
+    return _verified(work, _results(work, answer), answer.armed_until, note=note, steps=0)
 
 
-def _succeeded(work: _Work, result: PlanResult, note: str = "") -> Applied:
-    """Verified, if every adapter of the plan was read back and has what the plan makes of it."""
-    adapters = _results(work, result)
+def _verified(
+    work: _Work,
+    adapters: tuple[AdapterResult, ...],
+    armed_until: str | None,
+    *,
+    note: str = "",
+    steps: int | None = None,
+) -> Applied:
+    """Verified, if every adapter of the plan was read back and has what the plan makes of it.
+
+    `steps` are those carried out, where they are not all of them.
+    """
     wrong = [each for each in adapters if each.standing is not Standing.NEW]
     if any(each.standing is Standing.UNKNOWN for each in wrong):
         raise work.unknown("the host says that it is done, but not what it holds now")
@@ -179,17 +188,9 @@ def _succeeded(work: _Work, result: PlanResult, note: str = "") -> Applied:
             adapters=adapters,
             hint=f"undo it: {shlex.join([*_ROLLBACK, work.host])}",
         )
-    repeated = result.repeated and not note
-    if repeated:
-        note = f"plan {work.plan_id} was already in force: verified, nothing was written"
     notes = [note, _keep_records(work, work.wire["records"])]
-    return Applied(
-        work.plan_id,
-        0 if repeated else len(work.wire["steps"]),
-        adapters,
-        result.armed_until,
-        "; ".join(filter(None, notes)),
-    )
+    done = len(work.wire["steps"]) if steps is None else steps
+    return Applied(work.plan_id, done, adapters, armed_until, "; ".join(filter(None, notes)))
 
 
 def _restore_records(work: _Work, before: Mapping[str, Any]) -> None:
@@ -276,14 +277,11 @@ def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> App
     try:
         backup = _settled_backup(work, isinstance(error, OutcomeUnknown) and error.may_still_run)
         if backup is not None and backup.state in ("applied", "confirmed"):
-            # Sent again, a plan that is in place is only read back.
-            result = ask_apply(work.transport, work.host, work.wire)
-            if isinstance(result, Refused):
-                raise hyperv_problem(result.error.raw, host=work.host)
+            found = _read_back(work, old=False)
             why = "contact was lost on the way" if lost else bare(error, work.host)
-            return _succeeded(work, result, f"{why}; the host was read again")
+            return _verified(work, found, backup.armed_until, note=f"{why}; the host was read again")
         if backup is None or backup.state == "undone":
-            adapters = _read_back(work, export_of(work.transport, work.host))
+            adapters = _read_back(work, old=True)
         else:
             adapters = _results(work, ask_undo(work.transport, work.host, work.plan_id, work.ids))
         if any(each.standing is Standing.UNKNOWN for each in adapters):
@@ -349,8 +347,9 @@ def _results(work: _Work, result: PlanResult) -> tuple[AdapterResult, ...]:
     return tuple(found)
 
 
-def _read_back(work: _Work, state: HostState) -> tuple[AdapterResult, ...]:
-    """The plan's adapters in a state that was read, which is that of the plan's computer."""
+def _read_back(work: _Work, *, old: bool) -> tuple[AdapterResult, ...]:
+    """The plan's adapters, read anew; what is as before and as planned at once is the former if `old`."""
+    state = export_of(work.transport, work.host)
     if state.computer.lower() != work.computer.lower():
         raise HostError(f"{state.computer} answers there, not {work.computer}", host=work.host)
     found: list[AdapterResult] = []
@@ -360,7 +359,7 @@ def _read_back(work: _Work, state: HostState) -> tuple[AdapterResult, ...]:
             found.append(AdapterResult(adapter_id, label, Standing.GONE))
         else:
             entries = adapter.raw_extended_acls, adapter.raw_acls
-            found.append(_judged(work, adapter_id, *entries, old=True))
+            found.append(_judged(work, adapter_id, *entries, old=old))
     return tuple(found)
 
 
