@@ -164,6 +164,18 @@ def test_a_plan_that_was_in_force_already_is_known_to_the_host(case: Case) -> No
     assert failure.value.standing is Standing.OTHER
 
 
+def test_a_host_that_calls_old_entries_new_is_not_believed(case: Case) -> None:
+    good = result_of(case)
+    (adapter,) = good["adapters"]
+    old = {name: list(case.plan.wire()["adapters"][0][wire]) for name, wire in NAMES.items()}
+    case.lies(good | {"adapters": [adapter | old]}, done=False)
+    with pytest.raises(ApplyError, match="the host says it is done, but web01/Network Adapter is as before"):
+        case.apply()
+
+
+NAMES = {"acls": "expectedAcls", "extendedAcls": "expectedExtendedAcls"}
+
+
 def test_an_undo_that_is_not_said_to_be_armed_is_looked_for(case: Case) -> None:
     def change(operation: str, told: dict[str, Any]) -> dict[str, Any]:
         if operation == "apply" and not told["result"].get("repeated"):

@@ -26,7 +26,15 @@ from vswitch.hyperv.answers import (
     export_of,
 )
 from vswitch.hyperv.entries import Entry, describe
-from vswitch.hyperv.outcomes import AdapterResult, Applied, ApplyError, NotVerified, Standing, ways_out
+from vswitch.hyperv.outcomes import (
+    AdapterResult,
+    Applied,
+    ApplyError,
+    NotVerified,
+    Standing,
+    WaysOut,
+    ways_out,
+)
 from vswitch.hyperv.plan import HostPlan
 from vswitch.hyperv.problems import OutcomeUnknown, hyperv_problem
 from vswitch.hyperv.records import read_entries, record_of
@@ -77,11 +85,16 @@ class _Work:
             for each in self.wire["adapters"]
         }
 
+    @property
+    def ways(self) -> WaysOut:
+        """What can be done where the plan may be in force."""
+        armed = int(self.wire.get("confirmWithin") or 0)
+        itself = f"the host does so by itself within {armed} s of the write unless it is confirmed"
+        return ways_out(self.host, self.plan_id, self.ids, itself if armed else "")
+
     def unknown(self, why: str) -> NotVerified:
         """What to say where nothing that was read back says what is in force."""
         writes, adapters = len(self.wire["steps"]), len(self.ids)
-        armed = int(self.wire.get("confirmWithin") or 0)
-        itself = f"the host does so by itself within {armed} s of the write unless it is confirmed"
         return NotVerified(
             why,
             host=self.host,
@@ -89,7 +102,7 @@ class _Work:
             sent=f"plan {self.plan_id} with {writes} {'write' if writes == 1 else 'writes'} on"
             f" {adapters} {'adapter' if adapters == 1 else 'adapters'}",
             possible="the entries from before, those of the plan, or those after some of its writes",
-            ways=ways_out(self.host, self.plan_id, self.ids, itself if armed else ""),
+            ways=self.ways,
             adapters=[AdapterResult(each, label, Standing.UNKNOWN) for each, label in self.labels.items()],
         )
 
@@ -186,7 +199,7 @@ def _verified(
             host=work.host,
             standing=Standing.OTHER,
             adapters=adapters,
-            hint=f"undo it: {shlex.join([*_ROLLBACK, work.host])}",
+            hint=str(work.ways),
         )
     notes = [note, _keep_records(work, work.wire["records"])]
     done = len(work.wire["steps"]) if steps is None else steps
@@ -333,7 +346,7 @@ def _settled_backup(work: _Work, may_still_run: bool) -> BackupSummary | None:
 
 
 def _results(work: _Work, result: PlanResult) -> tuple[AdapterResult, ...]:
-    """What the host read back, judged here as well: for as good as the module says, or for worse."""
+    """What the host read back, judged here: the module's own judgement counts only where it is worse."""
     words = {"old": Standing.OLD, "new": Standing.NEW, "gone": Standing.GONE, "unread": Standing.UNKNOWN}
     found: list[AdapterResult] = []
     for each in result.adapters:
@@ -342,8 +355,7 @@ def _results(work: _Work, result: PlanResult) -> tuple[AdapterResult, ...]:
             found.append(AdapterResult(each.id, work.labels[each.id], said))
             continue
         judged = _judged(work, each.id, each.extended_acls, each.acls, old=said is Standing.OLD)
-        right = judged.standing is said
-        found.append(judged if right else replace(judged, standing=Standing.OTHER))
+        found.append(replace(judged, standing=said) if said is Standing.OTHER else judged)
     return tuple(found)
 
 
