@@ -13,8 +13,9 @@ from vswitch.errors import Origin
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, to_host
 from vswitch.hyperv.plan import plan_host
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.semantic import Acls, semantic_diff
-from vswitch.hyperv.state import read_state, record_of
+from vswitch.hyperv.state import read_state
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 DENY = ExtendedEntry(Direction.INBOUND, 1, Action.DENY)

@@ -14,7 +14,7 @@ from functools import partial
 from tests.support.hyperv_host import HypervHost
 from tests.support.hyperv_states import sample_state
 from tests.support.winrm_endpoint import Handler, Output, WinrmEndpoint, host_handler
-from vswitch.hyperv.apply import read_host
+from vswitch.hyperv.answers import export_of
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials, Secret
 from vswitch.hyperv.fleet import Account, Host, account_of, run_fleet
@@ -58,7 +58,7 @@ def export(hosts: int, at_a_time: int = 16) -> float:
         def read(host: Host) -> str:
             accepted = partial(proven.add, account_of(host) or ("", ""))
             transport = PywinrmTransport(host.connection, credentials=CREDENTIALS, accepted=accepted)
-            return read_host(transport, host.name).computer
+            return export_of(transport, host.name).computer
 
         began = time.perf_counter()
         fleet = [Host(name, link) for name, link in links.items()]

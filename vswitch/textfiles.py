@@ -50,11 +50,18 @@ def read_text(path: str | os.PathLike[str], limit: int = YAML_LIMIT) -> str:
         _not_text(name, content, encoding, error)
 
 
-def read_json(path: str | os.PathLike[str], what: str) -> Any:
+def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Any:
     """The JSON document in a file of at most JSON_LIMIT bytes; `what` it should be, such as "a saved plan".
 
-    Raises InputError, also for what is not JSON.
+    Raises InputError, also for what is not JSON; `hint` says where to get such a file.
     """
+    try:
+        return _json(path, what)
+    except InputError as error:
+        raise InputError(error.message, where=error.where, hint=error.hint or hint) from None
+
+
+def _json(path: str | os.PathLike[str], what: str) -> Any:
     text = read_text(path, JSON_LIMIT)
     where = Origin(os.fspath(path))
     try:

@@ -15,7 +15,8 @@ from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import Fault, HypervHost
 from tests.support.hyperv_states import basic, extended, sample_state
 from vswitch.errors import EnvironmentError_, HostError, InputErrors, Origin
-from vswitch.hyperv.apply import ApplyError, Standing, apply_plan, call
+from vswitch.hyperv.answers import ask_confirm
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.desired import Desired, Rule
 from vswitch.hyperv.desired import Wanted as DesiredEntries
 from vswitch.hyperv.entries import (
@@ -26,8 +27,10 @@ from vswitch.hyperv.entries import (
     extended_from_host,
     to_host,
 )
+from vswitch.hyperv.outcomes import ApplyError, Standing
 from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.state import read_state, record_of
+from vswitch.hyperv.records import record_of
+from vswitch.hyperv.state import read_state
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 RULE = Rule("rule", Origin("policy.yaml", 3, 5))
@@ -264,7 +267,7 @@ def test_a_confirmed_plan_stays(tmp_path: Path) -> None:
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
     done = apply_plan(fresh_plan(transport, store, _one()), transport, store, confirm_within=60)
-    call(transport, "HV01", "confirm", {"planId": done.plan_id})
+    ask_confirm(transport, "HV01", done.plan_id)
     host.advance(120)
     assert len(entries_on(host, adapter_id)) == len(FOREIGN) + 1
 

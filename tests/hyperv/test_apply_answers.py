@@ -12,8 +12,9 @@ from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
 from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import CmdletError, Fault
 from vswitch.cli import hyperv_text
-from vswitch.hyperv.apply import ApplyError, Standing, apply_plan
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import ExtendedEntry
+from vswitch.hyperv.outcomes import ApplyError, Standing
 from vswitch.hyperv.problems import Cause, WinrmError
 from vswitch.hyperv.transport import ScriptRequest
 from vswitch.model.types import Action, Direction
@@ -89,7 +90,8 @@ def test_an_error_of_windows_before_the_first_write_is_looked_into(tmp_path: Pat
     with pytest.raises(ApplyError, match=r"read again: nothing was written") as failure:
         apply_plan(plan, transport, store, wait=no_wait)
     assert failure.value.standing is Standing.OLD
-    assert transport.trips == trips + 2
+    assert [each.standing for each in failure.value.adapters] == [Standing.OLD]
+    assert transport.trips == trips + 3  # the list of backups, and then the entries themselves
     assert entries_on(host, adapter_id) == before
     assert store.records() == {}
 

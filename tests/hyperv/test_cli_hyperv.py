@@ -243,7 +243,7 @@ def test_a_plan_is_not_saved_in_place_of_a_device(shop: Shop) -> None:
     Path("folder").mkdir()
     # Status 1 would mean that there is something to write.
     result = shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "folder", status=2)
-    assert "no regular file" in str(result.exception)
+    assert "not a regular file" in str(result.exception)
 
 
 def test_apply_tells_of_every_host_in_json(shop: Shop) -> None:

@@ -15,8 +15,8 @@ from tests.hyperv.test_cli_hyperv import Shop, shop
 from tests.support.hyperv_direct import store_in
 from vswitch.errors import InputError
 from vswitch.hyperv.entries import ExtendedEntry, extended_from_host
-from vswitch.hyperv.state import record_of
-from vswitch.hyperv.store import digest_of, read_plan_file, saved_plans
+from vswitch.hyperv.records import record_of
+from vswitch.hyperv.saved import digest_of, read_plan_file, saved_plans
 from vswitch.model.types import Action, Direction
 
 __all__ = ["shop"]
@@ -100,13 +100,13 @@ def test_spoiled_plans_are_refused(shop: Shop) -> None:
     prepare(shop)
     shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "plan.json", status=1)
     plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
-    assert read_plan_file("plan.json") == plan["plans"]
+    assert [each.wire for each in read_plan_file("plan.json")] == [each["plan"] for each in plan["plans"]]
     for seed in range(60):
         Path("bad.json").write_text(spoiled(plan, random.Random(seed)), encoding="utf-8")
         with pytest.raises(InputError, match="plan"):
             read_plan_file("bad.json")
     # Nor does a digest that fits make a plan of something else.
-    for junk in (*JUNK, [{"name": "hv01", "plan": [], "review": {}}]):
+    for junk in (*JUNK, [{"name": "hv01", "plan": []}]):
         document = {"schema": 1, "kind": "vswitch-plan", "plans": junk, "digest": digest_of(junk)}
         Path("bad.json").write_text(json.dumps(document), encoding="utf-8")
         if junk != []:

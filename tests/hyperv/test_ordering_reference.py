@@ -22,11 +22,12 @@ from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import Fault, HypervHost
 from tests.support.hyperv_states import sample_state
 from vswitch.errors import HostError, Origin
-from vswitch.hyperv.apply import ApplyError, Standing, apply_plan
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, Entry, ExtendedEntry, describe, to_host
 from vswitch.hyperv.ordering import order_of, states
+from vswitch.hyperv.outcomes import ApplyError, Standing
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.semantic import Acls
-from vswitch.hyperv.state import record_of
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
 from vswitch.semantics.acl import evaluate_basic, evaluate_extended

@@ -14,9 +14,11 @@ from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import HypervHost, shipped_module
 from tests.support.hyperv_states import plan, sample_state, step
 from vswitch.errors import HostError
-from vswitch.hyperv.apply import ApplyError, Standing, apply_plan, read_host
+from vswitch.hyperv.answers import export_of
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import Entry, ExtendedEntry, to_host
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.outcomes import ApplyError, Standing
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, Direction
 
@@ -54,13 +56,13 @@ def test_a_stale_copy_here_does_not_claim_what_was_given_back_elsewhere(tmp_path
     assert entries_on(host, adapter_id) == FOREIGN
     stale = store_in(tmp_path / "one")
     assert stale.records()[adapter_id] >= FOREIGN
-    assert read_host(DirectTransport(host), "HV01").recorded
+    assert export_of(DirectTransport(host), "HV01").recorded
     again = fresh_plan(DirectTransport(host), stale, {adapter_id: {}}, plan_id="again")
     assert not any(adapter.removed or adapter.owned_before for adapter in again.adapters)
     assert not any("no record" in warning for warning in again.warnings)
     # Lost is something else: then the copy is all there is, and that is said.
     host.lose_record()
-    assert not read_host(DirectTransport(host), "HV01").recorded
+    assert not export_of(DirectTransport(host), "HV01").recorded
     lost = fresh_plan(DirectTransport(host), stale, {adapter_id: {}}, plan_id="lost")
     assert any("no record" in warning for warning in lost.warnings)
 

@@ -11,10 +11,11 @@ from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import Fault, HypervHost
 from tests.support.hyperv_states import basic
 from vswitch.errors import HostError, InputErrors
-from vswitch.hyperv.apply import ApplyError, Standing, apply_plan
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
+from vswitch.hyperv.outcomes import ApplyError, Standing
 from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.state import record_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, BasicAction, Direction, Side

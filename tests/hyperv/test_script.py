@@ -41,6 +41,11 @@ def site(name: str) -> Site:
 def read_literal(text: str) -> str:
     """What PowerShell reads from a single-quoted literal; fails if it ends early."""
     quotes = "'\u2018\u2019\u201a\u201b"
+    if text.startswith("("):
+        parts = re.findall(r"(?:'(?:[^']|'')*'|\[char\]\d+)(?= \+ |\)$)", text)
+        assert f"({' + '.join(parts)})" == text
+        units = [chr(int(part[6:])) if part.startswith("[") else read_literal(part) for part in parts]
+        return "".join(units).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     assert text[0] in quotes
     assert text[-1] in quotes
     found, index, inner = "", 0, text[1:-1]
@@ -54,9 +59,10 @@ def read_literal(text: str) -> str:
     return found
 
 
-@given(st.text(alphabet="ab'\u2018\u2019\u201a\u201b$`\"(){};\n #"))
-def test_literals_read_back(text: str) -> None:
+@given(st.text(alphabet="ab'\u2018\u2019\u201a\u201b$`\"(){};\n\r\x1b\u202e\u2028\U000e0001+[] #"))
+def test_literals_read_back_and_are_one_line_that_drives_no_terminal(text: str) -> None:
     assert read_literal(literal(text)) == text
+    assert literal(text).isprintable()
 
 
 def test_names_never_become_code() -> None:

@@ -15,9 +15,9 @@ from tests.support.certificates import Authority
 from tests.support.winrm_endpoint import Fault, WinrmEndpoint
 from tests.support.winrm_hostile import ASKS, OK, Hostile
 from tests.support.winrm_runs import EXPORT, Recorder, refused, transport_to
-from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse
 from vswitch.hyperv.guard import Unsealed
 from vswitch.hyperv.problems import Cause, OutcomeUnknown
+from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse
 from vswitch.hyperv.transport import ScriptRequest
 
 MESSAGES = ("Create", "Command", "Send", "Receive")

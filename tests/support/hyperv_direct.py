@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hyperv_host import Hang, HostDied, HypervHost
-from vswitch.hyperv.apply import read_host
+from vswitch.hyperv.answers import export_of
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry
 from vswitch.hyperv.module import module_text
@@ -51,7 +51,7 @@ def fresh_plan(
     adopt: bool = False,
 ) -> HostPlan:
     """The plan for what is wanted by adapter id."""
-    state = read_host(transport, transport.host.computer)
+    state = export_of(transport, transport.host.computer)
     adapters = [(state.adapter(adapter_id), entries) for adapter_id, entries in wanted.items()]
     return plan_host(
         Desired(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 
-from vswitch.hyperv.apply import Applied
 from vswitch.hyperv.entries import Entry, describe
+from vswitch.hyperv.outcomes import Applied
 from vswitch.hyperv.plan import AdapterPlan, HostPlan
 from vswitch.hyperv.semantic import Change
 from vswitch.hyperv.traffic import Traffic
 
-__all__ = ["applied", "check", "counted", "drift", "plan", "review", "short"]
+__all__ = ["applied", "check", "counted", "drift", "plan", "short"]
 
 _COLOURS = {
     Change.ALLOWED: "green",
@@ -25,38 +24,19 @@ _COLOURS = {
 _SHOWN = 10
 
 
-def plan(console: Console, found: HostPlan, *, everything: bool) -> None:
-    """A plan as a diff by adapter, with what it does to traffic."""
-    writes = sum(len(adapter.order.steps) for adapter in found.adapters)
+def plan(console: Console, found: HostPlan, *, everything: bool, saved: bool = False) -> None:
+    """A plan, fresh or `saved`, as a diff by adapter, with what it does to traffic and what it asks."""
+    writes = sum(len(adapter.steps) for adapter in found.adapters)
     what = (
         counted(writes, "write")
         if writes
         else "record of our entries only"
-        if found.changes
+        if found.changes or saved
         else "nothing to do"
     )
+    what += f", planned at {found.created_at}" if saved else ""
     _host(console, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
     for question in found.questions:
-        console.print(f"  [bold red]asks:[/] {escape(question)}")
-
-
-def review(console: Console, name: str, found: Mapping[str, Any]) -> None:
-    """A saved plan (`HostPlan.as_dict`) as a diff by adapter, with what it asks."""
-    adapters = found.get("adapters") or ()
-    writes = sum(adapter["writes"] for adapter in adapters)
-    at = escape(str(found.get("created_at")))
-    console.print(f"[bold]{escape(name)}[/]: {counted(writes, 'write')}, planned at {at}")
-    for adapter in adapters:
-        pairs = [pair for each in adapter["changed"] for pair in (("-", each["from"]), ("+", each["to"]))]
-        pairs += [("-", each) for each in adapter["removed"]] + [("+", each) for each in adapter["added"]]
-        pairs += [("=", each) for each in adapter["adopted"]]
-        if pairs:
-            console.print(f"  [bold]{escape(adapter['adapter'])}[/]")
-        for sign, entry in pairs:
-            rule = f"  {entry['rule']} ({entry['where']})" if entry["rule"] and sign != "-" else ""
-            colour = {"-": "red", "+": "green", "=": "cyan"}[sign]
-            console.print(f"    [{colour}]{sign} {escape(entry['text'])}[/]{escape(rule)}")
-    for question in found.get("questions") or ():
         console.print(f"  [bold red]asks:[/] {escape(question)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
 from vswitch.cli.output import Output, emit, escape, print_error
 from vswitch.errors import EnvironmentError_, InputError, Origin
-from vswitch.hyperv.apply import Applied, ApplyError, Standing
+from vswitch.hyperv.answers import BackupSummary
+from vswitch.hyperv.documents import write_file
 from vswitch.hyperv.fleet import FleetResult, Outcome, Status
 from vswitch.hyperv.importing import import_hosts
+from vswitch.hyperv.outcomes import Applied, ApplyError, Standing
 from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.store import read_plan_file, saved_plans, write_file
+from vswitch.hyperv.saved import read_plan_file, saved_plans
 from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
 from vswitch.model import load_site
 from vswitch.model.problems import listing
@@ -69,11 +72,8 @@ def save_plans(path: Path, chosen: Hosts, result: FleetResult[HostPlan], go_on: 
     if missing := _why_no_plan_counts(chosen, result, go_on):
         return f"not saved to {path}: {missing}"
     plans = [each.value for each in result.outcomes if each.value is not None]
-    document = saved_plans(
-        [{"name": each.host, "plan": each.wire(), "review": each.as_dict()} for each in plans]
-    )
     try:
-        write_file(path, document)
+        write_file(path, saved_plans(plans))
     except EnvironmentError_ as error:
         raise InputError(error.message) from None
     command = shlex.join(["vswitch", "hyperv", "apply", "--plan", str(path)])
@@ -101,7 +101,7 @@ def show_plans(
 
 
 def _outcome(each: Any, value: Any) -> dict[str, Any]:
-    found = {"host": each.host.name, "status": str(each.status), "seconds": round(each.seconds, 3)}
+    found = {"host": each.host.name, "status": each.word, "seconds": round(each.seconds, 3)}
     if each.error is not None:
         found["error"] = each.error.as_dict()
     if each.reason:
@@ -272,7 +272,7 @@ def apply_saved(
     output: Output,
 ) -> None:
     """Carry out plans from a file."""
-    saved = {each["name"]: each for each in read_plan_file(path)}
+    saved = {each.name: each for each in read_plan_file(path)}
     unknown = [word for word in words if word not in saved]
     if unknown:
         raise InputError(
@@ -280,31 +280,26 @@ def apply_saved(
             where=Origin(path),
             hint=f"it is for: {', '.join(saved)}",
         )
-    todo = {
-        name: each
-        for name, each in saved.items()
-        if (not words or name in words) and each["plan"].get("adapters")
-    }
-
-    def show(console: Console) -> None:
-        for name, each in todo.items():
-            text.review(console, name, each["review"])
-
-    if output is Output.TEXT:
-        try:
-            emit(None, show, output)
-        except (KeyError, TypeError, AttributeError):
-            raise InputError("the saved plan cannot be understood", where=Origin(path)) from None
-    questions = [question for each in todo.values() for question in each["review"].get("questions") or ()]
-    _ask(questions, bool(todo), yes, accept)
+    todo = {name: each for name, each in saved.items() if (not words or name in words) and each.plan.adapters}
     if not todo:
         emit({"hosts": []}, lambda console: console.print("nothing to do"), output)
         return
     chosen = choose(list(todo), inventory, user=user, authentication=authentication)
+    if unreached := [name for name in todo if name not in chosen.targets]:
+        raise InputError(f"the inventory has no host {unreached[0]}, for which the saved plan is")
+    shown = [replace(each.plan, port=chosen.targets[name].port) for name, each in todo.items()]
+
+    def show(console: Console) -> None:
+        for plan in shown:
+            text.plan(console, plan, everything=False, saved=True)
+
+    if output is Output.TEXT:
+        emit(None, show, output)
+    _ask([question for plan in shown for question in plan.questions], True, yes, accept)
     result: FleetResult[Applied] = work_on(
         chosen,
         "applying",
-        lambda target: target.apply(todo[target.name]["plan"], confirm_within=confirm_within),
+        lambda target: target.apply(todo[target.name].wire, confirm_within=confirm_within),
         limit=limit,
         writing=True,
         go_on=go_on,
@@ -312,8 +307,8 @@ def apply_saved(
         asked=lambda name: asked_to(
             chosen,
             name,
-            f"apply plan {todo[name]['plan'].get('planId')}",
-            str(todo[name]["plan"].get("planId")),
+            f"apply plan {todo[name].plan.plan_id}",
+            todo[name].plan.plan_id,
             confirm_within,
         ),
     )
@@ -369,22 +364,23 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
     emit(data, show, output)
 
 
-def show_backups(result: FleetResult[list[dict[str, Any]]], output: Output) -> None:
+def show_backups(result: FleetResult[list[BackupSummary]], output: Output) -> None:
     """The plans applied to hosts."""
 
     def show(console: Console) -> None:
         for each in result.outcomes:
             for backup in each.value or ():
-                until = (
-                    f", undone at {backup['armedUntil']} unless confirmed" if backup.get("armedUntil") else ""
-                )
-                words = f"{backup['state']}, {text.counted(backup['steps'], 'write')}{until}"
-                line = f"{backup['planId']}  {backup['createdAt']}  {words}"
-                if backup["state"] == "unreadable":
-                    line = f"{backup['planId']}  unreadable: the file on the host is damaged"
+                until = f", undone at {backup.armed_until} unless confirmed" if backup.armed_until else ""
+                words = f"{backup.state}, {text.counted(backup.steps, 'write')}{until}"
+                line = f"{backup.plan_id}  {backup.created_at}  {words}"
+                if backup.state == "unreadable":
+                    line = f"{backup.plan_id}  unreadable: the file on the host is damaged"
                 console.print(f"[bold]{escape(each.host.name)}[/] {escape(line)}")
 
-    emit({"hosts": [_outcome(each, each.value) for each in result.outcomes]}, show, output)
+    def data(found: list[BackupSummary] | None) -> list[dict[str, Any]] | None:
+        return None if found is None else [each.raw for each in found]
+
+    emit({"hosts": [_outcome(each, data(each.value)) for each in result.outcomes]}, show, output)
     _print_errors(result, output)
     if not result.ok:
         raise typer.Exit(result.exit_status)

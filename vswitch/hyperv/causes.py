@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from vswitch.errors import HostError, OutOfResources
-from vswitch.hyperv.sealed import Foreign
 from vswitch.hyperv.guard import Compressed, TooLarge, Unsealed
+from vswitch.hyperv.sealed import Foreign
 
 __all__ = ["Cause", "OutcomeUnknown", "WinrmError", "chain", "disbelief", "resources_problem"]
 

@@ -136,6 +136,8 @@ def _member(value: Any, table: Mapping[E, int], what: str) -> E:
 def _address(text: str) -> str:
     if text in {"", "*"} or text.upper() == ANY:
         return ANY
+    if "%" in text:  # a zone may be any text, and no ACL has one
+        raise ValueError(f"{text!r} is not an address of an ACL")
     return _spell(ip_network(text, strict=False))
 
 

@@ -71,6 +71,11 @@ class Outcome(Generic[R]):
     seconds: float = 0.0
     reason: str = ""
 
+    @property
+    def word(self) -> str:
+        """What became of the host in a word: the error's own, where it has one, or else the status."""
+        return getattr(self.error, "outcome", "") or str(self.status)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -113,8 +118,8 @@ class FleetResult(Generic[R]):
 
         Hosts about which the same is to be said share a line.
         """
-        counts = {status: len(self.with_status(status)) for status in Status}
-        head = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        fates = [outcome.word for status in Status for outcome in self.with_status(status)]
+        head = ", ".join(f"{fates.count(fate)} {fate}" for fate in dict.fromkeys(fates))
         total = len(self.outcomes)
         lines = [f"{total} host{'' if total == 1 else 's'}: {head or 'nothing to do'}"]
         told: dict[str, list[str]] = {}

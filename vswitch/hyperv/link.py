@@ -13,10 +13,10 @@ import requests
 from winrm.exceptions import WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol as WinrmProtocol
 
-from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse, unseal
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import Credentials
 from vswitch.hyperv.guard import Guard, GuardedAdapter, GuardError
+from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse, unseal
 
 __all__ = ["new_link", "offered_methods"]
 

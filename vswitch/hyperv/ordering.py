@@ -38,7 +38,7 @@ from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
 from vswitch.hyperv.semantic import Acls, Transient, transient
 from vswitch.model.types import BasicAction, Direction
 
-__all__ = ["Exposure", "Order", "Step", "order_of", "states"]
+__all__ = ["Exposure", "Order", "Step", "order_given", "order_of", "states"]
 
 _MOST_STATES = 128  # states between parts that are compared at most
 
@@ -117,6 +117,24 @@ def order_of(
     if not exposes and not any(found.gaps for found in parts.values()):
         return Order(steps)
     return Order(steps, tuple(_exposures(old, new, steps)))
+
+
+def order_given(
+    old: Acls,
+    new: Acls,
+    fixed: frozenset[Entry],
+    walls: frozenset[tuple[Direction, int]],
+    steps: tuple[tuple[bool, Entry], ...],
+) -> Order:
+    """Steps (whether it adds, and what) from `old` to `new` as they are given, and what they expose.
+
+    If `order_of` would have them so, the answer is at hand; else every state on the way is compared.
+    """
+    usual = order_of(old, new, fixed, walls)
+    if tuple(step[:2] for step in usual.steps) == steps:
+        return usual
+    given = tuple(Step(*step) for step in steps)
+    return Order(given, tuple(_exposures(old, new, given)))
 
 
 def _exposures(old: Acls, new: Acls, steps: Sequence[Step]) -> list[Exposure]:

@@ -19,13 +19,15 @@ from vswitch.hyperv.checks import collisions, halves, plan_warnings, refusals, r
 from vswitch.hyperv.desired import Desired, Rule, Wanted
 from vswitch.hyperv.entries import Entry, ExtendedEntry, describe, sort_key, to_host
 from vswitch.hyperv.management import winrm_lost
-from vswitch.hyperv.ordering import Exposure, Order, order_of
+from vswitch.hyperv.ordering import Exposure, Order, order_given, order_of
+from vswitch.hyperv.records import record_of
 from vswitch.hyperv.semantic import Acls, Hidden, SemanticDiff, hidden, semantic_diff
-from vswitch.hyperv.state import HostAdapter, HostState, record_of
+from vswitch.hyperv.state import HostAdapter, HostState
+from vswitch.hyperv.steps import steps_of, writes_of
 from vswitch.hyperv.traffic import Traffic
 from vswitch.model.types import Direction
 
-__all__ = ["AdapterPlan", "HostPlan", "plan_host"]
+__all__ = ["AdapterPlan", "HostPlan", "paired", "plan_host"]
 
 #: Seconds that one write takes, measured by others at about 190 ms for four to five (§4.7).
 SECONDS_PER_STEP = 0.05
@@ -52,6 +54,7 @@ class AdapterPlan:
     recorded: bool  # the host's own record says the same as owned_before
     seen: frozenset[str] | None  # entries of others when the record was written; None if not known
     rules: Mapping[Entry, Rule | None]
+    sent: tuple[Mapping[str, Any], ...] | None = None  # of a saved plan: its steps, as they will be sent
 
     @cached_property
     def old(self) -> Acls:
@@ -77,9 +80,16 @@ class AdapterPlan:
 
     @cached_property
     def order(self) -> Order:
-        """The writes in order."""
+        """The writes in order: those of a saved plan as they stand there."""
         fixed = frozenset(self.adapter.entries.keys() - self.owned_before)
+        if self.sent is not None:
+            return order_given(self.old, self.new, fixed, self.adapter.walls, tuple(writes_of(self.sent)))
         return order_of(self.old, self.new, fixed, self.adapter.walls) if self.writes else Order(())
+
+    @cached_property
+    def steps(self) -> tuple[Mapping[str, Any], ...]:
+        """The writes as the module takes them."""
+        return tuple(steps_of(self.adapter, self.order, self.rules)) if self.sent is None else self.sent
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:
@@ -181,7 +191,7 @@ class HostPlan:
         steps: list[dict[str, Any]] = []
         during: list[dict[str, Any]] = []
         for each in touched:
-            steps += _steps(each)
+            steps += map(dict, each.steps)
             temporary = [step.entry for step in each.order.steps if step.add]
             during.append(record_of(each.adapter.id, name, {*each.owned_before, *temporary}))
         return {
@@ -241,27 +251,6 @@ def _some(regions: Sequence[Traffic], limit: int = 5) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _steps(adapter: AdapterPlan) -> list[dict[str, Any]]:
-    """The writes as the module takes them. An ANY that the host shows as one goes in one step."""
-    found: list[dict[str, Any]] = []
-    gone: set[int] = set()
-    for step in adapter.order.steps:
-        raw = None if step.add else adapter.adapter.entries.get(step.entry)
-        if raw is not None:
-            if id(raw) in gone:
-                continue
-            gone.add(id(raw))
-        kind = "Extended" if isinstance(step.entry, ExtendedEntry) else "Basic"
-        found.append(
-            {
-                "op": f"{'add' if step.add else 'remove'}{kind}",
-                "adapter": adapter.adapter.id,
-                "entry": dict(raw) if raw is not None else to_host(step.entry),
-            }
-        )
-    return found
-
-
 def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
     def one(entry: Entry) -> dict[str, Any]:
         rule = adapter.rules.get(entry)
@@ -290,7 +279,7 @@ def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
             {"winner": one(each.winner), "loser": one(each.loser), "wholly": each.wholly}
             for each in adapter.conflicts
         ],
-        "writes": len(adapter.order.steps),
+        "writes": len(adapter.steps),
         "exposures": [exposure.as_dict() for exposure in adapter.order.exposures],
     }
 
@@ -372,14 +361,12 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
     whole = [entry for entry in equal if all(each in want.entries for each in adapter.together(entry))]
     adopted = frozenset(entry for entry in whole if adopt or entry in want.reclaimed)
     missing = [entry for entry in want.entries if entry not in there]
-    surplus = {entry.key: entry for entry in owned if entry not in want.entries}
-    changed = [(surplus.pop(entry.key), entry) for entry in missing if entry.key in surplus]
-    after = {entry for _, entry in changed}
+    added, removed, changed = paired(missing, (entry for entry in owned if entry not in want.entries))
     return AdapterPlan(
         adapter=adapter,
-        added=_sorted(entry for entry in missing if entry not in after),
-        removed=_sorted(surplus.values()),
-        changed=tuple(sorted(changed, key=lambda pair: sort_key(pair[1]))),
+        added=added,
+        removed=removed,
+        changed=changed,
         kept=_sorted(entry for entry in owned if entry in want.entries),
         foreign=_sorted(entry for entry in there if entry not in owned and entry not in adopted),
         adopted=_sorted(adopted),
@@ -388,6 +375,21 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
         recorded=state.records.get(adapter.id, frozenset()) == owned,
         seen=state.others.get(adapter.id) if owned else None,
         rules=want.entries,
+    )
+
+
+def paired(
+    come: Iterable[Entry], go: Iterable[Entry]
+) -> tuple[tuple[Entry, ...], tuple[Entry, ...], tuple[tuple[Entry, Entry], ...]]:
+    """What is added, what is removed, and what is changed: the pairs among both with one weight or prefix."""
+    surplus = {entry.key: entry for entry in go}
+    missing = list(come)
+    changed = [(surplus.pop(entry.key), entry) for entry in missing if entry.key in surplus]
+    after = {entry for _, entry in changed}
+    return (
+        _sorted(entry for entry in missing if entry not in after),
+        _sorted(surplus.values()),
+        tuple(sorted(changed, key=lambda pair: sort_key(pair[1]))),
     )
 
 

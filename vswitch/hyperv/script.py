@@ -1,12 +1,14 @@
 """A policy as a plain PowerShell script, for those who want to read it or run it themselves.
 
-All names and values stand in single-quoted literals; nothing in them is ever evaluated. The script
+All names and values stand in single-quoted literals; nothing in them is ever evaluated, and what could
+end a line or drive a terminal is spelled by its number. The script
 adds what is missing and removes nothing, so running it again changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from vswitch.hyperv.desired import Rule, wanted_entries
 from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, Entry, ExtendedEntry, sort_key
@@ -74,9 +76,21 @@ function Add-Basic {{
 
 
 def literal(text: str) -> str:
-    """`text` as a PowerShell literal: in single quotes, each quote doubled. One line, no expansion."""
-    doubled = "".join(character * 2 if character in _QUOTES else character for character in text)
-    return f"'{doubled}'"
+    """`text` as a PowerShell literal: in single quotes, each quote doubled. One line, no expansion.
+
+    Where a character cannot be printed it is an expression of literals: `('a' + [char]10 + 'b')`.
+    """
+    parts: list[str] = []
+    for printable, group in groupby(text, str.isprintable):
+        if printable:
+            doubled = (each * 2 if each in _QUOTES else each for each in group)
+            parts.append(f"'{''.join(doubled)}'")
+        else:
+            units = "".join(group).encode("utf-16-be", "surrogatepass")
+            parts += [f"[char]{units[at] << 8 | units[at + 1]}" for at in range(0, len(units), 2)]
+    if not parts or parts[0].startswith("["):
+        parts.insert(0, "''")  # a sum is text if it begins with text
+    return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
 
 
 def powershell_script(site: Site, host: str) -> str:

@@ -16,16 +16,16 @@ from typing import Any
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.entries import (
     Entry,
-    basic_from_host,
     describe,
     enum_value,
-    extended_from_host,
-    to_host,
 )
 from vswitch.hyperv.hostnat import NAT_SETTINGS, HostMapping, HostNat
 from vswitch.hyperv.hostvlan import ISOLATION_MODES, untold_vlans, vlan_setting
+from vswitch.hyperv.names import computer_fault
+from vswitch.hyperv.records import entries_by_adapter, read_entries
 from vswitch.hyperv.semantic import Acls
 from vswitch.hyperv.values import flag_of, id_of, list_of, mapping_of, maps_of, number_of, on_of, text_of
+from vswitch.model.problems import shorten
 from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, normalise_mac
 from vswitch.textfiles import read_json
 
@@ -33,10 +33,7 @@ __all__ = [
     "HostAdapter",
     "HostState",
     "HostSwitch",
-    "entries_of",
-    "entries_of_step",
     "read_state",
-    "record_of",
     "state_from_file",
 ]
 
@@ -160,11 +157,7 @@ class HostState:
 
 def state_from_file(path: str | os.PathLike[str]) -> HostState:
     """The state in an exported file. Raises InputError if it is not one."""
-    try:
-        document = read_json(path, "the state of a host")
-    except InputError as error:
-        hint = error.hint or "export it with Export-VswitchState.ps1"
-        raise InputError(error.message, where=error.where, hint=hint) from None
+    document = read_json(path, "the state of a host", hint="export it with Export-VswitchState.ps1")
     return read_state(document, Origin(os.fspath(path)))
 
 
@@ -177,16 +170,26 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
     if not isinstance(document, Mapping) or "adapters" not in document or "computer" not in document:
         raise InputError("this is not the state of a Hyper-V host", where=where, hint=hint)
     if document.get("schema") != 1:
-        raise InputError(f"the state has schema {document.get('schema')!r}, not 1", where=where, hint=hint)
+        raise InputError(
+            f"the state has schema {shorten(document.get('schema'))}, not 1", where=where, hint=hint
+        )
+    computer = document["computer"]
+    if fault := computer_fault(computer):
+        raise InputError(
+            f"the host calls itself {shorten(computer)}, which no computer is called: {fault}",
+            where=where,
+            hint="check which machine answers there; records are kept by the computer's name",
+        )
     try:
+        adapters = _adapters(document)
         vms = [(id_of(vm.get("Id")), text_of(vm.get("Name"))) for vm in maps_of(document.get("vms"))]
         own = _own_addresses(maps_of(document.get("addresses")))
         return HostState(
-            computer=text_of(document.get("computer")),
+            computer=computer,
             system=text_of(document.get("os")),
             time=text_of(document.get("time")),
             switches=tuple(_switch(raw) for raw in maps_of(document.get("switches"))),
-            adapters=tuple(_adapter(raw, own) for raw in maps_of(document.get("adapters"))),
+            adapters=tuple(_adapter(raw, own) for raw in adapters),
             vms=tuple(vms),
             running=frozenset(
                 id_of(vm.get("Id"))
@@ -195,7 +198,7 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             ),
             teams=tuple(_named(raw) for raw in maps_of(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in maps_of(document.get("nats"))),
-            records=_records(maps_of(document.get("records"))),
+            records=entries_by_adapter(maps_of(document.get("records"))),
             raw_records=tuple(maps_of(document.get("records"))),
             recorded=bool(document.get("records")) or flag_of(document.get("recorded", True)),
             others={
@@ -210,6 +213,25 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
+
+
+def _adapters(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All adapters, each with its lists of entries. Raises ValueError where a part is not told.
+
+    Whatever is left out here would pass for an adapter without entries, and so for one that is as wanted.
+    """
+    told = document["adapters"]
+    found = list_of(told)
+    if told is None or told == "" or any(not isinstance(each, Mapping) for each in found):
+        raise ValueError("its adapters are not told")
+    ids = [text_of(each.get("Id")) for each in found]
+    if not all(ids) or len(set(ids)) < len(ids):
+        raise ValueError("an adapter has no id of its own")
+    for each in found:
+        for name in ("acls", "extendedAcls"):
+            if each.get(name) is None or each.get(name) == "":
+                raise ValueError(f"the {name} of an adapter are not told")
+    return found
 
 
 def _switch(raw: Mapping[str, Any]) -> HostSwitch:
@@ -250,7 +272,7 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
     mac = "" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac)
     lengths = own.get(mac, {}) if flag_of(raw.get("IsManagementOs")) else {}
     told = [text_of(address) for address in list_of(raw.get("IPAddresses"))]
-    entries, unreadable = _entries(maps_of(raw.get("extendedAcls")), maps_of(raw.get("acls")))
+    entries, unreadable = read_entries(list_of(raw.get("extendedAcls")), list_of(raw.get("acls")))
     isolation = mapping_of(raw.get("isolation"))
     mode = enum_value(isolation.get("IsolationMode", 0), ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
@@ -306,30 +328,11 @@ def _mirroring(raw: Any) -> PortMirroring:
     return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
 
 
-def _entries(
-    extended: Sequence[Mapping[str, Any]], basic: Sequence[Mapping[str, Any]]
-) -> tuple[dict[Entry, Mapping[str, Any]], list[str]]:
-    entries: dict[Entry, Mapping[str, Any]] = {}
-    unreadable: list[str] = []
-    for raw in extended:
-        try:
-            entries[extended_from_host(raw)] = raw
-        except (ValueError, TypeError, OverflowError) as error:
-            unreadable.append(f"extended entry of weight {raw.get('Weight')}: {error}")
-    for raw in basic:
-        try:
-            entries.update(dict.fromkeys(basic_from_host(raw), raw))
-        except (ValueError, TypeError, OverflowError) as error:
-            address = text_of(raw.get("RemoteAddress")) or text_of(raw.get("LocalAddress"))
-            unreadable.append(f"basic entry for {address or 'nothing'}: {error}")
-    return entries, unreadable
-
-
 def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
     """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
     found: set[tuple[Direction, int]] = set()
     for raw in extended:
-        if _entries([raw], [])[1]:
+        if read_entries([raw], [])[1]:
             known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
                 str(each): each for each in Direction
             }
@@ -363,40 +366,3 @@ def _nat(raw: Mapping[str, Any]) -> HostNat:
         ),
         {name: text_of(raw.get(name)) for name in NAT_SETTINGS if text_of(raw.get(name))},
     )
-
-
-# --- the record of what is ours ------------------------------------------------------------------
-
-
-def _records(records: Sequence[Mapping[str, Any]]) -> dict[str, frozenset[Entry]]:
-    found: dict[str, set[Entry]] = {}
-    for record in records:
-        found.setdefault(text_of(record.get("adapter")), set()).update(entries_of(record))
-    return {adapter: frozenset(entries) for adapter, entries in found.items()}
-
-
-def entries_of(record: Mapping[str, Any]) -> list[Entry]:
-    """The entries of one ownership record; what cannot be understood owns nothing."""
-    extended = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "extended"]
-    basic = [raw for raw in maps_of(record.get("entries")) if raw.get("kind") == "basic"]
-    return list(_entries(extended, basic)[0])
-
-
-def entries_of_step(step: Mapping[str, Any]) -> list[Entry]:
-    """The entries that one step of a plan, as sent to a host, adds or removes."""
-    kind = "extended" if str(step["op"]).endswith("Extended") else "basic"
-    return entries_of({"entries": [{"kind": kind, **step["entry"]}]})
-
-
-def record_of(
-    adapter: str, policy: str, entries: Iterable[Entry], others: Iterable[str] | None = None
-) -> dict[str, Any]:
-    """An ownership record as hosts keep it. `others` are the entries of others beside ours, as text."""
-    found = sorted(entries, key=lambda entry: (len(entry), entry))
-    kinds = [("basic" if len(entry) == 4 else "extended", entry) for entry in found]
-    record = {
-        "adapter": adapter,
-        "policy": policy,
-        "entries": [{"kind": kind, **to_host(entry)} for kind, entry in kinds],
-    }
-    return record if others is None else record | {"others": sorted(others)}

@@ -1,150 +1,205 @@
 """What this side remembers of hosts: which entries are ours, plans applied, states before them.
 
-Readable by the user alone. Files are replaced whole, so that a crash leaves the old or the new one. It
-is a second copy: hosts keep their own record and backups. What is ours stands in one file for each
-adapter, by its id and by the name that the computer itself goes by: it is found under whatever name the
-host is called, and two processes that work on different adapters do not undo each other's writing.
+Readable by the user alone: folders are 0700 and files 0600, and those found with wider rights are
+narrowed. Files are replaced whole, so that a crash leaves the old or the new one. It is a second copy:
+hosts keep their own record and backups. What is ours stands in one file for each adapter, by its id and
+by the name that the computer itself goes by: it is found under whatever name the host is called, and two
+processes that work on different adapters do not undo each other's writing. No name and no link leads out
+of the store, and an entry that cannot be read is named and stands in the way of no other.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from vswitch.errors import EnvironmentError_, InputError, Origin
+from vswitch.errors import EnvironmentError_, InputError
+from vswitch.hyperv.documents import write_file
 from vswitch.hyperv.entries import Entry
-from vswitch.hyperv.state import entries_of
+from vswitch.hyperv.names import computer_fault, file_part
+from vswitch.hyperv.records import entries_of
+from vswitch.model.problems import shorten
 from vswitch.textfiles import read_json
 
-__all__ = ["Store", "default_folder", "digest_of", "read_plan_file", "saved_plans", "write_file"]
+__all__ = ["Memory", "Store", "default_folder"]
+
+_KINDS = frozenset({"hosts", "owned"})
+_OTHERS_RIGHTS = 0o077
+_OTHERS_MAY_WRITE = 0o022
 
 
 def default_folder() -> Path:
-    """`$VSWITCH_STATE`, or `vswitch/hyperv` in the user's state folder."""
+    """`$VSWITCH_STATE`, or `vswitch/hyperv` in the user's state folder. Raises InputError for `..` in it."""
     named = os.environ.get("VSWITCH_STATE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(base) / "vswitch" / "hyperv"
-
-
-def write_file(path: Path, document: Any) -> None:
-    """Put `document` as JSON into a file, whole or not at all. Raises EnvironmentError_."""
-    if path.exists() and not path.is_file():
-        raise EnvironmentError_(f"{path} cannot be written: it is no regular file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1, default=str)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise EnvironmentError_(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def digest_of(document: Any) -> str:
-    """A digest of plain data, whatever the order of its keys."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def saved_plans(plans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Plans as a file keeps them."""
-    return {"schema": 1, "kind": "vswitch-plan", "plans": list(plans), "digest": digest_of(plans)}
-
-
-def read_plan_file(path: str) -> list[dict[str, Any]]:
-    """The plans of a file, as `saved_plans` was given them. Raises InputError for anything else."""
-    where = Origin(path)
-    document = read_json(path, "a saved plan")
-    if not isinstance(document, dict) or document.get("kind") != "vswitch-plan":
+    home = os.environ.get("XDG_STATE_HOME")
+    base = Path(named or home or os.path.join(os.path.expanduser("~"), ".local", "state"))
+    if ".." in base.parts or "\0" in str(base):
         raise InputError(
-            "this is not a saved plan", where=where, hint="make one with `vswitch hyperv plan --save FILE`"
+            f"{'VSWITCH_STATE' if named else 'XDG_STATE_HOME'} is {shorten(str(base))}: a path with `..` may"
+            " lead anywhere",
+            hint="write the folder's path without `..`",
         )
-    if document.get("schema") != 1:
-        raise InputError("the saved plan is of another version", where=where, hint="make a new one")
-    plans: list[dict[str, Any]] = document.get("plans") or []
-    if document.get("digest") != digest_of(plans) or not _are_plans(plans):
-        raise InputError(
-            "the saved plan was changed after it was made, or is damaged",
-            where=where,
-            hint="what was reviewed is what is applied: change the policy, and make a new plan",
-        )
-    return plans
+    return base if named else base / "vswitch" / "hyperv"
 
 
-def _are_plans(plans: Any) -> bool:
-    wanted = {"name": str, "plan": dict, "review": dict}
-    return isinstance(plans, list) and all(
-        isinstance(plan, dict) and all(isinstance(plan.get(name), kind) for name, kind in wanted.items())
-        for plan in plans
-    )
+@dataclass(frozen=True)
+class Memory:
+    """What is ours by adapter id, and a sentence about each part of the store that cannot be read."""
+
+    records: Mapping[str, frozenset[Entry]]
+    problems: tuple[str, ...] = ()
 
 
 class Store:
-    """The memory of one host."""
+    """The memory of one host, called `host`. Raises InputError for a name nothing can be kept under."""
 
     def __init__(self, host: str, folder: Path | None = None) -> None:
-        base = folder or default_folder()
-        self.folder = base / "hosts" / quote(host.lower(), safe="", errors="replace")
-        self.owned = base / "owned"
+        self.base = folder or default_folder()
+        part = file_part(host.lower())
+        if part is None or not host.isprintable():
+            raise InputError(
+                f"a host cannot be called {shorten(host)}: nothing can be kept under that name",
+                hint="name it as the DNS or the inventory does",
+            )
+        self.folder = self.base / "hosts" / part
+        self.owned = self.base / "owned"
+
+    def recall(self, computer: str | None = None, adapters: Iterable[str] = ()) -> Memory:
+        """What is ours, of some adapters of a computer, or of all there are.
+
+        A file that cannot be read says nothing, and is named.
+        """
+        found: dict[str, set[Entry]] = {}
+        problems: list[str] = []
+        for path in self._paths(computer, adapters) if computer is not None else self._all(problems):
+            try:
+                records = self._records_in(path)
+            except (EnvironmentError_, InputError) as error:
+                problems.append(f"this side's record {path} is left out: {error.message}")
+                continue
+            for record in records:
+                found.setdefault(str(record["adapter"]), set()).update(entries_of(record))
+        records_found = {adapter: frozenset(entries) for adapter, entries in found.items()}
+        return Memory(records_found, tuple(dict.fromkeys(problems)))
 
     def records(
         self, computer: str | None = None, adapters: Iterable[str] = ()
     ) -> dict[str, frozenset[Entry]]:
-        """What is ours by adapter id, of some adapters of a computer, or of all there are.
-
-        A file that cannot be read says nothing.
-        """
-        paths = self.owned.glob("*/*.json") if computer is None else self._paths(computer, adapters)
-        found: dict[str, set[Entry]] = {}
-        for path in paths:
-            records = _read(path).get("records")
-            for record in records if isinstance(records, list) else ():
-                if isinstance(record, Mapping) and _file_name(str(record.get("adapter"))) == path.name:
-                    found.setdefault(str(record["adapter"]), set()).update(entries_of(record))
-        return {adapter: frozenset(entries) for adapter, entries in found.items()}
+        """The same without what there is to say about it."""
+        return dict(self.recall(computer, adapters).records)
 
     def keep_records(
         self, computer: str, adapters: Iterable[str], records: Iterable[Mapping[str, Any]]
     ) -> None:
-        """Replace the records of some adapters of a computer."""
+        """Replace the records of some adapters of a computer. Raises EnvironmentError_, InputError."""
         of_adapter: dict[str, list[Mapping[str, Any]]] = {adapter: [] for adapter in adapters}
         for record in records:
             of_adapter.setdefault(str(record["adapter"]), []).append(record)
-        for path, kept in zip(self._paths(computer, of_adapter), of_adapter.values(), strict=True):
+        paths = self._paths(computer, of_adapter)
+        if paths:
+            self._make_private(paths[0].parent)
+        for path, kept in zip(paths, of_adapter.values(), strict=True):
             write_file(path, {"schema": 1, "records": kept})
 
     def keep_plan(self, plan: Mapping[str, Any]) -> None:
-        """Keep a plan with the states before it, for looking at."""
-        write_file(self.folder / "plans" / f"{quote(str(plan['planId']), safe='')}.json", plan)
+        """Keep a plan with the states before it, for looking at. Raises EnvironmentError_, InputError."""
+        path = self.folder / "plans" / f"{_part(str(plan['planId']), 'a plan')}.json"
+        self._make_private(path.parent)
+        write_file(path, plan)
 
     def _paths(self, computer: str, adapters: Iterable[str]) -> list[Path]:
-        folder = self.owned / quote(computer.lower(), safe="", errors="replace")
-        return [folder / _file_name(adapter) for adapter in adapters]
+        if fault := computer_fault(computer):
+            raise InputError(f"a computer cannot be called {shorten(computer)}: {fault}")
+        folder = self.owned / _part(computer.lower(), "a computer")
+        return [folder / f"{_part(adapter, 'an adapter')}.json" for adapter in adapters]
+
+    def _all(self, problems: list[str]) -> list[Path]:
+        try:
+            return sorted(self.owned.glob("*/*.json"))
+        except OSError as error:
+            problems.append(f"{self.owned} cannot be read: {error.strerror or error}")
+            return []
+
+    def _records_in(self, path: Path) -> list[Mapping[str, Any]]:
+        """The records of one file that are of its adapter; none where there is no file."""
+        if not os.path.lexists(path):
+            return []
+        self._make_private(path.parent)
+        self._keep_inside(path)
+        document = read_json(path, "a record")
+        records = document.get("records") if isinstance(document, dict) else None
+        if not isinstance(records, list):
+            raise InputError("this is not a record")
+        return [
+            record
+            for record in records
+            if isinstance(record, Mapping) and file_part(str(record.get("adapter"))) == path.stem
+        ]
+
+    # --- who may read it, and where it is
+
+    def _keep_inside(self, path: Path) -> None:
+        """Raise EnvironmentError_ if links lead from `path` out of the store."""
+        try:
+            inside = path.resolve().is_relative_to(self.base.resolve())
+        except (OSError, RuntimeError) as error:
+            raise EnvironmentError_(f"{path} cannot be followed: {error}") from None
+        if not inside:
+            raise EnvironmentError_(
+                f"{path} is a link out of the folder {self.base}",
+                hint="remove the link, or set VSWITCH_STATE",
+            )
+
+    def _make_private(self, folder: Path) -> None:
+        """Have a folder of the store be there, and it and those around it be the user's alone.
+
+        Raises EnvironmentError_.
+        """
+        above = [each for each in self.base.parents if not each.exists()]
+        inside = [each for each in folder.parents if each.is_relative_to(self.base) and each != self.base]
+        try:
+            for each in reversed(above):
+                each.mkdir(mode=0o700, exist_ok=True)
+            for each in (self.base, *reversed(inside), folder):
+                if not os.path.lexists(each):
+                    each.mkdir(mode=0o700, exist_ok=True)
+                self._keep_inside(each)
+                _narrow(each, ours=each != self.base or set(os.listdir(each)) <= _KINDS)
+            for entry in os.scandir(folder):
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS_RIGHTS:
+                    os.chmod(entry.path, 0o600)
+        except OSError as error:
+            raise EnvironmentError_(
+                f"{error.filename or folder} cannot be used: {error.strerror or error}"
+            ) from None
 
 
-def _file_name(adapter: str) -> str:
-    return f"{quote(adapter, safe='', errors='replace')}.json"
+def _part(name: str, what: str) -> str:
+    part = file_part(name)
+    if part is None:
+        raise InputError(f"{what} cannot be called {shorten(name)}")
+    return part
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = read_json(path, "what this program keeps")
-    except InputError:
-        return {}
-    return document if isinstance(document, dict) else {}
+def _narrow(folder: Path, *, ours: bool) -> None:
+    """Take the rights of others away from a folder that is `ours`; of another, see that none may write it."""
+    found = folder.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise EnvironmentError_(f"{folder} cannot be used: it is not a folder")
+    if found.st_uid != os.geteuid():
+        raise EnvironmentError_(
+            f"{folder} belongs to another user, who could change what is kept there",
+            hint="set VSWITCH_STATE to a folder of your own",
+        )
+    if ours and found.st_mode & _OTHERS_RIGHTS:
+        folder.chmod(0o700)
+    elif found.st_mode & _OTHERS_MAY_WRITE and not found.st_mode & stat.S_ISVTX:
+        raise EnvironmentError_(
+            f"others may write to {folder}, and so change what is kept there",
+            hint=f"chmod go-w {folder}, or set VSWITCH_STATE to another folder",
+        )

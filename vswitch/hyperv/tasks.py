@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from vswitch.errors import HostError
-from vswitch.hyperv.apply import Applied, apply_plan, call, read_host
+from vswitch.errors import HostError, VswitchError
+from vswitch.hyperv.answers import (
+    Backup,
+    BackupSummary,
+    UnreadableAnswer,
+    ask_backup,
+    ask_backups,
+    ask_confirm,
+    bare,
+    export_of,
+)
+from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
 from vswitch.hyperv.entries import Entry, describe, sort_key
+from vswitch.hyperv.outcomes import Applied, NotVerified, ways_out
 from vswitch.hyperv.plan import HostPlan, plan_host
-from vswitch.hyperv.state import HostState, entries_of, entries_of_step, read_state
+from vswitch.hyperv.problems import OutcomeUnknown
+from vswitch.hyperv.records import entries_of, read_entries
+from vswitch.hyperv.state import HostState
+from vswitch.hyperv.steps import entries_of_step
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import Transport
+from vswitch.model.problems import shorten
 from vswitch.model.site import Site
 
 __all__ = ["Target", "backups", "new_plan_id", "plan_policy", "plan_rollback"]
@@ -55,23 +70,54 @@ class Target:
 
     def read(self) -> HostState:
         """The host's state: one round trip, or none."""
-        return self.state if self.state is not None else read_host(self.link, self.name)
+        return self.state if self.state is not None else export_of(self.link, self.name)
 
     def apply(self, plan: HostPlan | dict[str, Any], *, confirm_within: int = 0) -> Applied:
         """Carry out a plan: one round trip."""
         return apply_plan(plan, self.link, self.store, host=self.name, confirm_within=confirm_within)
 
     def confirm(self, plan_id: str) -> dict[str, Any]:
-        """Keep an applied plan; without an id, the one whose undo is armed."""
+        """Keep an applied plan; without an id, the one whose undo is armed. Raises HostError.
+
+        That it stays is read back from the host's list of backups. Raises NotVerified if that does not
+        say so.
+        """
         if not plan_id:
             # One that ended half-way may be armed too: it is undone, never kept.
-            armed = [
-                each for each in backups(self) if each.get("armedUntil") and each.get("state") == "applied"
-            ]
+            armed = [each for each in backups(self) if each.armed_until and each.state == "applied"]
             if not armed:
                 raise HostError("no plan waits to be confirmed", host=self.name)
-            plan_id = str(armed[0]["planId"])
-        return call(self.link, self.name, "confirm", {"planId": plan_id})
+            plan_id = armed[0].plan_id
+        why, was_armed = "", True
+        try:
+            was_armed = ask_confirm(self.link, self.name, plan_id).was_armed
+        except (OutcomeUnknown, UnreadableAnswer) as error:
+            why = bare(error, self.name)
+        except VswitchError:
+            raise
+        except Exception as error:  # whatever it is, something was sent
+            why = f"this is a defect of vswitch, please report it: {shorten(repr(error), 200)}"
+        try:
+            known = next((each for each in backups(self) if each.plan_id == plan_id), None)
+        except VswitchError as error:
+            raise self._not_confirmed(plan_id, why or "it answered", bare(error, self.name)) from None
+        if known is None or known.state != "confirmed" or known.armed_until:
+            listed = f"the host lists it as {known.state}" if known else "the host does not list it"
+            until = f", to be undone at {known.armed_until}" if known and known.armed_until else ""
+            raise self._not_confirmed(plan_id, why or "the host says that it stays", listed + until)
+        return {"planId": plan_id, "confirmed": True, "wasArmed": was_armed}
+
+    def _not_confirmed(self, plan_id: str, why: str, read: str) -> NotVerified:
+        return NotVerified(
+            f"{why}, but read again: {read}",
+            host=self.name,
+            plan_id=plan_id,
+            sent=f"to keep plan {plan_id}",
+            possible="the plan, for good or until the host undoes it by itself",
+            ways=ways_out(
+                self.name, plan_id, [], "the host does so by itself if it was armed, unless it is confirmed"
+            ),
+        )
 
 
 def plan_policy(target: Target, site: Site, *, adopt: bool = False) -> HostPlan:
@@ -83,21 +129,23 @@ def plan_policy(target: Target, site: Site, *, adopt: bool = False) -> HostPlan:
 
 def _plan(target: Target, state: HostState, wanted: Desired, *, adopt: bool = False) -> HostPlan:
     now = target.clock()
-    return plan_host(
+    memory = target.store.recall(state.computer, [each.id for each in state.adapters])
+    plan = plan_host(
         wanted,
         state,
         host=target.name,
         plan_id=new_plan_id(now),
         created_at=now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        local_records=target.store.records(state.computer, [each.id for each in state.adapters]),
+        local_records=memory.records,
         adopt=adopt,
         port=target.port,
     )
+    return replace(plan, warnings=(*plan.warnings, *memory.problems))
 
 
-def backups(target: Target) -> list[dict[str, Any]]:
-    """The host's backups, newest first."""
-    return list(call(target.link, target.name, "backups", {}).get("backups") or ())
+def backups(target: Target) -> list[BackupSummary]:
+    """The host's backups, newest first: one round trip."""
+    return ask_backups(target.link, target.name)
 
 
 def plan_rollback(target: Target, to: str = "") -> HostPlan:
@@ -135,19 +183,18 @@ class _Past:
     def __init__(self, target: Target) -> None:
         self.target = target
         known = backups(target)
-        self.ids = [str(each["planId"]) for each in known]
-        self.in_force = [str(each["planId"]) for each in known if each.get("state") in _IN_FORCE]
-        self.unreadable = [str(each["planId"]) for each in known if each.get("state") == _UNREADABLE]
-        self._documents: dict[str, dict[str, Any]] = {}
+        self.ids = [each.plan_id for each in known]
+        self.in_force = [each.plan_id for each in known if each.state in _IN_FORCE]
+        self.unreadable = [each.plan_id for each in known if each.state == _UNREADABLE]
+        self._documents: dict[str, Backup] = {}
 
-    def backup(self, plan_id: str) -> dict[str, Any]:
+    def backup(self, plan_id: str) -> Backup:
         """A plan's backup: one round trip, the first time."""
         if plan_id not in self._documents:
-            found = call(self.target.link, self.target.name, "backups", {"planId": plan_id})
-            self._documents[plan_id] = (found.get("backups") or [{}])[0]
+            self._documents[plan_id] = ask_backup(self.target.link, self.target.name, plan_id)
         return self._documents[plan_id]
 
-    def since(self, last: int) -> list[dict[str, Any]]:
+    def since(self, last: int) -> list[Backup]:
         """The backups of the plan at a place and of those in force after it, the oldest first."""
         plans = [each for each in self.ids[: last + 1] if each in self.in_force or each == self.ids[last]]
         return [self.backup(each) for each in reversed(plans)]
@@ -174,9 +221,7 @@ class _Past:
                 return last
 
 
-def _as_before(
-    state: HostState, documents: Sequence[Mapping[str, Any]], warnings: tuple[str, ...]
-) -> Desired:
+def _as_before(state: HostState, documents: Sequence[Backup], warnings: tuple[str, ...]) -> Desired:
     """Our entries as they were before some plans, whose backups are `documents`, the oldest first.
 
     What was taken over from others since is given back to them, not removed; what was given away since,
@@ -186,20 +231,21 @@ def _as_before(
     others: dict[str, frozenset[Entry]] = {}  # were there, and not ours
     removed: dict[str, set[Entry]] = {}
     for document in documents:
-        for step in (document.get("plan") or {}).get("steps") or ():
-            if str(step.get("op")).startswith("remove"):
-                removed.setdefault(str(step.get("adapter")), set()).update(entries_of_step(step))
-        for adapter in document.get("adapters") or ():
-            records = [
-                record for record in document.get("records") or () if record.get("adapter") == adapter["id"]
-            ]
-            there = (
-                read_state({"schema": 1, "computer": "", "adapters": [adapter]}).adapters[0].entries.keys()
-            )
+        for step in document.plan.steps:
+            if step.op.startswith("remove"):
+                removed.setdefault(step.adapter, set()).update(entries_of_step(step.raw))
+        for backed_up in document.adapters:
+            there = frozenset(read_entries(backed_up.extended_acls, backed_up.acls)[0])
             # What somebody had removed by hand was in the record, and not there.
-            ours = frozenset(entry for record in records for entry in entries_of(record)) & there
-            before.setdefault(str(adapter["id"]), ours)
-            others.setdefault(str(adapter["id"]), frozenset(there) - ours)
+            recorded = {
+                entry
+                for record in document.records
+                if record.adapter == backed_up.id
+                for entry in entries_of(record.raw)
+            }
+            ours = there & recorded
+            before.setdefault(backed_up.id, ours)
+            others.setdefault(backed_up.id, there - ours)
     wanted: list[Wanted] = []
     notes: list[str] = []
     for adapter in state.adapters:
@@ -215,19 +261,16 @@ def _as_before(
     return Desired(tuple(wanted), (), (*notes, *warnings))
 
 
-def _taken_back(backup: Mapping[str, Any]) -> str:
+def _taken_back(backup: Backup) -> str:
     """The plan to before which a backed-up plan went back; "" if it is none of `plan_rollback`."""
-    plan = backup.get("plan")
-    records = plan.get("recordsDuring") if isinstance(plan, Mapping) else None
-    names = [str(record.get("policy")) for record in records or () if isinstance(record, Mapping)]
+    names = [record.policy for record in backup.plan.records_during]
     return names[0].removeprefix(_ROLLBACK) if names and names[0].startswith(_ROLLBACK) else ""
 
 
-def _only_looked(backup: Mapping[str, Any]) -> bool:
+def _only_looked(backup: Backup) -> bool:
     """Whether a plan changed neither entries nor what is ours: it took note of entries of others."""
-    plan = backup.get("plan") or {}
     owned = [
-        {str(record["adapter"]): set(entries_of(record)) for record in side.get("records") or ()}
-        for side in (backup, plan)
+        {record.adapter: set(entries_of(record.raw)) for record in side}
+        for side in (backup.records, backup.plan.records)
     ]
-    return not plan.get("steps") and owned[0] == owned[1]
+    return not backup.plan.steps and owned[0] == owned[1]
