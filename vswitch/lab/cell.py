@@ -11,12 +11,14 @@ process with a single thread may enter a user namespace.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import resource
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -27,6 +29,13 @@ _GET_USERNS = 0xB701  # linux/nsfs.h
 _PLAIN = _NOSUID | _NODEV | _NOEXEC
 _RUN_SIZE = "size=64m,mode=0755"
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_PR_SET_SECCOMP, _FILTER, _ALLOW, _SUCCEED = 22, 2, 0x7FFF0000, 0x00050000  # linux/seccomp.h
+_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/filter.h
+# set(re|res|fs)(u|g)id and setgroups: linux/audit.h, the numbers of asm/unistd.h
+_CHANGES_OF_USER = {
+    "x86_64": (0xC000003E, (105, 106, 113, 114, 116, 117, 119, 122, 123)),
+    "aarch64": (0xC00000B7, (143, 144, 145, 146, 147, 149, 151, 152, 159)),
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -149,23 +158,6 @@ def _furnish(host_name: str, most_processes: int) -> None:
     _mount("vswitch", "/run", "tmpfs", _NOSUID | _NODEV, _RUN_SIZE)
     name = os.fsencode(host_name)[:64]
     _do("sethostname", name, len(name))
-    with open("/proc/self/uid_map") as uids:
-        if sum(int(line.split()[2]) for line in uids) == 1:
-            _keep_user("tcpdump")
-
-
-def _keep_user(program: str) -> None:
-    """Have `program` stay root of the guest: there is no other user it could change to."""
-    path = _find(program)
-    if path is None:
-        return
-    real = f"/run/vswitch-{program}"
-    os.close(os.open(real, os.O_CREAT | os.O_WRONLY, 0o755))
-    _mount(path, real, None, _BIND)
-    wrapper = f"{real}-as-root"
-    _write(wrapper, f'#!/bin/sh\nexec {real} -Z root "$@"\n')
-    os.chmod(wrapper, 0o755)
-    _mount(wrapper, os.path.realpath(path), None, _BIND)
 
 
 def _settle(network: int) -> None:
@@ -188,7 +180,8 @@ def enter(
 
     `places` are KIND=DESCRIPTOR, by comma: namespaces in the order to enter them, and files that take a
     process into a control group. `processes` and `memory` (bytes of address space for each process) are
-    the limits, 0: none; with `idle` 1 it gets the processor time that others leave. `seconds` ends it after a time, with exit status 124; empty: never.
+    the limits, 0: none; with `idle` 1 it gets the processor time that others leave. `seconds` ends it
+    after a time, with exit status 124; empty: never.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -213,6 +206,8 @@ def enter(
             _fail(1, f"{guest}: its limits cannot be set: {error.strerror}", "Its lab may have ended.")
         for _, descriptor in pairs:
             os.close(descriptor)
+        with contextlib.suppress(OSError):  # a kernel without seccomp
+            _stay_one_user()
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
             signal.signal(number, signal.SIG_DFL)
         os.chdir(folder if os.path.isdir(folder) else "/")
@@ -239,6 +234,27 @@ def _limit(processes: int, memory: int, idle: bool) -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if processes:
         _write("/proc/self/oom_score_adj", "1000")  # when memory is short, guests' programs go first
+
+
+def _stay_one_user() -> None:
+    """Where the guest knows one user only, let programs believe that they have become another.
+
+    Whoever drops root's rights (tcpdump does) would end instead; there is nobody it could become.
+    """
+    with open("/proc/self/uid_map") as uids:
+        if sum(int(line.split()[2]) for line in uids) > 1:
+            return
+    machine = os.uname().machine
+    if machine not in _CHANGES_OF_USER:
+        return
+    architecture, calls = _CHANGES_OF_USER[machine]
+    # struct sock_filter: code, jumps if true and if false, operand; loads are of struct seccomp_data.
+    program = [(_LOAD, 0, 0, 4), (_IF_EQUAL, 0, len(calls) + 1, architecture), (_LOAD, 0, 0, 0)]
+    program += [(_IF_EQUAL, len(calls) - number, 0, call) for number, call in enumerate(calls)]
+    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _SUCCEED)]
+    text = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    filter_ = struct.pack("@HP", len(program), ctypes.addressof(text))
+    _do("prctl", _PR_SET_SECCOMP, _FILTER, filter_, 0, 0)
 
 
 def _execute(guest: str, seconds: str, argv: tuple[str, ...]) -> NoReturn:

@@ -47,7 +47,19 @@ def enter_command(
     who: str, places: str, limits: Sequence[int], folder: str, seconds: str, argv: Sequence[str]
 ) -> list[str]:
     """The command line that enters a cell; its arguments are those of `cell.enter`."""
-    return [sys.executable, "-I", "-S", _PROGRAM, "enter", who, places, *map(str, limits), folder, seconds, *argv]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        _PROGRAM,
+        "enter",
+        who,
+        places,
+        *map(str, limits),
+        folder,
+        seconds,
+        *argv,
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,9 @@ class Cells:
                     os.close(cell.alive)
                 cell = self._cells[netns] = self._start(netns, host_name)
         places = [("user", Path("/proc/self/ns/user"))]
-        places += [(kind, Path(f"/proc/{cell.pid}/ns/{kind}")) for kind in ("pid", "uts", "user", "mnt", "net")]
+        places += [
+            (kind, Path(f"/proc/{cell.pid}/ns/{kind}")) for kind in ("pid", "uts", "user", "mnt", "net")
+        ]
         groups = [("group", group / control_groups.MEMBERS) for group in cell.groups]
         memory = 0 if control_groups.limits_memory(cell.groups) else most_memory()
         idle = not control_groups.shares_processors(cell.groups)
@@ -113,9 +127,20 @@ class Cells:
         control_groups.remove(group for cell in cells for group in cell.groups)
 
     def _start(self, netns: str, host_name: str) -> _Cell:
-        groups = control_groups.make(f"{quote(self._lab, safe='')}-{Path(netns).name}", MOST_PROCESSES, most_memory())
+        groups = control_groups.make(
+            f"{quote(self._lab, safe='')}-{Path(netns).name}", MOST_PROCESSES, most_memory()
+        )
         by_ids = not groups and _is_uncounted() and _has_own_process_ids()
-        command = [sys.executable, "-I", "-S", _PROGRAM, "hold", host_name, netns, str(by_ids * MOST_PROCESSES)]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            _PROGRAM,
+            "hold",
+            host_name,
+            netns,
+            str(by_ids * MOST_PROCESSES),
+        ]
         try:
             process = subprocess.run(
                 command,
@@ -154,14 +179,20 @@ def _has_own_process_ids() -> bool:
     return (int(major), int(digits or 0)) >= (6, 14)
 
 
-def open_way(places: Iterable[tuple[str, Path]], processes: int = 0, memory: int = 0, idle: bool = False) -> Way:
+def open_way(
+    places: Iterable[tuple[str, Path]], processes: int = 0, memory: int = 0, idle: bool = False
+) -> Way:
     """The way by these files, each with its kind. Raises LabError."""
     opened: list[tuple[str, int]] = []
     try:
         for kind, path in places:
-            opened.append((kind, os.open(path, (os.O_WRONLY if kind == "group" else os.O_RDONLY) | os.O_CLOEXEC)))
+            opened.append(
+                (kind, os.open(path, (os.O_WRONLY if kind == "group" else os.O_RDONLY) | os.O_CLOEXEC))
+            )
     except OSError as error:
         for _, descriptor in opened:
             os.close(descriptor)
         raise LabError(f"the guest cannot be entered: {error.strerror}") from None
-    return Way(tuple(kind for kind, _ in opened), tuple(number for _, number in opened), processes, memory, idle)
+    return Way(
+        tuple(kind for kind, _ in opened), tuple(number for _, number in opened), processes, memory, idle
+    )

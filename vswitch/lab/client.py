@@ -240,7 +240,9 @@ def guest_command(
     answer, descriptors = ask_descriptors(_connect(name), "namespaces", {"guest": guest})
     places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
     seconds = "" if timeout is None else str(timeout)
-    return cells.enter_command(guest or name, places, answer["limits"], _working_folder(), seconds, argv), descriptors
+    return cells.enter_command(
+        guest or name, places, answer["limits"], _working_folder(), seconds, argv
+    ), descriptors
 
 
 def _working_folder() -> str:

@@ -63,9 +63,7 @@ _GUEST_SETTINGS = {
     "ipv6/icmp/ratelimit": "0",
 }
 _ROUTER_SETTINGS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
-_SHARED = (
-    "this machine does not let a lab make user namespaces: programs in its guests have all of the lab's rights"
-)
+_SHARED = "user namespaces cannot be made here: what runs in the lab's guests has all of the lab's rights"
 # The switch's ends of the cables are no IP interfaces.
 _SWITCH_SETTINGS = {"ipv6/conf/default/disable_ipv6": "1"}
 
@@ -116,8 +114,9 @@ def join(namespace: str, name: str, other_namespace: str, other_name: str) -> No
 def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink], maker: Maker) -> None:
     """A guest's namespace: interfaces cabled to their switches, addresses, routes, settings.
 
-    `switches` are the netlink sockets of the switches' namespaces, `maker` makes the guest's. The switch's end comes up at once:
-    what a guest says when it gets a carrier is said before a switch listens.
+    `switches` are the netlink sockets of the switches' namespaces, `maker` makes the guest's. The
+    switch's end comes up at once: what a guest says when it gets a carrier is said before a switch
+    listens.
     """
 
     def fill() -> None:
@@ -170,7 +169,8 @@ class Maker:
     def make(self, name: str) -> None:
         """Make the namespace `name`. Raises EnvironmentError_."""
         pipes = self._process
-        assert pipes.stdin and pipes.stdout
+        assert pipes.stdin
+        assert pipes.stdout
         with self._lock:
             try:
                 pipes.stdin.write(f"{name}\n")
