@@ -183,8 +183,7 @@ def enter(
     the limits, 0: none; with `idle` 1 it gets the processor time that others leave. `seconds` ends it
     after a time, with exit status 124; empty: never.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what the terminal sends is for the command
     pairs = [(kind, int(number)) for kind, number in (place.split("=") for place in places.split(","))]
     try:
         for kind, descriptor in pairs:
@@ -208,7 +207,7 @@ def enter(
             os.close(descriptor)
         with contextlib.suppress(OSError):  # a kernel without seccomp
             _stay_one_user()
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # ignored: above, and by Python
             signal.signal(number, signal.SIG_DFL)
         os.chdir(folder if os.path.isdir(folder) else "/")
         _execute(guest, seconds, argv)
@@ -299,8 +298,7 @@ def _end_like(child: int) -> NoReturn:
     def pass_on(number: int, _: object) -> None:
         os.kill(child, number)
 
-    for number in (signal.SIGINT, signal.SIGQUIT):  # the terminal sends these to the child as well
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
     while True:
