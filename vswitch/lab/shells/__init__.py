@@ -48,5 +48,6 @@ def _marked(name: str, path: str) -> list[str]:
     if name == "fish":
         return [path, "--init-command", _FISH, "--interactive"]
     if name in _PLAIN:
-        return [f"VSWITCH_ENV={os.environ.get('ENV', '')}", f"ENV={_FOLDER / 'shrc'}", path, "-i"]
+        # Without job control: the process group it would give the terminal back to is not the guest's.
+        return [f"VSWITCH_ENV={os.environ.get('ENV', '')}", f"ENV={_FOLDER / 'shrc'}", path, "-i", "+m"]
     return []
