@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,6 +100,62 @@ def test_tcp_says_who_it_is_and_echoes(start, guest, address):
         assert lines.readline() == b"hello\n"
         sock.shutdown(socket.SHUT_WR)
         assert lines.read() == b""  # the service closes after the other side has
+
+
+HTTP_PORTS = (80, 8000, 1433)
+
+
+@pytest.mark.parametrize("port", HTTP_PORTS)
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"POST /a%20b?c HTTP/1.0", b"HEAD / HTTP/1.1"])
+def test_an_http_request_gets_an_http_answer(start, guest, port, request_line):
+    process = start()
+    process.plan(Service("web01", guest.path, "tcp", port))
+    body = b"x" * 300_000 if request_line.startswith(b"POST") else b""
+    with connect(guest, V4, port) as sock:
+        head = request_line + b"\r\nHost: web01\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for piece in (head[:7], head[7:25], head[25:]):  # in as many packets as it likes
+            sock.sendall(piece)
+            time.sleep(0.02)
+        sock.sendall(body)
+        answer = http.client.HTTPResponse(sock, method=request_line.split()[0].decode())
+        answer.begin()
+        said = answer.read().decode()
+    assert (answer.version, answer.status) == (11, 200)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert said == ("" if request_line.startswith(b"HEAD") else f"vswitch web01 tcp/{port}\n")
+
+
+def test_a_slow_http_request_is_waited_for(start, guest):
+    process = start()
+    process.plan(Service("web01", guest.path, "tcp", 80))
+    with connect(guest, V4, 80) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n")
+        time.sleep(0.4)
+        sock.sendall(b"Host: web01\r\n\r\n")
+        assert read_to_end(sock).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("first", [b"", b"GET", b"HELO web01\r\n", b"GET / HTTP/2\r\n", b"\x16\x03\x01"])
+def test_what_is_not_http_gets_the_banner_and_its_echo(start, guest, first):
+    process = start()
+    process.plan(Service("web01", guest.path, "tcp", 80))
+    with connect(guest, V4, 80) as sock:
+        sock.sendall(first)
+        wanted = b"vswitch web01 tcp/80\n" + first
+        got = b""
+        while len(got) < len(wanted):
+            got += sock.recv(100)
+        assert got == wanted
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")  # too late: this is an echo now
+        assert sock.recv(100) == b"GET / HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.requires("curl")
+def test_curl_understands(start, guest):
+    process = start()
+    process.plan(Service("web01", guest.path, "tcp", 80, "http"))
+    assert guest.run("curl", "--silent", "--show-error", f"http://{V4}/") == "vswitch web01 tcp/80\n"
+    assert "200 OK" in guest.run("curl", "--silent", "--head", f"http://[{V6}]/")
 
 
 def test_tcp_echoes_more_than_the_buffers_hold(start, guest):

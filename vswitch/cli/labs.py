@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +16,15 @@ from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
 from vswitch.cli.render import table
-from vswitch.errors import InputError
+from vswitch.errors import InputError, LabError
 from vswitch.lab import client
+from vswitch.lab.shells import shell_command
 
 __all__ = ["register"]
 
 _EXTENSIONS = ("vswitch.diagnose.operations",)
+_STATUS_PATIENCE = 3.0  # seconds: `down` is for labs that hang, too
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +96,10 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
         if not data:
             console.print("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
-            console.print(f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])})")
+            console.print(
+                f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])}),"
+                f" {escape(_since(entry))}, started in {escape(entry['folder'])}"
+            )
             table(
                 console,
                 ("guest", "kind", "host", "addresses", "services"),
@@ -121,15 +130,57 @@ def down(
     ] = None,
     lab: LabOption = None,
     every: Annotated[bool, typer.Option("--all", help="All of this user's labs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Take a lab down. Nothing of it is left."""
+    """Take a lab down. Nothing of it is left.
+
+    Without a name it asks before it takes down a lab that was started in another folder.
+    """
     started = time.monotonic()
     names = client.running() if every else [choose_lab(name or lab)]
+    said = ", ".join(names) or "nothing"
+    if not (every or name or lab):
+        said = _confirm_unnamed(names[0], yes=yes, may_ask=output is Output.TEXT)
     for each in names:
         client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
-    emit(data, lambda console: console.print(f"down: {escape(', '.join(names) or 'nothing')}"), output)
+    emit(data, lambda console: console.print(f"down: {escape(said)}"), output)
+
+
+def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
+    """Which lab it is, and how old; asks whether it is the one meant if it was started elsewhere.
+
+    Raises InputError where nobody can be asked, typer.Abort for a no.
+    """
+    named = f"vswitch down {shlex.quote(lab)}"
+    try:
+        status = client.call(lab, "status", timeout=_STATUS_PATIENCE)
+    except LabError:
+        if yes:
+            return lab
+        raise InputError(
+            f"the lab {lab!r} does not say where it was started", hint=f"Name it to end it: {named}"
+        ) from None
+    described = f"{lab}, {_since(status)}"
+    if yes or status["folder"] == str(Path.cwd()):
+        return described
+    question = f"The lab {described}, was started in {status['folder']}. Take it down?"
+    if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(question, abort=True, err=True)
+        return described
+    raise InputError(
+        f"the lab {lab!r}, {_since(status)}, was started in another folder: {status['folder']}",
+        hint=f"If it is the one you mean: {named}",
+    )
+
+
+def _since(status: dict[str, Any]) -> str:
+    """For how long a lab has been up, in one unit."""
+    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(status["since"])).total_seconds())
+    name, length = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
+    count = int(seconds // length)
+    return f"up {count} {name}{'' if count == 1 else 's'}"
 
 
 def exec_(
@@ -161,8 +212,11 @@ def shell(
     lab: LabOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Open a shell inside a guest. With --output json its exit status is printed at the end."""
-    status = client.exec_in_guest(choose_lab(lab), guest, ["bash", "--norc", "-i"])
+    """Open your shell inside a guest: its prompt begins with the guest's name, `exit` leaves it.
+
+    With --output json its exit status is printed at the end.
+    """
+    status = client.exec_in_guest(choose_lab(lab), guest, shell_command(guest))
     emit({"guest": guest, "exit_status": status}, lambda _: None, output)
     raise typer.Exit(status)
 

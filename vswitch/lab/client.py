@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from vswitch.errors import LabError, NoSuchLab, VswitchError
-from vswitch.lab import isolation
+from vswitch.lab import cells, control_groups, isolation
 from vswitch.wire import NoAnswer, ask, ask_descriptors, peer_is_us
 
 __all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "running", "start"]
@@ -95,7 +95,7 @@ def start(
         )
         try:
             theirs.close()
-            args = {"sources": dict(sources), **(options or {})}
+            args = {"sources": dict(sources), "name": name, "folder": str(Path.cwd()), **(options or {})}
             status = dict(ask(ours.dup(), "up", args, progress))
             if attached:
                 _attached.append(ours.dup())
@@ -199,7 +199,9 @@ def down(name: str) -> None:
     for pid in _holders(name):  # it hangs: end the processes that hold it, and the kernel does the rest
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    if not _wait_gone(_address(name)):
+    ended = _wait_gone(_address(name))
+    control_groups.sweep()
+    if not ended:
         raise LabError(f"the lab {name!r} does not end", hint="Its processes are stuck in the kernel.")
 
 
@@ -226,26 +228,21 @@ def _holders(name: str) -> list[int]:
 
 
 def guest_command(
-    name: str, guest: str, argv: Sequence[str], *, timeout: float | None = None
+    name: str, guest: str | None, argv: Sequence[str], *, timeout: float | None = None
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `argv` in a guest of the lab, and the descriptors it must inherit.
+
+    Without a guest it runs among the lab's own processes and files, which no guest sees.
 
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
     status 124. Raises NoSuchLab, and LabError for an unknown guest.
     """
-    kinds, descriptors = ask_descriptors(_connect(name), "namespaces", {"guest": guest})
-    places = dict(zip(kinds, descriptors, strict=True))
-    words = {"user": "--user", "mnt": "--mount", "pid": "--pid", "net": "--net"}
-    command = ["nsenter"]
-    for kind, descriptor in places.items():
-        if kind == "user" and os.stat(descriptor).st_ino == os.stat("/proc/self/ns/user").st_ino:
-            continue  # the lab has none of its own
-        command.append(f"{words[kind]}=/proc/self/fd/{descriptor}")
-    command += ["--preserve-credentials", f"--wdns={_working_folder()}", "--"]
-    if timeout is not None:
-        foreground = ["--foreground"] if sys.stdin and sys.stdin.isatty() else []
-        command += ["timeout", *foreground, "--kill-after=2", str(timeout)]
-    return [*command, *argv], descriptors
+    answer, descriptors = ask_descriptors(_connect(name), "namespaces", {"guest": guest})
+    places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
+    seconds = "" if timeout is None else str(timeout)
+    return cells.enter_command(
+        guest or name, places, answer["limits"], _working_folder(), seconds, argv
+    ), descriptors
 
 
 def _working_folder() -> str:

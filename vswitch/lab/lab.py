@@ -15,12 +15,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vswitch.errors import InputError, LabError, Origin, SwitchError
 from vswitch.lab import isolation, namespaces
+from vswitch.lab.cells import Cells, Way, open_way
 from vswitch.lab.netlink import link_up
 from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan
 from vswitch.lab.workers import Controller, ServiceServer, Worker
@@ -85,7 +87,8 @@ class Lab:
     `switching` "hyper-v" has the controller fill the switches; "normal" makes each an ordinary learning
     switch with VLANs, without a controller, ACLs and private VLANs. `datapath` is "netdev" (userspace)
     or "system" (the kernel's module).
-    `failed` is called, with a sentence, when Open vSwitch has died under the lab.
+    `failed` is called, with a sentence, when Open vSwitch has died under the lab. `name` is the lab's,
+    `folder` where it was started.
     """
 
     def __init__(
@@ -96,7 +99,13 @@ class Lab:
         switching: Literal["hyper-v", "normal"] = "hyper-v",
         datapath: Literal["netdev", "system"] = "netdev",
         failed: Callable[[str], None] | None = None,
+        name: str = "",
+        folder: str = "",
     ) -> None:
+        self.name = name or site.name
+        self.folder = folder
+        self.since = datetime.now(UTC)
+        self._cells = Cells(self.name)
         self._site = site
         self._sources = sources
         self._stale = threading.Event()
@@ -154,6 +163,16 @@ class Lab:
         """The path of a guest's network namespace. Raises LabError for an unknown name."""
         guest = self.guest(name)
         return self._guest_paths[guest.name]
+
+    def way_into(self, name: str | None) -> Way:
+        """The way into a guest for a program; without a name, to the lab's own processes and files.
+
+        Raises InputError for an unknown name, LabError, OutOfResources.
+        """
+        if name is None:
+            kinds = ("user", "mnt", "pid", "net")
+            return open_way((kind, Path(f"/proc/self/ns/{kind}")) for kind in kinds)
+        return self._cells.way(self.guest_netns(name), name)
 
     @cached_property
     def _guest_paths(self) -> dict[str, str]:
@@ -252,7 +271,8 @@ class Lab:
                 for plan in self.plan.instances
             }
             namespaces.each(lambda uplink: namespaces.join(*uplink), self.plan.uplinks)
-            namespaces.each(lambda guest: namespaces.build_guest(guest, switches), self.plan.guests)
+            maker = stack.enter_context(namespaces.Maker())
+            namespaces.each(lambda guest: namespaces.build_guest(guest, switches, maker), self.plan.guests)
             for plan in self.plan.instances:  # the ends of uplinks, and of cables within
                 names = (port.name for bridge in plan.bridges for port in bridge.ports)
                 switches[plan.namespace].send(link_up(name) for name in names)
@@ -374,6 +394,10 @@ class Lab:
 
     # -- going down ----------------------------------------------------------------------------
 
+    def end_guests(self) -> None:
+        """End what runs in guests, and what limits it: the one thing that the kernel does not clear away."""
+        self._cells.close()
+
     def down(self) -> None:
         """End all processes the lab started and let its namespaces go. Harmless if it is down."""
         with self._starting:  # no worker comes back after this
@@ -382,6 +406,7 @@ class Lab:
         if self._watcher:
             self._watcher.join()
             self._watcher = None
+        self.end_guests()
         for worker in self.workers:
             worker.stop()
         stop_all(self._instances.values())

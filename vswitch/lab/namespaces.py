@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +22,7 @@ from vswitch.lab.plan import GuestPlan
 
 __all__ = [
     "FOLDER",
+    "Maker",
     "bind",
     "build_guest",
     "build_switch_namespace",
@@ -59,6 +63,7 @@ _GUEST_SETTINGS = {
     "ipv6/icmp/ratelimit": "0",
 }
 _ROUTER_SETTINGS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+_SHARED = "user namespaces cannot be made here: what runs in the lab's guests has all of the lab's rights"
 # The switch's ends of the cables are no IP interfaces.
 _SWITCH_SETTINGS = {"ipv6/conf/default/disable_ipv6": "1"}
 
@@ -106,11 +111,12 @@ def join(namespace: str, name: str, other_namespace: str, other_name: str) -> No
         in_netns(path_of(namespace), lay)
 
 
-def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink]) -> None:
+def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink], maker: Maker) -> None:
     """A guest's namespace: interfaces cabled to their switches, addresses, routes, settings.
 
-    `switches` are the netlink sockets of the switches' namespaces. The switch's end comes up at once:
-    what a guest says when it gets a carrier is said before a switch listens.
+    `switches` are the netlink sockets of the switches' namespaces, `maker` makes the guest's. The
+    switch's end comes up at once: what a guest says when it gets a carrier is said before a switch
+    listens.
     """
 
     def fill() -> None:
@@ -131,9 +137,52 @@ def build_guest(plan: GuestPlan, switches: Mapping[str, Netlink]) -> None:
             _write(nat.settings(plan.guest.nat, plan.cables))
 
     try:
-        _new_namespace(plan.namespace, fill)
+        maker.make(plan.namespace)
+        in_netns(path_of(plan.namespace), fill)
     except LabError as error:
         raise LabError(f"guest {plan.guest.name}: {error.message}", hint=error.hint) from None
+
+
+class Maker:
+    """Makes network namespaces for guests, each in a user namespace of its own where the machine allows.
+
+    By a process of its own (see `cell`): none with several threads can make a user namespace.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("cell.py")), "make", str(FOLDER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._all_own = True
+
+    def __enter__(self) -> Maker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def make(self, name: str) -> None:
+        """Make the namespace `name`. Raises EnvironmentError_."""
+        pipes = self._process
+        assert pipes.stdin
+        assert pipes.stdout
+        with self._lock:
+            try:
+                pipes.stdin.write(f"{name}\n")
+                pipes.stdin.flush()
+            except OSError:
+                raise LabError("the process that makes the guests' namespaces has ended") from None
+            answer = pipes.stdout.readline().split()
+            if answer == ["shared"] and self._all_own:
+                self._all_own = False
+                print(_SHARED, file=sys.stderr)
+        if answer[:1] == ["error"] or not answer:
+            raise _no_namespace(name, int(answer[1]) if answer else errno.ECHILD)
 
 
 def remove(namespaces: Iterable[str]) -> None:

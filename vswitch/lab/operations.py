@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from vswitch.errors import InputError, LabError
+from vswitch.errors import InputError
 from vswitch.lab.lab import Lab
 from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
@@ -52,10 +52,12 @@ def ping(lab: Lab) -> str:
 
 @operation
 def status(lab: Lab) -> dict[str, Any]:
-    """What runs: names, numbers, and process ids in the lab's own numbering."""
+    """What runs, since when and started where: names, numbers, process ids in the lab's own numbering."""
     site = lab.site
     return {
         "site": site.name,
+        "since": lab.since.isoformat(timespec="seconds"),
+        "folder": lab.folder,
         "files": list(site.files),
         "hosts": len(site.hosts),
         "switches": len(site.switch),
@@ -92,19 +94,11 @@ def sources(lab: Lab) -> dict[str, Any]:
 
 
 @operation
-def namespaces(lab: Lab, guest: str) -> WithDescriptors:
-    """Descriptors of the namespaces a command in `guest` runs in; the result is their kinds, in order."""
-    paths = {"mnt": "/proc/self/ns/mnt", "pid": "/proc/self/ns/pid", "net": lab.guest_netns(guest)}
-    paths = {"user": "/proc/self/ns/user", **paths}
-    opened: list[int] = []
-    try:
-        for path in paths.values():
-            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        raise LabError(f"cannot enter guest {guest}: {error.strerror}") from None
-    return WithDescriptors(list(paths), tuple(opened))
+def namespaces(lab: Lab, guest: str | None = None) -> WithDescriptors:
+    """The way into a guest; without one, to the lab's own processes: kinds of the descriptors, limits."""
+    way = lab.way_into(guest)
+    limits = (way.processes, way.memory, int(way.idle))
+    return WithDescriptors({"kinds": way.kinds, "limits": limits}, way.descriptors)
 
 
 @operation

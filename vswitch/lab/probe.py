@@ -43,7 +43,7 @@ from vswitch.model.types import ICMPV6, TCP, UDP
 
 __all__ = ["Cause", "IcmpError", "Outcome", "ProbeRequest", "ProbeResult", "WatchPoint", "probe"]
 
-BANNER_SECONDS = 0.2  # a connection is proof; who answers is worth only a short wait
+BANNER_SECONDS = 0.5  # a connection is proof; who answers is worth only a short wait
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, so that a source port is free again at once
 SOL_RAW, ICMP_FILTER, ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.h
 HEADER_INCLUDED = {4: (socket.IPPROTO_IP, 3), 6: (socket.IPPROTO_IPV6, 36)}  # IP_HDRINCL, IPV6_HDRINCL

@@ -1,8 +1,10 @@
 """The services of all guests, served by one process: `python -m vswitch.lab.services`.
 
 Each service is a real socket in its guest's network namespace, IPv4 and IPv6. TCP says one line,
-`vswitch <guest> tcp/<port>`, then echoes. UDP answers each datagram with the line
-`vswitch <guest> udp/<port>` followed by the datagram, from the address the datagram was sent to.
+`vswitch <guest> tcp/<port>`, then echoes; a client that begins with an HTTP request gets that line as an
+HTTP answer. For its sake the line waits a moment for what the client has to say. UDP answers each
+datagram with the line `vswitch <guest> udp/<port>` followed by the datagram, from the address the
+datagram was sent to.
 
 The process reads plans on standard input, one line each: a JSON array of objects with the fields of
 `Service`. A plan replaces the one before; what both have is left alone, connections included. Each
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import selectors
 import signal
@@ -29,7 +32,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from ipaddress import IPv6Address
-from itertools import groupby
+from itertools import groupby, islice
 
 from vswitch.errors import LabError, VswitchError
 from vswitch.lab.netns import in_netns
@@ -37,8 +40,10 @@ from vswitch.lab.netns import in_netns
 __all__ = ["Failure", "Reply", "Service", "plan_line"]
 
 IDLE_SECONDS = 60.0  # a connection silent for this long is closed
+HOLD_SECONDS = 0.1  # how long a client may take to begin with an HTTP request
 BACKLOG = 1024
 CHUNK = 65536
+LONGEST_REQUEST = 65536  # bytes of an HTTP request's head
 ANSWERS_AT_ONCE = 64  # datagrams or connections taken from one socket before others get their turn
 IP_PKTINFO = 8  # linux/in.h
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -107,13 +112,16 @@ class _Connection:
 
     def __init__(self, listener: _Listener, sock: socket.socket) -> None:
         self.listener, self.server, self.sock = listener, listener.server, sock
-        self.pending = listener.banner
-        self.last = time.monotonic()
+        self.pending = b""
+        self.opened = self.last = time.monotonic()
+        self.asked: bytes | None = b""  # what came while it may be an HTTP request; None: decided
+        self.discards = False  # the answer has been given, whatever else comes is not
         self.ended = False  # the other side sends no more
         sock.setblocking(False)
         self.interest = selectors.EVENT_READ
         self.server.selector.register(sock, self.interest, self.ready)
-        self._advance(read=False)
+        self.server.held[self] = None
+        self._advance(read=True)
 
     def ready(self, mask: int) -> None:
         """Read what is there, write what fits."""
@@ -122,14 +130,41 @@ class _Connection:
         self.server.connections[self] = None
         self._advance(read=bool(mask & selectors.EVENT_READ))
 
+    def speak(self) -> None:
+        """The time for an HTTP request is over: say the banner, unless one has begun."""
+        self.server.held.pop(self, None)
+        if self.asked is None or is_request(self.asked):
+            return
+        self._decide(self.listener.banner + self.asked)
+        self._advance(read=False)
+
+    def _decide(self, answer: bytes) -> None:
+        self.server.held.pop(self, None)
+        self.asked = None
+        self.pending = answer
+
+    def _take(self, data: bytes) -> None:
+        if self.asked is None:
+            self.pending += b"" if self.discards else data
+            return
+        self.asked += data
+        if is_request(self.asked):
+            if self.ended or len(self.asked) > LONGEST_REQUEST or re.search(rb"\n\r?\n", self.asked):
+                self.discards = True
+                self._decide(http_answer(self.asked, self.listener.banner))
+        elif not may_become_request(self.asked) or self.ended:
+            self._decide(self.listener.banner + self.asked)
+
     def _advance(self, *, read: bool) -> None:
         try:
             if read:
                 data = self.sock.recv(CHUNK)
                 self.ended = not data
-                self.pending += data
+                self._take(data)
             if self.pending:
                 self.pending = self.pending[self.sock.send(self.pending) :]
+                if self.discards and not self.pending:
+                    self.sock.shutdown(socket.SHUT_WR)  # the connection ends with the answer
         except BlockingIOError:
             pass
         except OSError:  # reset by the other side
@@ -145,9 +180,31 @@ class _Connection:
 
     def close(self) -> None:
         """End the connection."""
+        self.server.held.pop(self, None)
         self.server.connections.pop(self, None)
         self.server.selector.unregister(self.sock)
         self.sock.close()
+
+
+def is_request(data: bytes) -> bool:
+    """Whether this begins with the whole first line of an HTTP/1 request."""
+    return bool(re.match(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n", data))
+
+
+def may_become_request(data: bytes) -> bool:
+    """Whether this may be the beginning of the first line of an HTTP/1 request."""
+    if b"\n" in data or len(data) > LONGEST_REQUEST:
+        return False
+    return bool(re.fullmatch(rb"[A-Z]{0,20}|[A-Z]{3,20} \S*( [HTP/1.0]*\r?)?", data))
+
+
+def http_answer(request: bytes, banner: bytes) -> bytes:
+    """The HTTP answer that says who answered."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nServer: vswitch\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(banner)
+    )
+    return head if request.startswith(b"HEAD ") else head + banner
 
 
 class _Listener:
@@ -269,6 +326,7 @@ class _Server:
         self.selector = selectors.DefaultSelector()
         self.listeners: dict[_Key, _Listener] = {}
         self.connections: dict[_Connection, None] = {}  # the longest idle first
+        self.held: dict[_Connection, None] = {}  # nothing said yet, the oldest first
         self.spare = os.open("/dev/null", os.O_RDONLY)
 
     def replace(self, plan: list[Service]) -> Reply:
@@ -315,9 +373,7 @@ class _Server:
         self.selector.register(plans, selectors.EVENT_READ, None)
         unread = b""
         while True:
-            oldest = next(iter(self.connections), None)
-            pause = max(0.0, oldest.last + self.idle - time.monotonic()) if oldest else None
-            for key, mask in self.selector.select(pause):
+            for key, mask in self.selector.select(self._pause()):
                 if key.data is not None:
                     key.data(mask)
                     continue
@@ -328,8 +384,16 @@ class _Server:
                     _write(replies, self._obey(line).line())
                 break  # the sockets of the other events may be closed by now
             now = time.monotonic()
+            while (held := next(iter(self.held), None)) and held.opened + HOLD_SECONDS <= now:
+                held.speak()
             while (oldest := next(iter(self.connections), None)) and oldest.last + self.idle <= now:
                 oldest.close()
+
+    def _pause(self) -> float | None:
+        """Seconds until the next connection is due."""
+        due = [each.last + self.idle for each in islice(self.connections, 1)]
+        due += [each.opened + HOLD_SECONDS for each in islice(self.held, 1)]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _obey(self, line: bytes) -> Reply:
         try:

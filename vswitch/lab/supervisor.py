@@ -47,6 +47,8 @@ class Supervisor:
         """Any later request."""
         del progress
         if op == "down":
+            if self.lab:
+                self.lab.end_guests()
             os._exit(0)  # PID 1 follows, and with it every process and namespace
         function = OPERATIONS.get(op)
         if function is None:
