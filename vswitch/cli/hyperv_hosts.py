@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from vswitch.cli.output import progress
+from vswitch.cli.output import Page, note, progress
 from vswitch.errors import InputError, VswitchError
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder
@@ -183,6 +184,7 @@ def work_on(
             proven=chosen.proven,
         )
     if result.interrupted:
-        typer.echo(f"interrupted while {title}; {result.summary(describe)}", err=True)
+        note(f"interrupted while {title}:")
+        Page(sys.stderr).lines(result.summary(describe))
         raise typer.Exit(130)
     return result

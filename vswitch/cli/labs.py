@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
-from vswitch.cli.render import table
+from vswitch.cli.output import Output, OutputOption, Page, check_seconds, emit, progress
 from vswitch.errors import InputError
 from vswitch.lab import client
+from vswitch.wording import counted
 
 __all__ = ["register"]
 
@@ -67,14 +66,15 @@ def up(
         )
     data = {"lab": chosen, "seconds": round(time.monotonic() - started, 3), **status}
 
-    def text(console: Console) -> None:
-        console.print(
-            f"[green]up[/] lab {escape(chosen)} in {data['seconds']:.1f} s: {status['hosts']} hosts,"
-            f" {status['switches']} switches, {status['guests']} guests"
+    def text(page: Page) -> None:
+        parts = counted(status["hosts"], "host"), counted(status["switches"], "switch", "switches")
+        page.line(
+            ("up", "green"),
+            f" lab {chosen} in {data['seconds']:.1f} s:"
+            f" {', '.join(parts)}, {counted(status['guests'], 'guest')}",
         )
-        for warning in site.warnings:
-            console.print(f"  [yellow]warning:[/] {escape(warning)}")
-        console.print("  Ask it: vswitch probe, vswitch explain. Look around: vswitch ps, vswitch shell.")
+        page.warnings(site.warnings)
+        page.line("  Ask it: vswitch probe, vswitch explain. Look around: vswitch ps, vswitch shell.")
 
     emit(data, text, output)
 
@@ -86,13 +86,12 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
         {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")} for name in names
     ]
 
-    def text(console: Console) -> None:
+    def text(page: Page) -> None:
         if not data:
-            console.print("No lab runs. Start one with: vswitch up LAYOUT")
+            page.line("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
-            console.print(f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])})")
-            table(
-                console,
+            page.line((entry["lab"], "bold"), f" ({entry['files'][0]})")
+            page.table(
                 ("guest", "kind", "host", "addresses", "services"),
                 [
                     (
@@ -129,7 +128,7 @@ def down(
     for each in names:
         client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
-    emit(data, lambda console: console.print(f"down: {escape(', '.join(names) or 'nothing')}"), output)
+    emit(data, lambda page: page.line(f"down: {', '.join(names) or 'nothing'}"), output)
 
 
 def exec_(
@@ -170,5 +169,5 @@ def shell(
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """What the lab's own processes have said."""
     text = client.call(choose_lab(lab), "log")
-    said = text or "The lab's processes have said nothing.\n"
-    emit({"log": text}, lambda console: console.print(escape(said), end=""), output)
+    said = text.removesuffix("\n") or "The lab's processes have said nothing."
+    emit({"log": text}, lambda page: page.lines(said), output)

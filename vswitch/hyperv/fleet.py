@@ -18,6 +18,7 @@ from vswitch.hyperv.connection import Authentication
 from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
 from vswitch.hyperv.problems import Cause
 from vswitch.model.problems import listing
+from vswitch.wording import counted, visible
 
 __all__ = [
     "Account",
@@ -101,7 +102,7 @@ class FleetResult(Generic[R]):
         counts = {status: len(self.with_status(status)) for status in Status}
         head = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         total = len(self.outcomes)
-        lines = [f"{total} host{'' if total == 1 else 's'}: {head or 'nothing to do'}"]
+        lines = [f"{counted(total, 'host')}: {head or 'nothing to do'}"]
         told: dict[str, list[str]] = {}
         for outcome in self.with_status(Status.FAILED):
             told.setdefault(_words_of(outcome), []).append(outcome.host.name)
@@ -128,7 +129,7 @@ def _refused(outcome: Outcome[R]) -> bool:
 
 
 def _line(names: Sequence[str], words: str) -> str:
-    return f"  {listing(names, 4)}: {' '.join(words.split())}"
+    return visible(f"  {listing(names, 4)}: {' '.join(words.split())}")
 
 
 def run_fleet(
