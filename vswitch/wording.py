@@ -12,9 +12,10 @@ _INVISIBLE = re.compile(
 )
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def counted(number: float, noun: str, plural: str = "") -> str:
     """A number of things: `1 write`, `2 writes`. `plural` is the noun's, where an s is not enough."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+    shown = number if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {noun if number == 1 else plural or noun + 's'}"
 
 
 def visible(text: object) -> str:

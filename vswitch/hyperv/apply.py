@@ -22,6 +22,7 @@ from vswitch.hyperv.refusals import wrote_nothing
 from vswitch.hyperv.state import HostState, entries_of_step, read_state, record_of
 from vswitch.hyperv.store import Store
 from vswitch.hyperv.transport import ScriptRequest, Transport
+from vswitch.wording import counted
 
 __all__ = ["AdapterResult", "ApplyError", "Applied", "Standing", "apply_plan", "call", "read_host"]
 
@@ -337,7 +338,7 @@ def _after_lost_contact(work: _Work, error: HostError, before: Mapping[str, Any]
         raise ApplyError(
             f"{_bare(error, work.host)}, and it could not be read again ({_bare(again, work.host)}): each"
             f" adapter of plan {plan_id} has its entries from before, or those after one of the plan's"
-            f" {len(work.wire['steps'])} steps",
+            f" {counted(len(work.wire['steps']), 'step')}",
             host=work.host,
             standing=Standing.UNKNOWN,
             adapters=unknown,

@@ -26,6 +26,7 @@ from vswitch.model.types import (
     Direction,
     Side,
 )
+from vswitch.wording import counted
 
 __all__ = ["Basic", "Extended", "Lane", "expand_basic", "expand_extended"]
 
@@ -191,7 +192,7 @@ def expand_extended(
     if rule.weight is not None and rule.weight < len(matches):
         reader.wrong(
             ("weight",),
-            f"weight {rule.weight} is too small for the rule's {len(matches)} entries",
+            f"weight {rule.weight} is too small for the rule's {counted(len(matches), 'entry', 'entries')}",
             f"they take consecutive weights downward: write at least {len(matches)}",
         )
     if reader.failed:
