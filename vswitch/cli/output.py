@@ -109,10 +109,11 @@ class Page:
         widths = _widths(grid, self._width)
         if widths is None:
             for line in cells:
-                pairs = [(heading, cell) for heading, cell in zip(headings, line, strict=True) if cell.plain]
-                self.line(
-                    *(part for heading, cell in pairs for part in ((heading, "bold"), f" {cell.plain}{_GAP}"))
-                )
+                pairs = [(heading, cell.plain) for heading, cell in zip(headings, line, strict=True)]
+                parts = [
+                    part for heading, cell in pairs if cell for part in ((heading, "bold"), f" {cell}", _GAP)
+                ]
+                self.line(*parts[:-1])
             return
         for row in grid:
             columns = [_folded(cell, width, 0) for cell, width in zip(row, widths, strict=True)]

@@ -110,7 +110,8 @@ def _open_vswitch(page: Page, answer: Mapping[str, Any]) -> None:
         return
     asked = [check for check in checks if not check["skipped"]]
     if answer["agrees"]:
-        page.item("evidence", f"Open vSwitch agrees on each of {counted(len(asked), 'frame')} traced")
+        which = f"each of {len(asked)} frames" if len(asked) > 1 else "the one frame"
+        page.item("evidence", f"Open vSwitch agrees on {which} traced")
     seen: set[str] = set()
     decided = answer["decided_by"]
     decisive = {decided["reason"]} if decided else set()
