@@ -39,7 +39,7 @@ def main() -> None:
     as_json = _wants_json(sys.argv[1:])
     try:
         # By itself click prints its usage errors in a style of its own.
-        status = app(standalone_mode=False)
+        status = app(standalone_mode=False, prog_name="vswitch")
     except _UsageError as error:
         if error.format_message():  # else the help was printed in its place
             print_error(usage_error(error), as_json=as_json)
