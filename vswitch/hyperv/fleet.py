@@ -129,7 +129,7 @@ def _refused(outcome: Outcome[R]) -> bool:
 
 
 def _line(names: Sequence[str], words: str) -> str:
-    return visible(f"  {listing(names, 4)}: {' '.join(words.split())}")
+    return visible(f"  {listing(names, 4)}: {words.strip()}")
 
 
 def run_fleet(
