@@ -28,6 +28,7 @@ from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.wording import counted, visible
 
+ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "a\x1b[2K\x1b]0;t\x07\u202eb\u2066\u200b\u2028\u2029\x85\r\nFORGED: 0 writes [red]:a: \ufe0f\t\x7f"
 SPEAKING = [
     "fd00:0:0:a::50",
@@ -181,6 +182,20 @@ def test_help_interprets_nothing(run: Run) -> None:
     for words in ([], ["probe"], ["hyperv", "apply"], ["exec"], ["flows"], ["explain"]):
         text = run(*words, "--help").out
         assert set(filter(lambda each: not each.isascii(), text)) <= set("╭─╮│╰╯")
+
+
+def test_nothing_is_printed_past_the_border() -> None:
+    """What a command prints goes through `vswitch.cli.output`, where no foreign word can act."""
+    past = re.compile(r"(?<![\w.])print\(|typer\.(echo|secho|confirm|prompt)|\brich\.|sys\.stdout\.write")
+    folder = ROOT / "vswitch/cli"
+    wrong = [
+        f"{path.name}:{number}: {line.strip()}"
+        for path in sorted(folder.glob("*.py"))
+        if path.name != "output.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if past.search(line)
+    ]
+    assert not wrong, wrong
 
 
 # ------------------------------------------------------------------ every command that prints text
@@ -372,7 +387,7 @@ def test_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a-folder-with-a-name"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     layout = f"{folder.name}/layout.yaml"
     (folder / "layout.yaml").write_text(LAYOUT + "policies: [policy.yaml]\n")
     (folder / "policy.yaml").write_text(POLICY)

@@ -4,8 +4,8 @@ Names, records and packets are other people's words. Nothing in them is interpre
 no escape sequence; `Page.line` prints one line whatever its parts hold (see `vswitch.wording.visible`).
 Text of several lines is composed of several calls, so that no foreign word can begin a line.
 
-Three things leave byte by byte, because programs read them: JSON, files, and what a command said that
-`exec` or `shell` ran inside a guest.
+What programs read leaves byte by byte: JSON (which is ASCII), files, a script (`verbatim`), and what a
+command says that `exec` or `shell` runs inside a guest.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = [
     "print_error",
     "progress",
     "usage_error",
+    "verbatim",
 ]
 
 #: What lines are made of: plain text, or text and a style of rich's, such as `("Deny", "bold red")`.
@@ -194,6 +195,11 @@ def emit(data: Any, text: Callable[[Page], None], output: Output) -> None:
         sys.stdout.write("\n")
     else:
         text(Page(sys.stdout))
+
+
+def verbatim(text: str) -> None:
+    """Print a document that a program will read, such as a script, without a change."""
+    sys.stdout.write(text)
 
 
 def note(*parts: Part) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load, looks_like_layout, looks_like_policy, read_text
-from vswitch.cli.output import Output, OutputOption, Page, emit, progress
+from vswitch.cli.output import Output, OutputOption, Page, emit, progress, verbatim
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.model import json_schema
@@ -127,4 +127,4 @@ def apply(
 
 def schema(kind: Annotated[Kind, typer.Argument(help="Which kind of file.")]) -> None:
     """Print the JSON Schema of layout or policy files, for editors."""
-    typer.echo(json.dumps(json_schema(kind.value), indent=2))
+    verbatim(json.dumps(json_schema(kind.value), indent=2) + "\n")
