@@ -85,6 +85,19 @@ def test_the_banner_of_a_guest_acts_on_nothing(run: Run, lab: RunningLab) -> Non
     assert sum(line.startswith("web02 -> web01") for line in lines) == 1
 
 
+def test_the_counters_of_a_range_are_those_of_its_groups(run: Run) -> None:
+    data = run("probe", "web02", "web01", "tcp/79-82", "-o", "json").json
+    assert [report["ports"] for report in data["reports"]] == ["79", "80", "81-82"]
+    moves = [
+        (move["before"], move["after"])
+        for report in data["reports"]
+        for move in report["counters"]
+        if move["rule"]["name"] == "no-more" and move["moved"]
+    ]
+    (first, between), (again, last) = moves
+    assert first < between == again < last  # asked one after the other: no packet is counted twice
+
+
 def test_probe_says_open_filtered_or_refused(run: Run) -> None:
     found = {}
     for traffic in ("http", "tcp/445"):
