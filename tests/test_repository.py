@@ -20,14 +20,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.errors": set(),
     "vswitch.wire": {"errors"},
     "vswitch.textfiles": {"errors"},
-    "vswitch.model": {"errors"},
-    "vswitch.semantics": {"errors", "model"},
-    "vswitch.pipeline": {"errors", "model"},
-    "vswitch.openvswitch": {"errors"},
-    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "textfiles", "wire"},
-    "vswitch.hyperv": {"errors", "model", "semantics", "textfiles"},
-    "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire"},
-    "controllers": {"errors", "lab.protocol", "model", "openvswitch", "pipeline", "wire"},
+    "vswitch.wording": set(),
+    "vswitch.model": {"errors", "wording"},
+    "vswitch.semantics": {"errors", "model", "wording"},
+    "vswitch.pipeline": {"errors", "model", "wording"},
+    "vswitch.openvswitch": {"errors", "wording"},
+    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "textfiles", "wire", "wording"},
+    "vswitch.hyperv": {"errors", "model", "semantics", "textfiles", "wording"},
+    "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire", "wording"},
+    "controllers": {"errors", "lab.protocol", "model", "openvswitch", "pipeline", "wire", "wording"},
 }
 PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")
 EFFECTS = {"asyncio", "mininet", "multiprocessing", "os_ken", "random", "requests", "select", "shutil"}

@@ -15,6 +15,7 @@ from tests.support.command_line import LAYOUT, POLICY, Run
 from tests.support.running_lab import RunningLab, wait_until
 from vswitch.lab import client
 from vswitch.pipeline import compile_site
+from vswitch.wording import visible
 
 pytestmark = pytest.mark.lab
 
@@ -54,6 +55,47 @@ def test_ps_names_the_lab_and_its_guests(run: Run, lab: RunningLab) -> None:
     (entry,) = run("ps", "--lab", lab.name, "-o", "json").json
     assert entry["lab"] == lab.name
     assert {guest["name"] for guest in entry["guests"]} == {"hv01", "web01", "web02"}
+
+
+def test_the_banner_of_a_guest_acts_on_nothing(run: Run, lab: RunningLab) -> None:
+    banner = "\x1b[2J\u202e\u2028ok\r\nweb02 -> web01 tcp/8080: open [red]:a:"
+    serve = (
+        "import socket, sys, threading\n"
+        "server = socket.create_server(('', 8080))\n"
+        "def serve():\n"
+        f"    while True: c, _ = server.accept(); c.sendall({banner.encode()!r}); c.close()\n"
+        "threading.Thread(target=serve, daemon=True).start()\n"
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", "from vswitch.cli.entry import main; main()", "exec", "web01", "--"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", serve], stdin=pipe, stdout=pipe, cwd=ROOT
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+        try:
+            assert server.stdout.readline() == b"up\n"
+            ran = run("probe", "web02", "web01", "tcp/8080")
+        finally:
+            server.stdin.close()
+    assert visible(banner.partition("\r")[0]) in ran.out
+    lines = ran.out.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("web02 -> web01") for line in lines) == 1
+
+
+def test_the_counters_of_a_range_are_those_of_its_groups(run: Run) -> None:
+    data = run("probe", "web02", "web01", "tcp/79-82", "-o", "json").json
+    assert [report["ports"] for report in data["reports"]] == ["79", "80", "81-82"]
+    moves = [
+        (move["before"], move["after"])
+        for report in data["reports"]
+        for move in report["counters"]
+        if move["rule"]["name"] == "no-more" and move["moved"]
+    ]
+    (first, between), (again, last) = moves
+    assert first < between == again < last  # asked one after the other: no packet is counted twice
 
 
 def test_probe_says_open_filtered_or_refused(run: Run) -> None:

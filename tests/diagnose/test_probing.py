@@ -114,10 +114,40 @@ def test_questions_that_share_a_deciding_drop_wait_for_each_other(lab: FakeLab) 
     assert (asked(batch), rest) == ([("c", "udp/53")], [])
 
 
-def test_ports_of_one_question_go_together(lab: FakeLab) -> None:
+def test_ports_with_one_answer_go_together(lab: FakeLab) -> None:
     batch, rest = probing._disjoint(waiting(lab, question("a", "b", "tcp/79-82")))
-    assert len(batch) == 4
+    assert [report.ports.first for report, _ in batch if report.ports] == [79, 80]
+    batch, rest = probing._disjoint(rest)
+    assert [report.ports.first for report, _ in batch if report.ports] == [81, 82]
     assert not rest
+
+
+def test_the_counters_of_a_range_are_those_of_each_group(lab: FakeLab) -> None:
+    reports = ask(lab, question("a", "b", "tcp/75-82"))
+    moved = [(str(report.ports), [move.moved for move in report.counters]) for report in reports]
+    assert [ports for ports, _ in moved] == ["75-79", "80", "81-82"]
+    denied = {"75-79": 5, "81-82": 2}
+    for ports, moves in moved:
+        assert set(moves) == {denied.get(ports, 0)}
+
+
+def test_groups_that_the_reference_did_not_expect_have_counters_of_their_own(
+    lab: FakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = probing.probe
+
+    def probe(request: ProbeRequest) -> ProbeResult:
+        done = honest(request)
+        return replace(done, outcome=Outcome.OPEN) if request.port == 83 else done
+
+    monkeypatch.setattr(probing, "probe", probe)
+    reports = ask(lab, question("a", "b", "tcp/81-85"))
+    assert [(str(report.ports), str(report.outcome)) for report in reports] == [
+        ("81-82", "filtered"),
+        ("83", "open"),
+        ("84-85", "filtered"),
+    ]
+    assert [{move.moved for move in report.counters} for report in reports] == [{2}, {1}, {2}]
 
 
 def test_what_passes_waits_for_nothing(lab: FakeLab) -> None:

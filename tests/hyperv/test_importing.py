@@ -478,7 +478,7 @@ def test_an_active_virtual_function_comes_in_and_is_told() -> None:
     assert imported.notes == (
         "web01/Network Adapter: SR-IOV is on: its frames go past the switch and meet no ACLs",
     )
-    assert any("ACL entries that filter nothing" in warning for warning in site.warnings)
+    assert any("1 ACL entry that filters nothing" in warning for warning in site.warnings)
 
 
 def test_a_virtual_function_without_a_weight_comes_in() -> None:

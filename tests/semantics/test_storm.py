@@ -117,7 +117,7 @@ def test_a_conversation_whose_arp_is_cut_says_so() -> None:
     answer = ask(site, drained(site))
     assert (answer.verdict, answer.layer, by(answer)) == (Action.DENY, Layer.LIMIT, "StormLimit")
     assert "a/Network Adapter sends more broadcast, multicast and unknown unicast" in answer.cause
-    assert "StormLimit of 1 frames a second" in answer.cause
+    assert "StormLimit of 1 frame a second" in answer.cause
     wanted = "Set-VMNetworkAdapter -VMName 'a' -Name 'Network Adapter' -StormLimit 0"
     assert wanted in answer.fix
     assert f"storm_limit at {site.guest['a'].adapters[0].origin}" in answer.fix

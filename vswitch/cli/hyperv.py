@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption, emit, escape
+from vswitch.cli.output import Output, OutputOption, emit, note, verbatim
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.connection import Authentication
 
@@ -161,7 +161,7 @@ def plan(
     said = work.save_plans(save, chosen, result, go_on) if save is not None else None
     work.show_plans(result, everything, output)
     if said:
-        typer.echo(said, err=True)
+        note(said)
     work.leave(result)
 
 
@@ -363,7 +363,7 @@ def export(
                 f"cannot be written: {error.strerror or error}", where=Origin(str(out))
             ) from None
     elif output is Output.TEXT:
-        typer.echo(script, nl=False)
+        verbatim(script)
         return
     written = {"file": str(out)} if out is not None else {"script": script}
-    emit({"host": host, **written}, lambda console: console.print(f"written {escape(str(out))}"), output)
+    emit({"host": host, **written}, lambda page: page.line(f"written {out}"), output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from vswitch.cli.output import progress
+from vswitch.cli.output import Page, note, progress
 from vswitch.errors import InputError, VswitchError
 from vswitch.hyperv.connection import Authentication, Connection
 from vswitch.hyperv.credentials import CredentialFinder
@@ -178,9 +179,11 @@ def work_on(
             proven=chosen.proven,
         )
     if result.interrupted:
-        typer.echo(f"interrupted while {title}; {result.summary(describe)}", err=True)
+        note(f"interrupted while {title}:")
+        page = Page(sys.stderr)
+        page.lines(result.summary(describe))
         for each in result.with_status(Status.AT_WORK):
             for line in asked(each.host.name):
-                typer.echo(f"  {line}", err=True)
+                page.line("  ", line)
         raise typer.Exit(130)
     return result

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
-
+from vswitch.cli.output import Page, Part
 from vswitch.hyperv.entries import Entry, describe
 from vswitch.hyperv.outcomes import Applied
 from vswitch.hyperv.plan import AdapterPlan, HostPlan
 from vswitch.hyperv.semantic import Change
 from vswitch.hyperv.traffic import Traffic
+from vswitch.wording import counted
 
-__all__ = ["applied", "check", "counted", "drift", "plan", "short"]
+__all__ = ["applied", "check", "drift", "plan", "short"]
 
 _COLOURS = {
     Change.ALLOWED: "green",
@@ -21,10 +20,12 @@ _COLOURS = {
     Change.STATEFUL: "green",
     Change.STATELESS: "yellow",
 }
+_SIGNS = {"-": "red", "+": "green", "=": "cyan", "~": "dim", " ": ""}
+_INDENT = " " * 4
 _SHOWN = 10
 
 
-def plan(console: Console, found: HostPlan, *, everything: bool, saved: bool = False) -> None:
+def plan(page: Page, found: HostPlan, *, everything: bool, saved: bool = False) -> None:
     """A plan, fresh or `saved`, as a diff by adapter, with what it does to traffic and what it asks."""
     writes = sum(len(adapter.steps) for adapter in found.adapters)
     what = (
@@ -35,54 +36,50 @@ def plan(console: Console, found: HostPlan, *, everything: bool, saved: bool = F
         else "nothing to do"
     )
     what += f", planned at {found.created_at}" if saved else ""
-    _host(console, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
+    _host(page, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
     for question in found.questions:
-        console.print(f"  [bold red]asks:[/] {escape(question)}")
+        _asks(page, question)
 
 
-def check(console: Console, found: HostPlan, *, everything: bool) -> None:
+def check(page: Page, found: HostPlan, *, everything: bool) -> None:
     """The same for `verify`: how a host differs, and which entries of others decide in place of ours."""
     shown = [each for each in found.adapters if each.writes or each.conflicts]
-    _host(console, found, short(found), shown, everything)
+    _host(page, found, short(found), shown, everything)
 
 
-def _host(
-    console: Console, found: HostPlan, what: str, shown: Sequence[AdapterPlan], everything: bool
-) -> None:
-    console.print(f"[bold]{escape(found.host)}[/]: {escape(what)}")
-    for warning in found.warnings:
-        console.print(f"  [yellow]warning:[/] {escape(warning)}")
+def _host(page: Page, found: HostPlan, what: str, shown: Sequence[AdapterPlan], everything: bool) -> None:
+    page.line((found.host, "bold"), f": {what}")
+    page.warnings(found.warnings)
     for adapter in found.adapters:
         if adapter in shown or adapter.came or adapter.went or everything:
-            _adapter(console, adapter, everything)
+            _adapter(page, adapter, everything)
 
 
-def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
+def _adapter(page: Page, adapter: AdapterPlan, everything: bool) -> None:
     kept, foreign = len(adapter.kept), len(adapter.foreign)
-    console.print(
-        f"  [bold]{escape(adapter.adapter.label)}[/]  ({kept} of ours stay, {foreign} of others left alone)"
-    )
+    stay = f"{kept} of ours {'stays' if kept == 1 else 'stay'}"
+    page.line("  ", (adapter.adapter.label, "bold"), f"  ({stay}, {foreign} of others left alone)")
     for before, after in adapter.changed:
-        console.print(f"    [red]- {escape(describe(before))}[/]")
-        console.print(f"    [green]+ {escape(describe(after))}[/]{_rule(adapter, after)}")
+        _entry(page, "-", before)
+        _entry(page, "+", after, _rule(adapter, after))
     for entry in adapter.removed:
-        console.print(f"    [red]- {escape(describe(entry))}[/]")
+        _entry(page, "-", entry)
     for entry in adapter.added:
-        console.print(f"    [green]+ {escape(describe(entry))}[/]{_rule(adapter, entry)}")
+        _entry(page, "+", entry, _rule(adapter, entry))
     for entry in adapter.adopted:
-        console.print(f"    [cyan]= {escape(describe(entry))}[/]{_rule(adapter, entry)} adopted")
+        _entry(page, "=", entry, _rule(adapter, entry), " adopted")
     if everything:
         for entry in adapter.kept:
-            console.print(f"      {escape(describe(entry))}{_rule(adapter, entry)}")
+            _entry(page, " ", entry, _rule(adapter, entry))
         for entry in adapter.foreign:
-            console.print(f"    [dim]~ {escape(describe(entry))}  not ours[/]")
+            _entry(page, "~", entry, ("  not ours", "dim"))
     for sign, texts in (("+", adapter.came), ("-", adapter.went)):
         for text in texts:
-            console.print(f"    [yellow]others {sign}[/] {escape(text)}  [dim]since the last apply[/]")
+            page.line(_INDENT, (f"others {sign}", "yellow"), f" {text}  ", ("since the last apply", "dim"))
     for diff in adapter.effects:
         for change, regions in diff.changes.items():
             _regions(
-                console,
+                page,
                 f"{diff.direction} {change}",
                 _COLOURS[change],
                 regions,
@@ -92,18 +89,24 @@ def _adapter(console: Console, adapter: AdapterPlan, everything: bool) -> None:
             )
     for each in adapter.conflicts:
         how = "decides in place of" if each.wholly else "decides for some traffic in place of"
-        console.print(
-            f"    [yellow]shadow:[/] {escape(describe(each.winner))} {how} {escape(describe(each.loser))}"
-        )
+        page.line(_INDENT, ("shadow:", "yellow"), f" {describe(each.winner)} {how} {describe(each.loser)}")
 
 
-def _rule(adapter: AdapterPlan, entry: Entry) -> str:
+def _asks(page: Page, question: str) -> None:
+    page.line("  ", ("asks:", "bold red"), f" {question}")
+
+
+def _entry(page: Page, sign: str, entry: Entry, *more: Part) -> None:
+    page.line(_INDENT, (f"{sign} {describe(entry)}", _SIGNS[sign]), *more)
+
+
+def _rule(adapter: AdapterPlan, entry: Entry) -> Part:
     text = adapter.rule_text(entry)
-    return f"  [dim]{escape(text)}[/]" if text else ""
+    return f"  {text}" if text else "", "dim"
 
 
 def _regions(
-    console: Console,
+    page: Page,
     title: str,
     colour: str,
     regions: Sequence[Traffic],
@@ -113,11 +116,11 @@ def _regions(
 ) -> None:
     shown = regions if everything else regions[:_SHOWN]
     for region in shown:
-        console.print(f"    [{colour}]{title}:[/] {escape(str(region))}")
+        page.line(_INDENT, (f"{title}:", colour), f" {region}")
     left = len(regions) - len(shown) + more
     if left or unfinished:
-        count = f"at least {left}" if unfinished else str(left)
-        console.print(f"    [{colour}]{title}:[/] and {count} more regions (--all, --output json)")
+        count = f"{'at least ' if unfinished else ''}{counted(left, 'more region')}"
+        page.line(_INDENT, (f"{title}:", colour), f" and {count} (--all, --output json)")
 
 
 def drift(found: HostPlan) -> str:
@@ -144,11 +147,6 @@ def short(found: HostPlan) -> str:
     return f"{added} missing, {removed} too many, {changed} different on {', '.join(places[:3])}" + (
         f" and {len(places) - 3} more" if len(places) > 3 else ""
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things, such as `1 write`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def applied(done: Applied) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 
 from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
-from vswitch.cli.output import Output, emit, escape, print_error
+from vswitch.cli.output import Output, Page, ask, emit, note, print_error
 from vswitch.errors import EnvironmentError_, InputError, Origin
 from vswitch.hyperv.answers import BackupSummary
 from vswitch.hyperv.documents import write_file
@@ -27,6 +26,7 @@ from vswitch.model import load_site
 from vswitch.model.problems import listing
 from vswitch.model.site import Site
 from vswitch.textfiles import read_text
+from vswitch.wording import counted
 
 __all__ = [
     "apply_saved",
@@ -85,12 +85,12 @@ def show_plans(
 ) -> None:
     """Print plans, or for `verify` what they come from; a summary where there are several; errors."""
 
-    def show(console: Console) -> None:
+    def show(page: Page) -> None:
         for each in result.outcomes:
             if each.value is not None:
-                (text.check if checking else text.plan)(console, each.value, everything=everything)
+                (text.check if checking else text.plan)(page, each.value, everything=everything)
         if len(result.outcomes) > 1 or not result.ok:
-            console.print(escape(result.summary(text.short)))
+            page.lines(result.summary(text.short))
 
     emit(
         {"hosts": [_outcome(each, each.value.as_dict() if each.value else None) for each in result.outcomes]},
@@ -115,9 +115,9 @@ def _print_errors(result: FleetResult[Any], output: Output) -> None:
             print_error(each.error, as_json=False)
             if isinstance(each.error, ApplyError) and each.error.standing is Standing.OTHER:
                 for adapter in each.error.adapters:
-                    typer.echo(f"  {adapter.label}: {adapter.standing}", err=True)
+                    note(f"  {adapter.label}: {adapter.standing}")
                     for line in adapter.details:
-                        typer.echo(f"    {line}", err=True)
+                        note(f"    {line}")
 
 
 def leave(result: FleetResult[HostPlan], *, drifted: bool = False) -> None:
@@ -142,7 +142,7 @@ def stop_on_failure(result: FleetResult[Any], output: Output) -> None:
 def report(result: FleetResult[Any], line: Any, data: Any, output: Output, *, leave: bool = True) -> None:
     """One line for each kind of outcome, and the errors."""
     hosts = [_outcome(each, data(each.value) if each.value is not None else None) for each in result.outcomes]
-    emit({"hosts": hosts}, lambda console: console.print(escape(result.summary(line))), output)
+    emit({"hosts": hosts}, lambda page: page.lines(result.summary(line)), output)
     _print_errors(result, output)
     if leave and not result.ok:
         raise typer.Exit(2)
@@ -166,7 +166,7 @@ def carry_out(
     if missing := _why_no_plan_counts(chosen, planned, go_on):
         if output is Output.JSON:
             show_plans(planned, everything, output)
-        typer.echo(f"nothing was written on any host: {missing}", err=True)
+        note(f"nothing was written on any host: {missing}")
         raise typer.Exit(planned.exit_status or 2)
     todo = {name: each for name, each in plans.items() if each.drifted}
     _refuse_twins(todo)
@@ -217,7 +217,7 @@ def _report_applied(chosen: Hosts, result: FleetResult[Applied], output: Output)
     armed = {name: time for name, time in until.items() if time}
     if armed and output is Output.TEXT:
         command = " ".join(["vswitch hyperv confirm", *armed, *([chosen.options] if chosen.options else [])])
-        typer.echo(f"undone at {min(armed.values())} unless confirmed: {command}")
+        Page(sys.stdout).line(f"undone at {min(armed.values())} unless confirmed: {command}")
     if not result.ok:
         raise typer.Exit(result.exit_status)
 
@@ -249,13 +249,13 @@ def _ask(questions: list[str], anything: bool, yes: bool, accept: bool) -> None:
     if questions and not accept:
         if not terminal:
             raise InputError(f"this has to be agreed to: {questions[0]}", hint="--accept agrees")
-        typer.confirm("Agree to what the plan asks, and apply?", abort=True, err=True)
+        ask("Agree to what the plan asks, and apply?")
     elif not yes:
         if not terminal:
             raise InputError(
                 "nobody is there to be asked whether to apply", hint="--yes applies without asking"
             )
-        typer.confirm("Apply?", abort=True, err=True)
+        ask("Apply?")
 
 
 def apply_saved(
@@ -282,16 +282,16 @@ def apply_saved(
         )
     todo = {name: each for name, each in saved.items() if (not words or name in words) and each.plan.adapters}
     if not todo:
-        emit({"hosts": []}, lambda console: console.print("nothing to do"), output)
+        emit({"hosts": []}, lambda page: page.line("nothing to do"), output)
         return
     chosen = choose(list(todo), inventory, user=user, authentication=authentication)
     if unreached := [name for name in todo if name not in chosen.targets]:
         raise InputError(f"the inventory has no host {unreached[0]}, for which the saved plan is")
     shown = [replace(each.plan, port=chosen.targets[name].port) for name, each in todo.items()]
 
-    def show(console: Console) -> None:
+    def show(page: Page) -> None:
         for plan in shown:
-            text.plan(console, plan, everything=False, saved=True)
+            text.plan(page, plan, everything=False, saved=True)
 
     if output is Output.TEXT:
         emit(None, show, output)
@@ -351,15 +351,14 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
         "notes": list(imported.notes),
     }
 
-    def show(console: Console) -> None:
-        console.print(
-            f"[green]written[/] {escape(out[0])} and {escape(out[1])}: {text.counted(len(states), 'host')},"
-            f" {text.counted(len(site.adapters), 'adapter')},"
-            f" {entries} ACL {'entry' if entries == 1 else 'entries'}"
+    def show(page: Page) -> None:
+        page.line(
+            ("written", "green"),
+            f" {out[0]} and {out[1]}: {counted(len(states), 'host')},"
+            f" {counted(len(site.adapters), 'adapter')}, {counted(entries, 'ACL entry', 'ACL entries')}",
         )
-        for note in imported.notes:
-            console.print(f"  [yellow]note:[/] {escape(note)}")
-        console.print(f"  Run it: vswitch up {escape(out[0])}")
+        page.warnings(imported.notes, "note")
+        page.line(f"  Run it: vswitch up {shlex.quote(out[0])}")
 
     emit(data, show, output)
 
@@ -367,15 +366,15 @@ def import_to(chosen: Hosts, out: tuple[str, str], limit: int, output: Output) -
 def show_backups(result: FleetResult[list[BackupSummary]], output: Output) -> None:
     """The plans applied to hosts."""
 
-    def show(console: Console) -> None:
+    def show(page: Page) -> None:
         for each in result.outcomes:
             for backup in each.value or ():
                 until = f", undone at {backup.armed_until} unless confirmed" if backup.armed_until else ""
-                words = f"{backup.state}, {text.counted(backup.steps, 'write')}{until}"
+                words = f"{backup.state}, {counted(backup.steps, 'write')}{until}"
                 line = f"{backup.plan_id}  {backup.created_at}  {words}"
                 if backup.state == "unreadable":
                     line = f"{backup.plan_id}  unreadable: the file on the host is damaged"
-                console.print(f"[bold]{escape(each.host.name)}[/] {escape(line)}")
+                page.line((each.host.name, "bold"), f" {line}")
 
     def data(found: list[BackupSummary] | None) -> list[dict[str, Any]] | None:
         return None if found is None else [each.raw for each in found]

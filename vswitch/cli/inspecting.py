@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
-from vswitch.cli.output import Output, OutputOption, emit, escape
-from vswitch.cli.render import table
+from vswitch.cli.output import Output, OutputOption, Page, emit
 from vswitch.lab import client
 from vswitch.model.types import DropReason
+from vswitch.wording import counted
 
 __all__ = ["register"]
 
@@ -40,13 +39,13 @@ def flows(
     """The OpenFlow flows in force, each with what it stands for and its counter."""
     data = client.call(choose_lab(lab), "flows_in_words", switch=switch, table=table_name)
 
-    def text(console: Console) -> None:
+    def text(page: Page) -> None:
         for name, entries in data.items():
-            console.print(f"[bold]{escape(name)}[/] {len(entries)} flows")
+            page.line((name, "bold"), f" {counted(len(entries), 'flow')}")
             for flow in entries:
-                console.print(f"  {escape(flow['flow'])}")
+                page.line(f"  {flow['flow']}")
                 if flow["means"]:
-                    console.print(f"      {escape(flow['means'])}, {flow['packets']} packets", style="dim")
+                    page.line(" " * 6, (f"{flow['means']}, {counted(flow['packets'], 'packet')}", "dim"))
 
     emit(data, text, output)
 
@@ -64,9 +63,8 @@ def counters(
     if not every:
         data = [entry for entry in data if entry["packets"] and entry["name"] != DropReason.OWN_PORT]
 
-    def text(console: Console) -> None:
-        table(
-            console,
+    def text(page: Page) -> None:
+        page.table(
             ("switch", "adapter", "rule or reason", "where", "packets", "bytes"),
             [[e["switch"], e["adapter"], e["name"], e["where"], e["packets"], e["bytes"]] for e in data],
         )
@@ -78,9 +76,8 @@ def mac_table(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None
     """The forwarding entries of every switch: adapters' own MACs and learned ones."""
     data = client.call(choose_lab(lab), "mac_table")
 
-    def text(console: Console) -> None:
-        table(
-            console,
+    def text(page: Page) -> None:
+        page.table(
             ("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"),
             [
                 [e["switch"], e["mac"], e["vlan"], e["port"], e["where"], e["status"], e["age"]]

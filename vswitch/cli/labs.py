@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
-from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
-from vswitch.cli.render import table
+from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
 from vswitch.errors import InputError, LabError
 from vswitch.lab import client
 from vswitch.lab.shells import shell_command
+from vswitch.wording import counted
 
 __all__ = ["register"]
 
@@ -73,14 +72,15 @@ def up(
         )
     data = {"lab": chosen, "seconds": round(time.monotonic() - started, 3), **status}
 
-    def text(console: Console) -> None:
-        console.print(
-            f"[green]up[/] lab {escape(chosen)} in {data['seconds']:.1f} s: {status['hosts']} hosts,"
-            f" {status['switches']} switches, {status['guests']} guests"
+    def text(page: Page) -> None:
+        parts = counted(status["hosts"], "host"), counted(status["switches"], "switch", "switches")
+        page.line(
+            ("up", "green"),
+            f" lab {chosen} in {data['seconds']:.1f} s:"
+            f" {', '.join(parts)}, {counted(status['guests'], 'guest')}",
         )
-        for warning in site.warnings:
-            console.print(f"  [yellow]warning:[/] {escape(warning)}")
-        console.print("  Ask it: vswitch probe, vswitch explain. Look around: vswitch ps, vswitch shell.")
+        page.warnings(site.warnings)
+        page.line("  Ask it: vswitch probe, vswitch explain. Look around: vswitch ps, vswitch shell.")
 
     emit(data, text, output)
 
@@ -92,16 +92,15 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
         {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")} for name in names
     ]
 
-    def text(console: Console) -> None:
+    def text(page: Page) -> None:
         if not data:
-            console.print("No lab runs. Start one with: vswitch up LAYOUT")
+            page.line("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
-            console.print(
-                f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])}),"
-                f" {escape(_since(entry))}, started in {escape(entry['folder'])}"
+            page.line(
+                (entry["lab"], "bold"),
+                f" ({entry['files'][0]}), {_since(entry)}, started in {entry['folder']}",
             )
-            table(
-                console,
+            page.table(
                 ("guest", "kind", "host", "addresses", "services"),
                 [
                     (
@@ -145,7 +144,7 @@ def down(
     for each in names:
         client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
-    emit(data, lambda console: console.print(f"down: {escape(said)}"), output)
+    emit(data, lambda page: page.line(f"down: {said}"), output)
 
 
 def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
@@ -165,9 +164,8 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
     described = f"{lab}, {_since(status)}"
     if yes or status["folder"] == str(Path.cwd()):
         return described
-    question = f"The lab {described}, was started in {status['folder']}. Take it down?"
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(question, abort=True, err=True)
+        ask(f"The lab {described}, was started in {status['folder']}. Take it down?")
         return described
     raise InputError(
         f"the lab {lab!r}, {_since(status)}, was started in another folder: {status['folder']}",
@@ -179,8 +177,7 @@ def _since(status: dict[str, Any]) -> str:
     """For how long a lab has been up, in one unit."""
     seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(status["since"])).total_seconds())
     name, length = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
-    count = int(seconds // length)
-    return f"up {count} {name}{'' if count == 1 else 's'}"
+    return f"up {counted(int(seconds // length), name)}"
 
 
 def exec_(
@@ -224,5 +221,5 @@ def shell(
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """What the lab's own processes have said."""
     text = client.call(choose_lab(lab), "log")
-    said = text or "The lab's processes have said nothing.\n"
-    emit({"log": text}, lambda console: console.print(escape(said), end=""), output)
+    said = text.removesuffix("\n") or "The lab's processes have said nothing."
+    emit({"log": text}, lambda page: page.lines(said), output)

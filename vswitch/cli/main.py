@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from vswitch.cli import asking, hyperv, inspecting, labs, policies, testing
-from vswitch.cli.output import print_error
-from vswitch.errors import Fault, InputError, VswitchError
+from vswitch.cli.output import print_error, usage_error
+from vswitch.errors import Fault, VswitchError
 
 __all__ = ["app", "main"]
 
@@ -38,16 +38,17 @@ def main() -> None:
     """Run the command line; no traceback reaches the user."""
     as_json = _wants_json(sys.argv[1:])
     try:
-        # By itself click prints its usage errors as text.
-        status = app(standalone_mode=not as_json)
+        # By itself click prints its usage errors in a style of its own.
+        status = app(standalone_mode=False, prog_name="vswitch")
     except _UsageError as error:
-        print_error(InputError(error.format_message(), hint="--help says how."), as_json=True)
+        if error.format_message():  # else the help was printed in its place
+            print_error(usage_error(error), as_json=as_json)
         sys.exit(error.exit_code)
     except VswitchError as error:
         print_error(error, as_json=as_json)
         sys.exit(error.exit_status)
     except typer.Abort:  # somebody was asked, and said no
-        print_error(VswitchError("aborted"), as_json=True)
+        print_error(VswitchError("aborted"), as_json=as_json)
         sys.exit(VswitchError.exit_status)
     except Exception as error:
         if os.environ.get(_DEBUG):

@@ -7,16 +7,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load, looks_like_layout, looks_like_policy
-from vswitch.cli.output import Output, OutputOption, emit, escape, progress
+from vswitch.cli.output import Output, OutputOption, Page, emit, progress, verbatim
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
 from vswitch.model import json_schema
 from vswitch.pipeline import check_lookups
 from vswitch.textfiles import read_text
+from vswitch.wording import counted
 
 __all__ = ["register"]
 
@@ -80,15 +80,15 @@ def validate(
         hint = "Name the layout too, or: vswitch validate LAYOUT --policy FILE"
         raise InputError(f"a policy can only be checked with its layout: {', '.join(alone)}", hint=hint)
 
-    def text(console: Console) -> None:
+    def text(page: Page) -> None:
         for report in reports:
-            counts = (
-                f"{report['hosts']} hosts, {report['guests']} guests, {report['adapters']} adapters, "
-                f"{report['acls']} ACL entries, {report['expectations']} expectations"
-            )
-            console.print(f"[green]ok[/] {escape(report['layout'])}: {counts}")
-            for warning in report["warnings"]:
-                console.print(f"  [yellow]warning:[/] {escape(warning)}")
+            counts = [counted(report[key], key.removesuffix("s")) for key in ("hosts", "guests", "adapters")]
+            counts += [
+                counted(report["acls"], "ACL entry", "ACL entries"),
+                counted(report["expectations"], "expectation"),
+            ]
+            page.line(("ok", "green"), f" {report['layout']}: {', '.join(counts)}")
+            page.warnings(report["warnings"])
 
     emit(reports, text, output)
 
@@ -110,22 +110,22 @@ def apply(
     with progress("applying") as say:
         report = client.call(name, "apply", policies=policies, texts=texts, progress=say)
 
-    def text(console: Console) -> None:
+    def text(page: Page) -> None:
         milliseconds = report["seconds"] * 1000
-        console.print(
-            f"[green]applied[/] in {milliseconds:.0f} ms: {report['flows_changed']} of {report['flows']}"
-            f" flows changed, {report['sessions_ended']} live sessions ended with their rules"
+        ended = counted(report["sessions_ended"], "live session")
+        page.line(
+            ("applied", "green"),
+            f" in {milliseconds:.0f} ms: {report['flows_changed']} of {counted(report['flows'], 'flow')}"
+            f" changed, {ended} ended with {'its' if report['sessions_ended'] == 1 else 'their'} rules",
         )
         for change in report["switches"]:
-            console.print(
-                f"  {escape(change['switch'])}: {change['added']} flows added, {change['removed']} removed"
-            )
-        for warning in report["warnings"]:
-            console.print(f"  [yellow]warning:[/] {escape(warning)}")
+            added = counted(change["added"], "flow")
+            page.line(f"  {change['switch']}: {added} added, {change['removed']} removed")
+        page.warnings(report["warnings"])
 
     emit(report, text, output)
 
 
 def schema(kind: Annotated[Kind, typer.Argument(help="Which kind of file.")]) -> None:
     """Print the JSON Schema of layout or policy files, for editors."""
-    typer.echo(json.dumps(json_schema(kind.value), indent=2))
+    verbatim(json.dumps(json_schema(kind.value), indent=2) + "\n")

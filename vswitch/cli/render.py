@@ -5,46 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from vswitch.cli.output import Page, Part
 from vswitch.diagnose.assumptions import ASSUMPTIONS
+from vswitch.wording import counted
 
-__all__ = ["explanation", "probe_reports", "table"]
+__all__ = ["explanation", "probe_reports"]
 
 _GOOD = {"Allow", "open", "delivered"}
 _WARN = {"refused"}
+_DISAGREEMENT: Part = (" DISAGREEMENT ", "bold white on red")
 _LIMIT = "limit"  # the one layer that packets show and the reference does not know of
 
 
-def verdict(word: str) -> str:
+def _verdict(word: str) -> Part:
     """A verdict or an outcome in its colour."""
     colour = "green" if word in _GOOD else "yellow" if word in _WARN else "red"
-    return f"[bold {colour}]{escape(word)}[/]"
-
-
-def table(console: Console, headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A plain table without frames; numbers to the right."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    lines = [list(row) for row in rows]
-    for index, heading in enumerate(headings):
-        numbers = bool(lines) and all(isinstance(line[index], int | float) for line in lines)
-        grid.add_column(heading, justify="right" if numbers else "left", overflow="fold")
-    for line in lines:
-        grid.add_row(*(escape("" if cell is None else str(cell)) for cell in line))
-    console.print(grid)
-
-
-def _line(console: Console, label: str, text: str) -> None:
-    console.print(f"  [bold]{label:<9}[/] {text}")
+    return word, f"bold {colour}"
 
 
 def _rule(rule: Mapping[str, Any]) -> str:
-    return escape(f"{rule['name']} ({rule['where']}): {rule['action']} {rule['direction']}")
+    return f"{rule['name']} ({rule['where']}): {rule['action']} {rule['direction']}"
 
 
-def explanation(console: Console, data: Mapping[str, Any], *, steps: bool) -> None:
+def _packets(number: int) -> str:
+    return counted(number, "packet")
+
+
+def explanation(page: Page, data: Mapping[str, Any], *, steps: bool) -> None:
     """The result of `explain`. `steps`: every stage of every frame, not only the summary."""
     for answer in data["answers"]:
         ports = f" port {answer['ports']}" if answer["ports"] and len(data["answers"]) > 1 else ""
@@ -52,14 +39,16 @@ def explanation(console: Console, data: Mapping[str, Any], *, steps: bool) -> No
             f"{_end(data['from'], answer['source_address'])} -> "
             f"{_end(data['to'], answer['destination_address'])}"
         )
-        console.print(
-            f"{escape(ends)} {escape(data['traffic'])}{ports}: {verdict(answer['verdict'])},"
-            f" a client sees {verdict(answer['expected'])}"
+        page.line(
+            f"{ends} {data['traffic']}{ports}: ",
+            _verdict(answer["verdict"]),
+            ", a client sees ",
+            _verdict(answer["expected"]),
         )
-        _summary(console, answer)
+        _summary(page, answer)
         if steps:
-            _legs(console, answer["legs"])
-        _open_vswitch(console, answer)
+            _legs(page, answer["legs"])
+        _open_vswitch(page, answer)
 
 
 def _end(name: str, address: str | None) -> str:
@@ -67,47 +56,46 @@ def _end(name: str, address: str | None) -> str:
     return name if address is None or name.endswith(f"/{address}") else f"{name} ({address})"
 
 
-def _summary(console: Console, answer: Mapping[str, Any]) -> None:
+def _summary(page: Page, answer: Mapping[str, Any]) -> None:
     if answer["layer"]:
-        _line(console, "layer", escape(answer["layer"]))
+        page.item("layer", answer["layer"])
     if answer["cause"]:
-        _line(console, "cause", escape(answer["cause"]))
+        page.item("cause", answer["cause"])
     for step in answer["legs"][0]["translations"] if answer["legs"] else ():
-        _line(console, "NAT", escape(_translation(step)))
+        page.item("NAT", _translation(step))
     decided = answer["decided_by"]
     if decided:
-        what = _rule(decided["rule"]) if decided["rule"] else escape(decided["reason"])
+        what = _rule(decided["rule"]) if decided["rule"] else decided["reason"]
         where = decided["adapter"] or "the switch"
-        _line(console, "by", f"{what}, at {escape(where)} on {escape(decided['place'])} ({decided['leg']})")
+        page.item("by", f"{what}, at {where} on {decided['place']} ({decided['leg']})")
     elif answer["rules"]:
         for rule in answer["rules"]:
-            _line(console, "allowed by", _rule(rule))
+            page.item("allowed by", _rule(rule))
     if answer["fix"]:
-        _line(console, "fix", escape(answer["fix"]))
+        page.item("fix", answer["fix"])
     for each in answer["mirrored"]:
         but = f"; stopped by {', '.join(each['stopped_by'])}" if each["stopped_by"] else ""
-        what = f"{each['copies']} packets to {each['adapter']} on {each['switch']}{but}"
-        _line(console, "mirrored", escape(what))
+        what = f"{_packets(each['copies'])} to {each['adapter']} on {each['switch']}{but}"
+        page.item("mirrored", what)
     for name in answer.get("assumptions", ()):
-        _line(console, "assumes", f"{name}: {ASSUMPTIONS.get(name, 'see docs/reference/assumptions.md')}")
+        page.item("assumes", f"{name}: {ASSUMPTIONS.get(name, 'see docs/reference/assumptions.md')}")
 
 
-def _legs(console: Console, legs: Iterable[Mapping[str, Any]]) -> None:
+def _legs(page: Page, legs: Iterable[Mapping[str, Any]]) -> None:
     for leg in legs:
-        end = "arrived" if leg["arrived"] else "[red]did not arrive[/]"
-        console.print(f"  [bold]{escape(leg['name'])}[/] ({leg['kind']}): {end}")
+        end: Part = "arrived" if leg["arrived"] else ("did not arrive", "red")
+        page.line("  ", (leg["name"], "bold"), f" ({leg['kind']}): ", end)
         for index, hop in enumerate(leg["hops"]):
             for step in leg["translations"]:
                 if step["hop"] == index:
-                    console.print(f"    NAT {escape(_translation(step))}")
-            mark = "[green]ok[/]" if hop["arrived"] else "[red]lost[/]"
-            console.print(f"    {escape(hop['frame'])}  {mark}")
+                    page.line(f"    NAT {_translation(step)}")
+            page.line(f"    {hop['frame']}  ", ("ok", "green") if hop["arrived"] else ("lost", "red"))
             for passage in hop["passages"]:
-                console.print(f"      {escape(passage['place'])}")
+                page.line(f"      {passage['place']}")
                 for step in passage["steps"]:
                     side = f" {step['direction']}" if step["direction"] else ""
-                    text = f"port {step['port']}{side} {step['stage']}: {escape(step['text'])}"
-                    console.print(f"        {text if step['passed'] else f'[red]{text}[/]'}")
+                    text = f"port {step['port']}{side} {step['stage']}: {step['text']}"
+                    page.line(" " * 8, text if step["passed"] else (text, "red"))
 
 
 def _translation(step: Mapping[str, Any]) -> str:
@@ -116,13 +104,14 @@ def _translation(step: Mapping[str, Any]) -> str:
     return f"{step['nat']} on {step['host']}, {why}: {step['before']} becomes {step['after']}"
 
 
-def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
+def _open_vswitch(page: Page, answer: Mapping[str, Any]) -> None:
     checks = answer["open_vswitch"]
     if not checks:
         return
     asked = [check for check in checks if not check["skipped"]]
     if answer["agrees"]:
-        _line(console, "evidence", f"Open vSwitch agrees on each of {len(asked)} frames traced")
+        which = f"each of {len(asked)} frames" if len(asked) > 1 else "the one frame"
+        page.item("evidence", f"Open vSwitch agrees on {which} traced")
     seen: set[str] = set()
     decided = answer["decided_by"]
     decisive = {decided["reason"]} if decided else set()
@@ -131,73 +120,72 @@ def _open_vswitch(console: Console, answer: Mapping[str, Any]) -> None:
     )
     for check in checks:
         if not check["agrees"]:
-            console.print(f"  [bold white on red] DISAGREEMENT [/] at {escape(check['switch'])}")
-            console.print(f"    frame      {escape(check['frame'])}")
-            console.print(f"    reference  delivers to ports {check['reference_delivered_to']}")
-            console.print(f"    switch     delivers to ports {check['delivered_to']}")
-            console.print(escape(check["trace"] or ""))
+            page.line("  ", _DISAGREEMENT, f" at {check['switch']}")
+            page.line(f"    frame      {check['frame']}", hang=15)
+            page.line(f"    reference  delivers to ports {check['reference_delivered_to']}", hang=15)
+            page.line(f"    switch     delivers to ports {check['delivered_to']}", hang=15)
+            page.lines(check["trace"] or "", indent=4)
         for flow in check["flows"]:
             if flow["cookie"] in seen or not (flow["rule"] in rules or flow["reason"] in decisive):
                 continue
             seen.add(flow["cookie"])
             name = flow["rule"] or flow["reason"]
-            _line(
-                console, "flow", escape(f"{flow['switch']} {name}: {flow['packets']} packets, {flow['flow']}")
-            )
+            page.item("flow", f"{flow['switch']} {name}: {_packets(flow['packets'])}, {flow['flow']}")
     for limit in dict.fromkeys(limit for check in checks for limit in check["limits"]):
-        _line(console, "not traced", escape(f"{limit}: a trace measures no rates, `counters` has drops"))
+        page.item("not traced", f"{limit}: a trace measures no rates, `counters` has drops")
     for check in checks:
         if check["skipped"]:
-            _line(console, "not traced", escape(f"{check['frame']}: {check['skipped']}"))
+            page.item("not traced", f"{check['frame']}: {check['skipped']}")
 
 
-def probe_reports(console: Console, data: Mapping[str, Any]) -> None:
+def probe_reports(page: Page, data: Mapping[str, Any]) -> None:
     """The result of `probe`."""
     for report in data["reports"]:
         asked = str(data["traffic"])
         told = report["ports"] is None or asked.partition(":")[0].endswith(f"/{report['ports']}")
         ports = "" if told else f" port {report['ports']}"
         ends = f"{data['from']} -> {data['to']} {asked}"
-        console.print(f"{escape(ends)}{ports}: {verdict(report['outcome'])}")
-        _line(console, "observed", escape(report["detail"]))
+        page.line(f"{ends}{ports}: ", _verdict(report["outcome"]))
+        page.item("observed", report["detail"])
         evidence = report["evidence"]
         for sighting in (evidence or {}).get("sightings", ()):
-            counts = f"{sighting['requests']} requests, {sighting['replies']} replies"
-            _line(console, "seen at", escape(f"{sighting['label']}: {counts}"))
+            requests, replies = sighting["requests"], sighting["replies"]
+            counts = f"{counted(requests, 'request')}, {counted(replies, 'reply', 'replies')}"
+            page.item("seen at", f"{sighting['label']}: {counts}")
         told = report["agrees"] or report["layer"] == _LIMIT
         if report["cause"] and told:
-            _line(console, "layer", escape(report["layer"] or ""))
-            _line(console, "cause", escape(report["cause"]))
+            page.item("layer", report["layer"] or "")
+            page.item("cause", report["cause"])
         moved = [move for move in report["counters"] if move["after"] != move["before"]]
         # A rule has a flow for each IP version and adapter: those that stood still matter only if all did.
         for move in moved or report["counters"]:
             name = f"{move['rule']['name']} ({move['rule']['where']})" if move["rule"] else move["reason"]
-            _line(
-                console, "counter", escape(f"{name} on {move['switch']}: {move['before']} -> {move['after']}")
-            )
+            page.item("counter", f"{name} on {move['switch']}: {move['before']} -> {move['after']}")
         if report["fix"] and told:
-            _line(console, "fix", escape(report["fix"]))
+            page.item("fix", report["fix"])
         if not report["agrees"]:
-            _other_drops(console, report)
+            _other_drops(page, report)
             if not told:
-                _disagreement(console, report)
+                _disagreement(page, report)
 
 
-def _other_drops(console: Console, report: Mapping[str, Any]) -> None:
+def _other_drops(page: Page, report: Mapping[str, Any]) -> None:
     """Drops that nobody expected."""
     for move in report["other_drops"]:
         name = f"{move['rule']['name']} ({move['rule']['where']})" if move["rule"] else move["reason"]
         where = f"{name} at {move['adapter']} on {move['switch']}"
-        _line(console, "dropped", escape(f"{where}: {move['before']} -> {move['after']}"))
+        page.item("dropped", f"{where}: {move['before']} -> {move['after']}")
 
 
-def _disagreement(console: Console, report: Mapping[str, Any]) -> None:
+def _disagreement(page: Page, report: Mapping[str, Any]) -> None:
     """What the packets did is not what the files say."""
     still = report["counters"] and all(move["after"] == move["before"] for move in report["counters"])
     expected = report["cause"] if report["cause"] and still else f"{report['expected']}"
-    console.print(
-        f"  [bold white on red] DISAGREEMENT [/] the reference expected: {escape(expected)}."
+    page.line(
+        "  ",
+        _DISAGREEMENT,
+        f" the reference expected: {expected}."
         + (" But the counter of that did not move." if still and report["cause"] else "")
         + " The reference knows the files, not what was changed by hand inside a guest;"
-        " `vswitch explain` has its reasons."
+        " `vswitch explain` has its reasons.",
     )

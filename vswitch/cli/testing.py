@@ -10,11 +10,10 @@ from typing import Annotated, Any
 from xml.etree import ElementTree
 
 import typer
-from rich.console import Console
 
 from vswitch.cli.choosing import TEST_MARK
 from vswitch.cli.files import load, looks_like_policy
-from vswitch.cli.output import Output, OutputOption, emit, escape, progress
+from vswitch.cli.output import Output, OutputOption, Page, emit, print_error, progress
 from vswitch.diagnose.proving import Proof, prove
 from vswitch.errors import InputError, InputErrors, VswitchError
 
@@ -47,23 +46,24 @@ def run(
     if junit:
         _write(junit, b"")  # before minutes are spent on what could then not be written
     results: list[dict[str, Any]] = []
+    failures: dict[str, VswitchError] = {}
     for path, (site, texts) in loaded.items():
         started = time.monotonic()
         proofs: list[Proof] = []
         times: dict[str, float] = {}
-        failure = ""
+        failure: VswitchError | None = None
         try:
             with progress(f"testing {path}") as say:
                 # Several runs side by side, and labs that run already, must not meet by name.
                 name = f"{site.name}{TEST_MARK}{os.getpid()}"
                 proofs, times = prove(path, site, texts, name=name, progress=say)
         except VswitchError as error:
-            failure = str(error)
+            failure = failures[path] = error
         results.append(
             {
                 "layout": path,
                 "passed": not failure and all(proof.passed for proof in proofs),
-                "failure": failure or None,
+                "failure": str(failure) if failure else None,
                 "seconds": round(time.monotonic() - started, 3),
                 "phases": times,
                 "proofs": [proof.as_dict() for proof in proofs],
@@ -71,7 +71,7 @@ def run(
         )
     if junit:
         _write_junit(junit, results)
-    emit(results, lambda console: _text(console, results), output)
+    emit(results, lambda page: _text(page, results, failures), output)
     if not all(result["passed"] for result in results):
         raise typer.Exit(1)
 
@@ -99,19 +99,20 @@ def _load_all(paths: list[str], policy: list[str] | None) -> dict[str, Any]:
     return loaded
 
 
-def _text(console: Console, results: list[dict[str, Any]]) -> None:
+def _text(page: Page, results: list[dict[str, Any]], failures: dict[str, VswitchError]) -> None:
     for result in results:
-        console.print(f"[bold]{escape(result['layout'])}[/] ({result['seconds']:.1f} s)")
-        if result["failure"]:
-            console.print(f"  [red]failed[/] {escape(result['failure'])}")
+        page.line((result["layout"], "bold"), f" ({result['seconds']:.1f} s)")
+        if failure := failures.get(result["layout"]):
+            page.line("  ", ("failed", "red"))
+            print_error(failure, as_json=False, page=page, indent=2)
         for proof in result["proofs"]:
-            mark = "[green]proven[/]" if proof["passed"] else "[red]FAILED[/]"
-            console.print(f"  {mark} {escape(proof['name'])} ({escape(proof['outcome'])})")
+            mark = ("proven", "green") if proof["passed"] else ("FAILED", "red")
+            page.line("  ", mark, f" {proof['name']} ({proof['outcome']})")
             if not proof["passed"]:
-                console.print(f"         {escape(proof['where'])}: {escape(proof['message'])}")
+                page.line(f"         {proof['where']}: {proof['message']}")
     proofs = [proof for result in results for proof in result["proofs"]]
     failed = sum(not proof["passed"] for proof in proofs) + sum(bool(r["failure"]) for r in results)
-    console.print(f"{len(proofs) - sum(not p['passed'] for p in proofs)} proven, {failed} failed")
+    page.line(f"{sum(proof['passed'] for proof in proofs)} proven, {failed} failed")
 
 
 def _write_junit(path: Path, results: list[dict[str, Any]]) -> None:

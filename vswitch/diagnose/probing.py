@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
+from itertools import groupby
 from typing import Any
 
 from vswitch.diagnose.counting import CounterMove, Moves, count_all
@@ -120,9 +122,14 @@ _Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
 def ask(lab: Lab, question: Question) -> list[Report]:
     """Send the packets of one question. Ports with the same outcome for the same reason are joined.
 
-    Raises InputError for an end that is not there or a range of more than 4096 ports.
+    Each report's counters are those of its own ports. Raises InputError for an end that is not there or a
+    range of more than 4096 ports.
     """
-    return _joined(ask_all(lab, [question])[0])
+    (reports,) = ask_all(lab, [question])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for group in _parted(reports):
+            _run(lab, [(report, deciding_flows(lab, report.conversation)) for report in group], pool)
+    return _joined(reports)
 
 
 def ask_all(
@@ -232,18 +239,18 @@ def _check_ports(traffic: Traffic) -> None:
 def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
     """The reports that may run together, and the rest: no two of a batch share a deciding drop.
 
-    Ports of one question belong together, whatever they share.
+    Ports of one question with one answer belong together, whatever they share. Those with different
+    answers share no flow at all: each group of ports is shown with its own counters.
     """
-    taken: dict[tuple[str, int], tuple[object, ...]] = {}
+    taken: dict[tuple[object, ...], int] = {}
     batch: _Waiting = []
     rest: _Waiting = []
     for report, flows in waiting:
-        question = report.question
+        question, group = report.question, id(report.conversation)
         asked = (question.source, question.destination, question.version, str(question.traffic))
-        keys = [(switch.id, flow.cookie) for switch, flow in flows if flow.is_drop]
-        owners = {taken[key] for key in keys if key in taken}
-        if owners <= {asked} and (report.ports or not owners):
-            taken.update(dict.fromkeys(keys, asked))
+        keys = [(switch.id, flow.cookie, () if flow.is_drop else asked) for switch, flow in flows]
+        if {taken[key] for key in keys if key in taken} <= {group}:
+            taken.update(dict.fromkeys(keys, group))
             batch.append((report, flows))
         else:
             rest.append((report, flows))
@@ -380,19 +387,24 @@ def _by_which(guest: Guest, address: Address, *, anywhere: bool) -> Iterable[Nic
     return [nic for nic in nics if nic.owns(address) or (anywhere and nic.mac not in own)]
 
 
+def _groups(reports: Sequence[Report]) -> list[list[Report]]:
+    """Reports of neighbouring ports that have the same outcome for the same reason, together."""
+    alike = groupby(reports, key=lambda report: (id(report.conversation), report.outcome))
+    return [list(group) for _, group in alike]
+
+
+def _parted(reports: Sequence[Report]) -> Iterable[list[Report]]:
+    """Groups for which the reference expected one outcome, and whose packets were counted together."""
+    groups = _groups(reports)
+    parts = Counter(id(group[0].conversation) for group in groups)
+    return [group for group in groups if parts[id(group[0].conversation)] > 1]
+
+
 def _joined(reports: Sequence[Report]) -> list[Report]:
-    """Reports of neighbouring ports that tell the same, as one."""
+    """One report for each group."""
     found: list[Report] = []
-    for report in reports:
-        last = found[-1] if found else None
-        if (
-            last is not None
-            and last.ports
-            and report.ports
-            and last.outcome is report.outcome
-            and last.conversation is report.conversation
-        ):
-            last.ports = PortRange(last.ports.first, report.ports.last)
-        else:
-            found.append(report)
+    for first, *others in _groups(reports):
+        if first.ports and others and (last := others[-1].ports):
+            first.ports = PortRange(first.ports.first, last.last)
+        found.append(first)
     return found

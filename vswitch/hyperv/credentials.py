@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from vswitch.errors import InputError
+from vswitch.wording import visible
 
 __all__ = [
     "KEYRING_SERVICE",
@@ -145,7 +146,7 @@ class CredentialFinder:
             return stored
         if self.prompt is not None:
             try:
-                return Secret(self.prompt(f"Password of {username} on {host}: "))
+                return Secret(self.prompt(visible(f"Password of {username} on {host}: ")))
             except EOFError:
                 pass
         raise InputError(

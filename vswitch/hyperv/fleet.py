@@ -18,6 +18,7 @@ from vswitch.hyperv.causes import Cause, resources_problem
 from vswitch.hyperv.connection import Authentication
 from vswitch.hyperv.inventory import Host, Inventory, host_from_word, load_inventory
 from vswitch.model.problems import listing
+from vswitch.wording import counted, visible
 
 __all__ = [
     "Account",
@@ -121,7 +122,7 @@ class FleetResult(Generic[R]):
         fates = [outcome.word for status in Status for outcome in self.with_status(status)]
         head = ", ".join(f"{fates.count(fate)} {fate}" for fate in dict.fromkeys(fates))
         total = len(self.outcomes)
-        lines = [f"{total} host{'' if total == 1 else 's'}: {head or 'nothing to do'}"]
+        lines = [f"{counted(total, 'host')}: {head or 'nothing to do'}"]
         told: dict[str, list[str]] = {}
         for outcome in self.with_status(Status.FAILED):
             told.setdefault(_words_of(outcome), []).append(outcome.host.name)
@@ -162,7 +163,7 @@ def _refused(outcome: Outcome[R]) -> bool:
 
 
 def _line(names: Sequence[str], words: str) -> str:
-    return f"  {listing(names, 4)}: {' '.join(words.split())}"
+    return visible(f"  {listing(names, 4)}: {words.strip()}")
 
 
 def run_fleet(

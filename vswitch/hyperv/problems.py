@@ -26,6 +26,7 @@ from vswitch.hyperv.credentials import Credentials
 from vswitch.hyperv.guard import Unsealed
 from vswitch.hyperv.refusals import hyperv_problem
 from vswitch.model.problems import listing, shorten
+from vswitch.wording import counted
 
 __all__ = [
     "Cause",
@@ -355,7 +356,7 @@ def _handshake(text: str, place: str) -> tuple[str, str]:
 def timeout_problem(host: str, seconds: float) -> WinrmError:
     """The whole run took longer than the caller allows."""
     return WinrmError(
-        f"no answer within {seconds:g} seconds",
+        f"no answer within {counted(seconds, 'second')}",
         host=host,
         cause=Cause.TIMEOUT,
         hint="the host may be overloaded; try again, or raise `timeout`",

@@ -31,6 +31,7 @@ from vswitch.openvswitch import Instance, start_all, stop_all
 from vswitch.pipeline import check_lookups
 from vswitch.textfiles import read_text
 from vswitch.wire import ask_path
+from vswitch.wording import counted
 
 if TYPE_CHECKING:
     from vswitch.lab.network import LabNet
@@ -243,7 +244,10 @@ class Lab:
             namespaces.bind(names, _HOSTS)
 
     def _build_namespaces(self, progress: Callable[[str], None]) -> None:
-        progress(f"starting {len(self.plan.instances)} switches and {len(self.plan.guests)} guests")
+        progress(
+            f"starting {counted(len(self.plan.instances), 'switch', 'switches')}"
+            f" and {counted(len(self.plan.guests), 'guest')}"
+        )
         namespaces.each(
             lambda plan: namespaces.build_switch_namespace(plan.namespace, plan.cables), self.plan.instances
         )
@@ -296,7 +300,7 @@ class Lab:
         if reply.failed:
             first = reply.failed[0]
             raise LabError(
-                f"{len(reply.failed)} services cannot be started, the first is "
+                f"{counted(len(reply.failed), 'service')} cannot be started, the first is "
                 f"{first.protocol}/{first.port} of {first.guest}: {first.reason}",
                 hint="If it says that too many files are open, raise the limit: ulimit -n 100000",
             )

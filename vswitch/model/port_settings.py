@@ -8,6 +8,7 @@ from vswitch.model.problems import listing
 from vswitch.model.site import Adapter, Switch
 from vswitch.model.suspicious import Note
 from vswitch.model.types import PortMirroring, SwitchType
+from vswitch.wording import counted
 
 __all__ = ["has_virtual_function", "mirroring_notes", "unfiltered_note", "virtual_function_notes"]
 
@@ -47,7 +48,9 @@ def unfiltered_note(adapter: Adapter, entries: int) -> Note:
     """The warning about ACL entries of an adapter whose frames never meet them."""
     return Note(
         adapter.origin,
-        f"{adapter.id!r} has {entries} ACL entries that filter nothing: its frames take a virtual function"
+        f"{adapter.id!r} has"
+        f" {counted(entries, 'ACL entry that filters nothing', 'ACL entries that filter nothing')}:"
+        " its frames take a virtual function"
         f" (SR-IOV); {_CURE}",
         "unfiltered",
     )

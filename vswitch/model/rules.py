@@ -28,6 +28,7 @@ from vswitch.model.types import (
     Direction,
     Side,
 )
+from vswitch.wording import counted
 
 __all__ = ["Basic", "Extended", "Lane", "expand_basic", "expand_extended"]
 
@@ -218,7 +219,7 @@ def expand_extended(
     if rule.weight is not None and rule.weight < size:
         reader.wrong(
             ("weight",),
-            f"weight {rule.weight} is too small for the rule's {size} entries",
+            f"weight {rule.weight} is too small for the rule's {counted(size, 'entry', 'entries')}",
             f"they take consecutive weights downward: write at least {size}",
         )
     directions = tuple(Direction) if rule.direction == "Both" else (Direction(rule.direction),)

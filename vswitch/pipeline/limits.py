@@ -13,6 +13,7 @@ from vswitch.model.site import Adapter
 from vswitch.model.types import DropReason
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.tables import Table
+from vswitch.wording import counted
 
 __all__ = [
     "Meter",
@@ -56,7 +57,7 @@ class Meter:
     @property
     def limit(self) -> str:
         """The limit in words."""
-        return f"{self.rate} {'frames' if self.unit == 'pktps' else 'kbit'} a second"
+        return f"{counted(self.rate, 'frame') if self.unit == 'pktps' else f'{self.rate} kbit'} a second"
 
 
 def storm_meter(adapter: Adapter) -> Meter | None:

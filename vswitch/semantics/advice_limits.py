@@ -5,6 +5,7 @@ from __future__ import annotations
 from vswitch.model.site import Adapter
 from vswitch.semantics.cause import Advice, Layer, powershell_text
 from vswitch.semantics.verdict import DropReason
+from vswitch.wording import counted
 
 __all__ = ["limited"]
 
@@ -17,9 +18,10 @@ def limited(adapter: Adapter, reason: DropReason, *, past: bool = False) -> Advi
     sends = "has sent" if past else "sends"
     if reason is DropReason.STORM_LIMIT:
         parameter, key = "StormLimit", "storm_limit"
-        much = f"more broadcast, multicast and unknown unicast than its StormLimit of {adapter.storm_limit}"
+        limit = counted(adapter.storm_limit or 0, "frame")
+        much = "more broadcast, multicast and unknown unicast than its StormLimit of "
         cut = "was cut" if past else "is cut"
-        cause = f"{adapter.id} {sends} {much} frames a second lets pass, and ARP {cut} with it"
+        cause = f"{adapter.id} {sends} {much}{limit} a second lets pass, and ARP {cut} with it"
     else:
         parameter, key = "MaximumBandwidth", "maximum_bandwidth"
         cause = f"{adapter.id} {sends} more than its MaximumBandwidth of {adapter.maximum_bandwidth} bit/s"

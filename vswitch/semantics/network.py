@@ -19,6 +19,7 @@ from vswitch.semantics.nat import Session
 from vswitch.semantics.state import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Drop, DropReason, Result, Stage, Step
+from vswitch.wording import counted
 
 __all__ = [
     "Delivery",
@@ -279,7 +280,13 @@ class _Walk:
                 tuple(map(_port_name, outputs)),
                 tuple(map(_port_name, missed)),
                 (),
-                (Step(0, Stage.PHYSICAL_NETWORK, f"carried in VLAN {vlan} to {len(outputs)} port(s)"),),
+                (
+                    Step(
+                        0,
+                        Stage.PHYSICAL_NETWORK,
+                        f"carried in VLAN {vlan} to {counted(len(outputs), 'port')}",
+                    ),
+                ),
             )
         )
         for member in outputs:

@@ -29,6 +29,7 @@ from vswitch.semantics.state import FlowState, SwitchState, flow_key
 from vswitch.semantics.storm import count
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
 from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
+from vswitch.wording import counted
 
 __all__ = ["process"]
 
@@ -166,7 +167,7 @@ class _Passage:
             return True
         bucket, within = count(sender.storm_limit, self.state.storms.get(self.ingress), self.now)
         self.state = self.state.with_storm(self.ingress, bucket)
-        limit = f"{sender.storm_limit} frames a second"
+        limit = f"{counted(sender.storm_limit, 'frame')} a second"
         if within:
             self._step(self.ingress, Stage.STORM_LIMIT, f"within {limit}", Direction.OUTBOUND)
             return True
