@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vswitch import textfiles
 from vswitch.errors import InputError
 from vswitch.textfiles import JSON_LIMIT, YAML_LIMIT, read_json, read_text
 
@@ -136,4 +137,14 @@ def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "plan.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="this is not a saved plan"):
+        read_json(path, "a saved plan")
+
+
+def test_json_of_too_many_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, "_MOST_PARTS", 1000)
+    path = tmp_path / "plan.json"
+    path.write_text(f"[{'{},' * 999}0]", encoding="utf-8")
+    assert len(read_json(path, "a saved plan")) == 1000
+    path.write_text(f"[{'{},' * 1000}0]", encoding="utf-8")
+    with pytest.raises(InputError, match="more than 1,000 lists and objects"):
         read_json(path, "a saved plan")

@@ -19,6 +19,8 @@ __all__ = ["JSON_LIMIT", "YAML_LIMIT", "read_json", "read_text"]
 _MIB = 1 << 20
 #: Most bytes of a YAML file and of a JSON document.
 YAML_LIMIT, JSON_LIMIT = 16 * _MIB, 64 * _MIB
+# Lists and objects of a JSON document at most: empty ones take thirty times the memory of their text.
+_MOST_PARTS = 4_000_000
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -64,6 +66,9 @@ def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Any
 def _json(path: str | os.PathLike[str], what: str) -> Any:
     text = read_text(path, JSON_LIMIT)
     where = Origin(os.fspath(path))
+    if text.count("[") + text.count("{") > _MOST_PARTS:
+        message = f"this is not {what}: it holds more than {_MOST_PARTS:,} lists and objects"
+        raise InputError(message, where=where)
     try:
         return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:

@@ -183,7 +183,7 @@ def test_a_plan_whose_parts_do_not_fit_is_refused_with_a_sentence(name: str, sho
 def test_whatever_is_spoiled_in_a_plan_it_is_refused_or_shown(shop: Shop) -> None:
     good = saved(shop)
     refused = 0
-    for seed in range(150):
+    for seed in range(100):
         chance, document = random.Random(seed), copy.deepcopy(good)
         *path, last = chance.choice([place for place in places(document["plans"]) if place])
         inner: Any = document["plans"]
@@ -199,7 +199,7 @@ def test_whatever_is_spoiled_in_a_plan_it_is_refused_or_shown(shop: Shop) -> Non
             assert sum(len(one.steps) for one in each.plan.adapters) == len(each.wire["steps"])
             assert all(map(describe, (entry for one in each.plan.adapters for entry in one.added)))
             assert isinstance(each.plan.questions, list)
-    assert refused > 75
+    assert refused > 50
 
 
 def test_a_saved_plan_of_an_older_version_is_applied(shop: Shop) -> None:

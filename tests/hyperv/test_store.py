@@ -15,12 +15,14 @@ from tests.hyperv.test_apply import RULE, Wanted, host_with
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
 from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
 from tests.support.hyperv_host import HypervHost
+from tests.support.hyperv_states import sample_state
 from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
 from vswitch.errors import EnvironmentError_, InputError
 from vswitch.hyperv.apply import apply_plan
 from vswitch.hyperv.entries import ExtendedEntry
 from vswitch.hyperv.names import computer_fault, plan_fault
 from vswitch.hyperv.records import record_of
+from vswitch.hyperv.state import read_state
 from vswitch.hyperv.store import Store, default_folder
 from vswitch.hyperv.tasks import Target, plan_rollback
 from vswitch.model.types import Action, Direction
@@ -50,18 +52,27 @@ ODD: list[Any] = [
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_computer_is_refused_with_a_sentence_and_decides_no_path(name: Any, shop: Shop) -> None:
+def test_what_no_computer_is_called_is_refused(name: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which no computer is called") as refused:
+        read_state(sample_state() | {"computer": name})
+    assert refused.value.message.isprintable()
+    with pytest.raises(InputError, match="a computer cannot be called"):
+        store_in(tmp_path).keep_records(name, ["a"], [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_odd_computer_is_refused_with_a_sentence_and_decides_no_path(shop: Shop) -> None:
     shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
     before = sorted(shop.folder.rglob("*"))
     host = HypervHost(shop.state)
-    host.computer = name
     with WinrmEndpoint(host_handler(host)) as endpoint:
         over = fleet_of(endpoint)
-        for words in (("plan", "layout.yaml"), ("apply", "layout.yaml", "--yes", "--adopt")):
-            (one,) = shop.json(*words[:2], "hv01", *words[2:], *over, status=2)["hosts"]
-            assert "which no computer is called" in one["error"]["message"]
-            assert one["error"]["message"].isprintable()
-    (shop.folder / "odd.json").write_text(json.dumps(shop.state | {"computer": name}), encoding="utf-8")
+        for name in ("NULL", "..", None):
+            host.computer = name  # type: ignore[assignment]
+            for words in (("plan", "layout.yaml"), ("apply", "layout.yaml", "--yes", "--adopt")):
+                (one,) = shop.json(*words[:2], "hv01", *words[2:], *over, status=2)["hosts"]
+                assert "which no computer is called" in one["error"]["message"]
+    (shop.folder / "odd.json").write_text(json.dumps(shop.state | {"computer": "../x"}), encoding="utf-8")
     result = shop.run("drift", "layout.yaml", "--from-file", "odd.json", status=2)
     assert isinstance(result.exception, InputError)
     made = {path.name for path in sorted(shop.folder.rglob("*")) if path not in before}

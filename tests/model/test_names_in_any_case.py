@@ -12,6 +12,7 @@ from vswitch.hyperv.inventory import load_inventory
 from vswitch.model import load_site
 from vswitch.model.names import as_written, matching
 from vswitch.model.site import Site
+from vswitch.pipeline import compile_site
 
 
 def load(layout: str = LAYOUT, policy: str = POLICY) -> Site:
@@ -38,7 +39,18 @@ def test_references_in_another_case_mean_the_same() -> None:
         key, colon, name = target.rpartition(": ")
         policy = policy.replace(target, f"{key}{colon}{name.swapcase()}")
     assert "vs-lan, vlan" not in layout
-    assert without_places(load(layout, policy)) == without_places(load())
+    site = load(layout, policy)
+    assert without_places(site) == without_places(load())
+    assert flows(site) == flows(load())
+
+
+def flows(site: Site) -> dict[str, set[int]]:
+    """The cookies of what the switches are to hold."""
+    return {
+        switch.switch.id: set(switch.flows)
+        for host in compile_site(site).values()
+        for switch in host.switches.values()
+    }
 
 
 def without_places(value: object) -> object:
