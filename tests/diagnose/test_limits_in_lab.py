@@ -111,7 +111,7 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     assert move["moved"] == move["after"] - move["before"] > 0
     told = shown(render.probe_reports, found)
     assert "layer      limit" in told
-    assert "dropped   StormLimit at storm/Network Adapter on hv01/vs: " in told
+    assert "dropped    StormLimit at storm/Network Adapter on hv01/vs: " in told
     assert "DISAGREEMENT" not in told
 
     lab.call("forget")
