@@ -8,10 +8,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import render
+from vswitch.cli.output import Page
 
 pytestmark = pytest.mark.lab
 
@@ -77,7 +77,7 @@ def drops(lab: RunningLab, name: str) -> int:
 def shown(how: Callable[..., None], data: Any, **options: Any) -> str:
     """What a user would read."""
     text = StringIO()
-    how(Console(file=text, width=1000), data, **options)
+    how(Page(text), data, **options)
     return text.getvalue()
 
 
@@ -110,8 +110,8 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     assert (move["reason"], move["adapter"]) == ("StormLimit", "storm/Network Adapter")
     assert move["moved"] == move["after"] - move["before"] > 0
     told = shown(render.probe_reports, found)
-    assert "layer     limit" in told
-    assert "dropped   StormLimit at storm/Network Adapter on hv01/vs: " in told
+    assert "layer      limit" in told
+    assert "dropped    StormLimit at storm/Network Adapter on hv01/vs: " in told
     assert "DISAGREEMENT" not in told
 
     lab.call("forget")
