@@ -202,9 +202,9 @@ def test_nothing_is_printed_past_the_border() -> None:
 
 
 def hostile(data: Any) -> Any:
-    """The same data, every text in it hostile but those that have lines of their own."""
+    """The same data, every text in it hostile but a time, and those that have lines of their own."""
     if isinstance(data, dict):
-        return {key: value if key in ("trace", "log") else hostile(value) for key, value in data.items()}
+        return {key: value if key in ("trace", "log", "since") else hostile(value) for key, value in data.items()}
     if isinstance(data, list):
         return [hostile(each) for each in data]
     return HOSTILE if isinstance(data, str) else data
@@ -263,7 +263,10 @@ GUEST = {
     "services": [{"protocol": 6, "port": 80, "name": "http"}],
 }  # fmt: skip
 LAB: dict[str, Any] = {
-    "status": {"files": ["l.yaml"], "hosts": 1, "switches": 1, "guests": 1, "since": 0.0, "folder": "f"},
+    "status": {
+        "files": ["l.yaml"], "hosts": 1, "switches": 1, "guests": 1, "folder": "f",
+        "since": "2026-11-28T00:00:00+00:00",
+    },
     "guests": [GUEST],
     "probe": PROBE,
     "explain": EXPLANATION,
