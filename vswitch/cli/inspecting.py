@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.output import Output, OutputOption, emit, escape
 from vswitch.cli.render import table
@@ -16,7 +17,10 @@ from vswitch.model.types import DropReason
 __all__ = ["register"]
 
 SwitchOption = Annotated[
-    str | None, typer.Option("--switch", "-s", help="One switch, as HOST/SWITCH; else all.")
+    str | None,
+    typer.Option(
+        "--switch", "-s", help="One switch, as HOST/SWITCH; else all.", autocompletion=completion.switches
+    ),
 ]
 
 
@@ -33,7 +37,8 @@ def flows(
     lab: LabOption = None,
     switch: SwitchOption = None,
     table_name: Annotated[
-        str | None, typer.Option("--table", "-t", help="One table, by name or number.")
+        str | None,
+        typer.Option("--table", "-t", help="One table, by name or number.", autocompletion=completion.tables),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:

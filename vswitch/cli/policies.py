@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load, looks_like_layout, looks_like_policy, read_text
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
@@ -35,10 +36,20 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    files: Annotated[list[str], typer.Argument(help="Layout files. Their policies are checked with them.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Layout files. Their policies are checked with them.", autocompletion=completion.yaml_files
+        ),
+    ],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="Check with this policy in place of those the layout names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Check with this policy in place of those the layout names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -94,7 +105,10 @@ def validate(
 
 def apply(
     policies: Annotated[
-        list[str], typer.Argument(help="Policy files; together they replace those in force.")
+        list[str],
+        typer.Argument(
+            help="Policy files; together they replace those in force.", autocompletion=completion.yaml_files
+        ),
     ],
     lab: LabOption = None,
     output: OutputOption = Output.TEXT,
@@ -125,6 +139,9 @@ def apply(
     emit(report, text, output)
 
 
-def schema(kind: Annotated[Kind, typer.Argument(help="Which kind of file.")]) -> None:
-    """Print the JSON Schema of layout or policy files, for editors."""
+def schema(
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")], output: OutputOption = Output.JSON
+) -> None:
+    """Print the JSON Schema of layout or policy files, for editors: JSON, whatever --output says."""
+    del output
     typer.echo(json.dumps(json_schema(kind.value), indent=2))

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import typer
 from rich.console import Console
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import TEST_MARK
 from vswitch.cli.files import load, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
@@ -30,12 +31,24 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    layouts: Annotated[list[str], typer.Argument(help="Layout files with `expect`.")],
+    layouts: Annotated[
+        list[str], typer.Argument(help="Layout files with `expect`.", autocompletion=completion.yaml_files)
+    ],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="Prove with this policy in place of those the layout names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Prove with this policy in place of those the layout names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit", help="Also write JUnit XML to this file.", autocompletion=completion.any_files
+        ),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start each layout, prove its expectations with real packets, take it down.
