@@ -12,13 +12,13 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from typing import Any
 
 import typer
 
-from vswitch.cli.front import split_global
+from vswitch.cli.front import GROUPS, split_global
 
 __all__ = [
     "ANY_FILE",
@@ -139,13 +139,13 @@ def is_asked() -> bool:
     return bool(os.environ.get(_VARIABLE))
 
 
-def answer(app: typer.Typer, groups: Collection[str]) -> int:
+def answer(app: typer.Typer) -> int:
     """Print what a shell asks for; returns the exit status. Never raises, and prints nothing on errors."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         try:
             if os.environ[_VARIABLE] != _OURS:
                 return int(app(standalone_mode=False) or 0)
-            for value, meaning in offers(app, os.environ.get(_LINE, ""), groups):
+            for value, meaning in offers(app, os.environ.get(_LINE, "")):
                 print(f"{value}\t{meaning}")
         except SystemExit as done:  # this is how Typer ends
             return done.code if isinstance(done.code, int) else 0
@@ -154,18 +154,15 @@ def answer(app: typer.Typer, groups: Collection[str]) -> int:
     return 0
 
 
-def offers(app: typer.Typer, line: str, groups: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The words that may stand at the end of a command line, each with its meaning or "".
-
-    `groups` are the commands with commands of their own.
-    """
+def offers(app: typer.Typer, line: str) -> Iterator[tuple[str, str]]:
+    """The words that may stand at the end of a command line, each with its meaning or ""."""
     from typer._completion_classes import FishComplete
 
     words, incomplete = _split(line)
-    path, moved, rest = split_global(words[1:], groups)
+    path, moved, rest = split_global(words[1:])
     if rest and not path:  # an option in front of the command: ps has them all
         path = ("ps",)
-    elif not path or path[-1] in groups:
+    elif not path or path[-1] in GROUPS:
         moved = []
     command: Any = typer.main.get_command(app)
     completer = FishComplete(command, {}, "vswitch", _VARIABLE)
@@ -246,7 +243,15 @@ def _ends(known: dict[str, Any], incomplete: str) -> list[str]:
 guests = _from_known(lambda known, _: list(known["guests"]))
 ends = _from_known(_ends)
 switches = _from_known(lambda known, _: list(known["switches"]))
-hosts = _from_known(lambda known, _: list(known["hosts"]))
+
+
+def hosts(ctx: typer.Context) -> list[str]:
+    """The hosts of the layout given."""
+    if ctx.args:  # where an option's value is missing, click leaves the arguments alone
+        ctx.params["layout"] = ctx.args[0]
+    with _silent():
+        return list(_known(ctx)["hosts"])
+    return []
 
 
 def traffic(ctx: typer.Context, incomplete: str) -> list[str]:

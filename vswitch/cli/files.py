@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vswitch.errors import InputError, InputErrors, Origin
-from vswitch.model import load_site
-from vswitch.model.site import Site
+
+if TYPE_CHECKING:
+    from vswitch.model.site import Site
 
 __all__ = ["load", "looks_like_layout", "looks_like_policy", "read_text"]
 
@@ -54,6 +56,8 @@ def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict
     if looks_like_policy(layout):
         hint = "Name the layout; its policies come with it, or with --policy."
         raise InputErrors([InputError("this is a policy, not a layout", where=Origin(layout), hint=hint)])
+    from vswitch.model import load_site
+
     texts: dict[str, str] = {}
 
     def read(path: str) -> str:

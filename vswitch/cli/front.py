@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
@@ -13,7 +13,10 @@ from vswitch.errors import InputError
 from vswitch.model.naming import find_name
 from vswitch.model.problems import did_you_mean, listing
 
-__all__ = ["Commands", "add_help", "arranged", "split_global", "top"]
+__all__ = ["GROUPS", "Commands", "add_help", "arranged", "split_global", "top"]
+
+#: Commands that have commands of their own.
+GROUPS = frozenset({"hyperv"})
 
 #: Options that nearly every command has, which people also write in front of it.
 _GLOBAL = {"-o": "--output", "--output": "--output", "-l": "--lab", "--lab": "--lab"}
@@ -25,12 +28,10 @@ _OTHER_WORDS = {
 }  # fmt: skip
 
 
-def split_global(
-    words: Sequence[str], groups: Collection[str]
-) -> tuple[tuple[str, ...], list[str], list[str]]:
+def split_global(words: Sequence[str]) -> tuple[tuple[str, ...], list[str], list[str]]:
     """The command's own words, the options in front of them that belong behind, and all the rest.
 
-    `groups` are the commands that have commands of their own. Stops at the first other option in front.
+    Stops at the first other option in front.
     """
     path: list[str] = []
     moved: list[str] = []
@@ -54,15 +55,15 @@ def split_global(
         else:
             path.append(word)
             rest = rest[1:]
-            if word not in groups:
+            if word not in GROUPS:
                 break
     return tuple(path), moved, rest
 
 
-def arranged(words: Sequence[str], groups: Collection[str]) -> list[str]:
+def arranged(words: Sequence[str]) -> list[str]:
     """The arguments as the commands want them: options behind the command; help where none is named."""
-    path, moved, rest = split_global(words, groups)
-    if not path or path[-1] in groups:
+    path, moved, rest = split_global(words)
+    if not path or path[-1] in GROUPS:
         return [*path, *(rest or ["--help"])]
     return [*path, *moved, *rest]
 
@@ -118,13 +119,28 @@ def top(
     """Options of the program itself, as Typer's callback."""
 
 
+def _commands(ctx: typer.Context) -> list[str]:
+    """The commands that `help` knows: below the command group that it belongs to."""
+    group: Any = ctx.parent.command if ctx.parent else None
+    for word in ctx.params.get("command") or ():
+        group = getattr(group, "commands", {}).get(word)
+    return [name for name, command in getattr(group, "commands", {}).items() if not command.hidden]
+
+
 def add_help(app: typer.Typer, root: typer.Typer, *path: str) -> None:
     """Give `app`, which is `path` below the program `root`, the command `help`."""
     example = " ".join(("vswitch", *path, "help"))
 
-    @app.command("help", epilog=f"Example: [bold]{example} COMMAND[/]")
+    @app.command(
+        "help",
+        epilog=f"Example: [bold]{example} COMMAND[/]",
+        context_settings={"ignore_unknown_options": True},
+    )
     def show(
-        command: Annotated[list[str] | None, typer.Argument(help="The command; all if not named.")] = None,
+        command: Annotated[
+            list[str] | None, typer.Argument(help="The command; all if not named.", autocompletion=_commands)
+        ] = None,
     ) -> None:
         """Say what a command does and which options it has: the same as --help behind it."""
-        root([*path, *(command or ()), "--help"], prog_name="vswitch", standalone_mode=False)
+        words = arranged([*path, *(command or ()), "--help"])
+        root(words, prog_name="vswitch", standalone_mode=False)

@@ -36,8 +36,6 @@ app.callback(help=_HELP)(top)
 add_help(app, app)
 add_help(hyperv.app, app, "hyperv")
 
-_GROUPS = ("hyperv",)
-
 # Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -47,13 +45,13 @@ _DEBUG = "VSWITCH_DEBUG"
 def main() -> None:
     """Run the command line; no traceback reaches the user. With a shell's question, answer that."""
     if completion.is_asked():
-        sys.exit(completion.answer(app, _GROUPS))
+        sys.exit(completion.answer(app))
     completion.use_own_scripts()
-    words = arranged(sys.argv[1:], _GROUPS)
+    words = arranged(sys.argv[1:])
     as_json = _wants_json(words)
     try:
         # By itself click prints its usage errors as text.
-        status = app(words, standalone_mode=not as_json)
+        status = app(words, prog_name="vswitch", standalone_mode=not as_json)
     except _UsageError as error:
         print_error(InputError(error.format_message(), hint="--help says how."), as_json=True)
         sys.exit(error.exit_code)

@@ -15,8 +15,6 @@ from vswitch.cli.files import load, looks_like_layout, looks_like_policy, read_t
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
-from vswitch.model import json_schema
-from vswitch.pipeline import check_lookups
 
 __all__ = ["register"]
 
@@ -57,6 +55,8 @@ def validate(
 
     A policy file given without its layout is skipped where a layout given beside it names it.
     """
+    from vswitch.pipeline import check_lookups
+
     errors: list[InputError] = []
     reports: list[dict[str, Any]] = []
     covered: set[str] = set()
@@ -143,5 +143,7 @@ def schema(
     kind: Annotated[Kind, typer.Argument(help="Which kind of file.")], output: OutputOption = Output.JSON
 ) -> None:
     """Print the JSON Schema of layout or policy files, for editors: JSON, whatever --output says."""
+    from vswitch.model import json_schema
+
     del output
     typer.echo(json.dumps(json_schema(kind.value), indent=2))

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from xml.etree import ElementTree
 
 import typer
@@ -16,8 +16,10 @@ from vswitch.cli import completion
 from vswitch.cli.choosing import TEST_MARK
 from vswitch.cli.files import load, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, emit, escape, progress
-from vswitch.diagnose.proving import Proof, prove
 from vswitch.errors import InputError, InputErrors, VswitchError
+
+if TYPE_CHECKING:
+    from vswitch.diagnose.proving import Proof
 
 __all__ = ["register"]
 
@@ -56,6 +58,8 @@ def run(
     A Deny counts only if the same traffic gets through without the policy and the deciding rule's
     counter moves. Policy files among the layouts are passed over. Exit status 0 if all are proven, else 1.
     """
+    from vswitch.diagnose.proving import prove
+
     loaded = _load_all(layouts, policy)
     if junit:
         _write(junit, b"")  # before minutes are spent on what could then not be written

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vswitch.errors import InputError
 from vswitch.model.problems import did_you_mean, listing
-from vswitch.model.site import Guest, Site
+
+if TYPE_CHECKING:
+    from vswitch.model.site import Guest, Site
 
 __all__ = ["find_guest", "find_name", "find_switch", "names_of"]
 
