@@ -245,7 +245,9 @@ def test_an_end_that_is_not_there(run: Run, files: Path, end: str, said: str) ->
 
 
 def test_an_address_of_several_guests_asks_which(run: Run, files: Path) -> None:
-    (files / "office.yaml").write_text(LAYOUT.replace("10}, addresses: [10.0.10.2", "20}, addresses: [10.0.10.1"))
+    (files / "office.yaml").write_text(
+        LAYOUT.replace("10}, addresses: [10.0.10.2", "20}, addresses: [10.0.10.1")
+    )
     ran = run("explain", "10.0.10.1", "web02", "http", "-f", "office.yaml")
     assert ran.status == 2
     assert "web01/10.0.10.1, web02/10.0.10.1" in ran.err

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
+from importlib import import_module
 from typing import Any
 
 import typer
@@ -144,7 +145,7 @@ def answer(app: typer.Typer) -> int:
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         try:
             if os.environ[_VARIABLE] != _OURS:
-                return int(app(standalone_mode=False) or 0)
+                return int(app(prog_name="vswitch", standalone_mode=False) or 0)
             for value, meaning in offers(app, os.environ.get(_LINE, "")):
                 print(f"{value}\t{meaning}")
         except SystemExit as done:  # this is how Typer ends
@@ -191,12 +192,15 @@ def _split(line: str) -> tuple[list[str], str]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """End what takes longer than a second, and let no error out."""
+def _silent(*modules: str) -> Iterator[None]:
+    """End what takes longer than a second, once `modules` are loaded, and let no error out."""
 
     def late(*_: object) -> None:
         raise TimeoutError
 
+    with suppress(ImportError):
+        for module in modules:
+            import_module(module)
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
     try:
@@ -226,7 +230,7 @@ Offer = Callable[[typer.Context, str], list[str]]
 
 def _from_known(choose: Callable[[dict[str, Any], str], list[str]]) -> Offer:
     def offer(ctx: typer.Context, incomplete: str) -> list[str]:
-        with _silent():
+        with _silent("vswitch.model.loader" if ctx.params.get("layout") else "vswitch.lab.client"):
             return choose(_known(ctx), incomplete)
         return []
 
@@ -249,7 +253,7 @@ def hosts(ctx: typer.Context) -> list[str]:
     """The hosts of the layout given."""
     if ctx.args:  # where an option's value is missing, click leaves the arguments alone
         ctx.params["layout"] = ctx.args[0]
-    with _silent():
+    with _silent("vswitch.model.loader"):
         return list(_known(ctx)["hosts"])
     return []
 
@@ -259,7 +263,7 @@ def traffic(ctx: typer.Context, incomplete: str) -> list[str]:
     from vswitch.model import services
 
     found = ["icmp"]
-    with _silent():
+    with _silent("vswitch.model.loader" if ctx.params.get("layout") else "vswitch.lab.client"):
         named = str(ctx.params.get("destination")).partition("/")[0]
         found += _known(ctx)["guests"][named]["services"]
     protocol, slash, _ = incomplete.partition("/")
@@ -289,7 +293,7 @@ def lab_names() -> list[str]:
 
 def inventory_hosts(ctx: typer.Context) -> list[str]:
     """Hosts and groups of the inventory given, else the hosts of the layout given."""
-    with _silent():
+    with _silent("vswitch.hyperv.inventory", "vswitch.model.loader"):
         if inventory := ctx.params.get("inventory"):
             from vswitch.hyperv.inventory import load_inventory
 
