@@ -10,7 +10,6 @@ from vswitch.errors import InputError, Origin
 __all__ = ["FieldError", "Report", "did_you_mean", "listing", "shorten"]
 
 _NEVER_NAMES = frozenset({"", "all", "any", "arp", "every", "everything", "h", "help", "none", "version"})
-_SHORT = 5  # letters
 
 
 def shorten(text: object, limit: int = 60) -> str:
@@ -44,14 +43,14 @@ class Report(list[InputError]):
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near.
 
-    The shorter a word, the nearer a candidate has to be: one slip of the finger in four letters. Words that
-    ask for help or mean everything are no misspelt names.
+    Near is one slip of the finger in three letters. Words that ask for help, or mean everything, are not
+    misspelt names.
     """
     low = word.lower()[:100]
     if low.strip("-/?*") in _NEVER_NAMES:
         return ""
     by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(word)) <= 4}
-    found = get_close_matches(low, by_lower, n=5, cutoff=0.75 if len(low) <= _SHORT else 0.66)
+    found = get_close_matches(low, by_lower, n=5, cutoff=0.66)
     if not found:
         return ""
     best = max(found, key=lambda each: (SequenceMatcher(None, each, low).ratio(), each[:1] == low[:1]))
