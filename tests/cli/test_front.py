@@ -273,7 +273,7 @@ def test_traffic_that_is_nearly_right(run: Run, files: Path, traffic: str, said:
 
 
 @pytest.mark.parametrize(
-    "traffic", ["help", "any", "ANY", "all", "none", "--help", "*", "version", "foo", "everything"]
+    "traffic", ["help", "any", "ANY", "all", "none", "--help", "*", "version", "test", "everything"]
 )
 def test_what_is_no_misspelt_name_gets_no_suggestion(run: Run, files: Path, traffic: str) -> None:
     ran = run("explain", "-f", "office.yaml", "--", "web02", "web01", traffic)

@@ -43,13 +43,14 @@ class Report(list[InputError]):
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near.
 
-    Near is one slip of the finger in three letters. Words that ask for help, or mean everything, are not
-    misspelt names.
+    Near is one slip of the finger in three letters, letters too many or too few included. Words that ask for
+    help, or mean everything, are not misspelt names.
     """
     low = word.lower()[:100]
     if low.strip("-/?*") in _NEVER_NAMES:
         return ""
-    by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(word)) <= 4}
+    longer = max(1, len(low) // 3)
+    by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(low)) <= longer}
     found = get_close_matches(low, by_lower, n=5, cutoff=0.66)
     if not found:
         return ""
