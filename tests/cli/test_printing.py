@@ -204,7 +204,9 @@ def test_nothing_is_printed_past_the_border() -> None:
 def hostile(data: Any) -> Any:
     """The same data, every text in it hostile but a time, and those that have lines of their own."""
     if isinstance(data, dict):
-        return {key: value if key in ("trace", "log", "since") else hostile(value) for key, value in data.items()}
+        return {
+            key: value if key in ("trace", "log", "since") else hostile(value) for key, value in data.items()
+        }
     if isinstance(data, list):
         return [hostile(each) for each in data]
     return HOSTILE if isinstance(data, str) else data

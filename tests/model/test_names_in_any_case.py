@@ -10,7 +10,7 @@ from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors, Origin
 from vswitch.hyperv.inventory import load_inventory
 from vswitch.model import load_site
-from vswitch.model.names import as_written, matching
+from vswitch.model.names import find_name, matching
 from vswitch.model.site import Site
 from vswitch.pipeline import compile_site
 
@@ -96,9 +96,9 @@ def test_expectations_keep_the_names_of_the_layout() -> None:
 
 
 def test_the_very_name_comes_first() -> None:
-    assert as_written("a", ["A", "a"]) == "a"
-    assert as_written("A", ["b", "a"]) == "a"
-    assert as_written("c", ["b", "a"]) is None
+    assert find_name("a", ["A", "a"]) == "a"
+    assert find_name("A", ["b", "a"]) == "a"
+    assert find_name("c", ["b", "a"]) is None
     assert matching("A", ["a", "A"]) == ["A"]
     assert matching("A*", ["ab", "AB", "b"]) == ["ab", "AB"]
 

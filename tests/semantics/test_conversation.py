@@ -267,7 +267,7 @@ def test_ends_may_name_an_adapter() -> None:
 @pytest.mark.parametrize(
     ("source", "destination", "message"),
     [
-        ("wob", "sql", "there is no machine 'wob'"),
+        ("wob", "sql", "there is no guest 'wob'"),
         ("web/nope", "sql", "web has no adapter 'nope'"),
         ("web/10.0.0.9", "sql", "web does not have the address 10.0.0.9"),
         ("web", "web/10.0.0.1", "web and web/10.0.0.1 are one machine"),

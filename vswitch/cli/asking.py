@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vswitch.cli import render
+from vswitch.cli import completion, render
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
@@ -16,11 +16,21 @@ from vswitch.model import parse_traffic
 
 __all__ = ["register"]
 
-Source = Annotated[str, typer.Argument(help="Who asks: GUEST, GUEST/ADAPTER or GUEST/ADDRESS.")]
-Destination = Annotated[str, typer.Argument(help="Who is asked, in the same forms.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Who asks: GUEST, GUEST/ADAPTER, GUEST/ADDRESS or ADDRESS.", autocompletion=completion.ends
+    ),
+]
+Destination = Annotated[
+    str, typer.Argument(help="Who is asked, in the same forms.", autocompletion=completion.ends)
+]
 TrafficArgument = Annotated[
     str,
-    typer.Argument(help="icmp, http, tcp/445, udp/53, tcp/1024-2048, ip/47; tcp/445:50000 with source port."),
+    typer.Argument(
+        help="icmp, http, tcp/445, udp/53, tcp/1024-2048, ip/47; tcp/445:50000 with source port.",
+        autocompletion=completion.traffic,
+    ),
 ]
 Version4 = Annotated[bool, typer.Option("-4", help="IPv4 only.")]
 Version6 = Annotated[bool, typer.Option("-6", help="IPv6 only.")]
@@ -77,11 +87,22 @@ def explain(
     traffic: TrafficArgument,
     lab: LabOption = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", "-f", help="Answer from this layout file, without a lab.")
+        str | None,
+        typer.Option(
+            "--layout",
+            "-f",
+            help="Answer from this layout file, without a lab.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="With --layout: this policy in place of those it names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="With --layout: this policy in place of those it names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
     only4: Version4 = False,
     only6: Version6 = False,

@@ -6,28 +6,44 @@ from typing import Annotated
 
 import typer
 
+from vswitch.cli import completion
 from vswitch.errors import InputError, NoSuchLab
 from vswitch.lab import client
+from vswitch.model.names import find_name
 
-__all__ = ["TEST_MARK", "LabOption", "choose_lab"]
+__all__ = ["TEST_MARK", "LabOption", "choose_lab", "running_labs"]
 
 #: In the names of labs that `vswitch test` starts.
 TEST_MARK = ".test."
 
 LabOption = Annotated[
     str | None,
-    typer.Option("--lab", "-l", help="The lab's name; not needed while only one runs.", envvar="VSWITCH_LAB"),
+    typer.Option(
+        "--lab",
+        "-l",
+        help="The lab's name; not needed while only one runs.",
+        envvar="VSWITCH_LAB",
+        autocompletion=completion.lab_names,
+    ),
 ]
 
 
-def choose_lab(name: str | None) -> str:
-    """The lab named, or the only one that runs. Raises NoSuchLab or InputError.
+def running_labs() -> list[str]:
+    """The labs of this user that run.
 
     Labs of a `vswitch test` under way do not count: they are nobody's to look at, or to take down.
     """
+    return [each for each in client.running() if TEST_MARK not in each]
+
+
+def choose_lab(name: str | None) -> str:
+    """The lab named, whatever the case if that leaves one, or the only one that runs.
+
+    Raises NoSuchLab or InputError.
+    """
     if name is not None:
-        return name
-    names = [each for each in client.running() if TEST_MARK not in each]
+        return find_name(name, client.running()) or name
+    names = running_labs()
     if not names:
         raise NoSuchLab("no lab runs", hint="Start one with `vswitch up LAYOUT`.")
     if len(names) > 1:

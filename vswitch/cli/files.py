@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vswitch.errors import InputError, InputErrors, Origin
-from vswitch.model import load_site
 from vswitch.model.kinds import KEYS, top_keys
-from vswitch.model.site import Site
 from vswitch.textfiles import read_text
+
+if TYPE_CHECKING:
+    from vswitch.model.site import Site
 
 __all__ = ["load", "looks_like_layout", "looks_like_policy"]
 
@@ -39,6 +41,8 @@ def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict
     if looks_like_policy(layout):
         hint = "Name the layout; its policies come with it, or with --policy."
         raise InputErrors([InputError("this is a policy, not a layout", where=Origin(layout), hint=hint)])
+    from vswitch.model import load_site
+
     texts: dict[str, str] = {}
 
     def read(path: str) -> str:

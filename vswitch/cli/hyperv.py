@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from vswitch.cli import completion
 from vswitch.cli.files import load
+from vswitch.cli.front import Commands
 from vswitch.cli.output import Output, OutputOption, emit, note, verbatim
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.connection import Authentication
+from vswitch.model.names import find_name
 
 __all__ = ["app"]
 
@@ -19,7 +24,7 @@ app = typer.Typer(
     name="hyperv",
     help="Real Hyper-V hosts over WinRM: import them, plan a policy, apply, verify, take back.",
     epilog="Exit status of plan, verify and drift: 0 no difference, 1 differences, 2 error.",
-    no_args_is_help=True,
+    cls=Commands,
 )
 
 InventoryOption = Annotated[
@@ -29,6 +34,7 @@ InventoryOption = Annotated[
         "-i",
         envvar="VSWITCH_INVENTORY",
         help="File with hosts, groups and how they are reached.",
+        autocompletion=completion.yaml_files,
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Hosts worked on at the same time.")]
@@ -42,17 +48,35 @@ Authenticate = Annotated[
 FromFile = Annotated[
     list[Path] | None,
     typer.Option(
-        "--from-file", help="Use a state exported with powershell/Export-VswitchState.ps1; repeatable."
+        "--from-file",
+        help="Use a state exported with powershell/Export-VswitchState.ps1; repeatable.",
+        autocompletion=completion.any_files,
     ),
 ]
-Layout = Annotated[str, typer.Argument(help="Layout file; its policies are those to apply.")]
+Layout = Annotated[
+    str,
+    typer.Argument(
+        help="Layout file; its policies are those to apply.", autocompletion=completion.yaml_files
+    ),
+]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(help="Hosts, groups or patterns; all that layout and inventory know if not named."),
+    typer.Argument(
+        help="Hosts, groups or patterns; all that layout and inventory know if not named.",
+        autocompletion=completion.inventory_hosts,
+    ),
+]
+NamedHosts = Annotated[
+    list[str], typer.Argument(help="Hosts, groups or patterns.", autocompletion=completion.inventory_hosts)
 ]
 PolicyOption = Annotated[
     list[str] | None,
-    typer.Option("--policy", "-p", help="This policy in place of those the layout names."),
+    typer.Option(
+        "--policy",
+        "-p",
+        help="This policy in place of those the layout names.",
+        autocompletion=completion.yaml_files,
+    ),
 ]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over entries of others that equal the policy's.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="Show also what stays, and every region of traffic.")]
@@ -88,11 +112,31 @@ ConfirmWithin = Annotated[
 ]
 
 
+class _Import(TyperCommand):
+    """`hyperv import`, whose -o means the files to write."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's; raises InputError where -o is given a format."""
+        for option, value in pairwise([*args, ""]):
+            wanted = value if option in ("-o", "--out") else option.removeprefix("-o").removeprefix("--out=")
+            if wanted in ("json", "text") and wanted != option and not ctx.resilient_parsing:
+                raise InputError(
+                    f"with `hyperv import`, {option} names the two files to write",
+                    hint=f"As a format write --output {wanted}; as files -o layout.yaml policy.yaml.",
+                )
+        return super().parse_args(ctx, args)
+
+
 @app.command(
-    "import", epilog="Example: [bold]vswitch hyperv import hv01 hv02 -o site.yaml site-policy.yaml[/]"
+    "import",
+    cls=_Import,
+    epilog="Example: [bold]vswitch hyperv import hv01 hv02 -o site.yaml site-policy.yaml[/]",
 )
 def import_(
-    hosts: Annotated[list[str] | None, typer.Argument(help="Hosts, groups or patterns.")] = None,
+    hosts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Hosts, groups or patterns.", autocompletion=completion.inventory_hosts),
+    ] = None,
     out: Annotated[
         tuple[str, str],
         typer.Option(
@@ -100,6 +144,7 @@ def import_(
             "-o",
             metavar="LAYOUT POLICY",
             help="The two files to write. (With all other commands -o means --output.)",
+            autocompletion=completion.yaml_files,
         ),
     ] = ("layout.yaml", "policy.yaml"),
     from_file: FromFile = None,
@@ -117,8 +162,6 @@ def import_(
 
     if not hosts and not from_file and inventory is None:
         raise InputError("no host is named", hint="name hosts, an inventory, or a file with --from-file")
-    if "json" in out:
-        raise InputError("-o names the two files to write", hint="--output json prints the result as JSON")
     _keep(out, force)
     chosen = work.choose(hosts or (), inventory, user=user, authentication=authentication, files=from_file)
     work.import_to(chosen, out, limit, output)
@@ -130,7 +173,10 @@ def plan(
     hosts: Words = None,
     policy: PolicyOption = None,
     save: Annotated[
-        Path | None, typer.Option("--save", help="Keep the plan in a file, for `apply --plan`.")
+        Path | None,
+        typer.Option(
+            "--save", help="Keep the plan in a file, for `apply --plan`.", autocompletion=completion.any_files
+        ),
     ] = None,
     from_file: FromFile = None,
     adopt: Adopt = False,
@@ -167,10 +213,14 @@ def plan(
 
 @app.command(epilog="Example: [bold]vswitch hyperv apply site.yaml hv01 --confirm-within 120[/]")
 def apply(
-    layout: Annotated[str | None, typer.Argument(help="Layout file; not with --plan.")] = None,
+    layout: Annotated[
+        str | None, typer.Argument(help="Layout file; not with --plan.", autocompletion=completion.yaml_files)
+    ] = None,
     hosts: Words = None,
     policy: PolicyOption = None,
-    saved: Annotated[str | None, typer.Option("--plan", help="Apply this saved plan.")] = None,
+    saved: Annotated[
+        str | None, typer.Option("--plan", help="Apply this saved plan.", autocompletion=completion.any_files)
+    ] = None,
     confirm_within: ConfirmWithin = 0,
     adopt: Adopt = False,
     yes: Yes = False,
@@ -206,7 +256,7 @@ def apply(
 
 @app.command(epilog="Example: [bold]vswitch hyperv confirm hv01[/]")
 def confirm(
-    hosts: Annotated[list[str], typer.Argument(help="Hosts, groups or patterns.")],
+    hosts: NamedHosts,
     plan_id: Annotated[
         str, typer.Option("--plan-id", help="The plan; the one that waits if not named.")
     ] = "",
@@ -291,7 +341,7 @@ def drift(
 
 @app.command(epilog="Example: [bold]vswitch hyperv rollback hv01[/]")
 def rollback(
-    hosts: Annotated[list[str], typer.Argument(help="Hosts, groups or patterns.")],
+    hosts: NamedHosts,
     to: Annotated[str, typer.Option("--to", help="To before this plan; the latest if not named.")] = "",
     confirm_within: ConfirmWithin = 0,
     yes: Yes = False,
@@ -314,7 +364,7 @@ def rollback(
 
 @app.command(epilog="Example: [bold]vswitch hyperv backups hv01[/]")
 def backups(
-    hosts: Annotated[list[str], typer.Argument(help="Hosts, groups or patterns.")],
+    hosts: NamedHosts,
     inventory: InventoryOption = None,
     user: User = None,
     authentication: Authenticate = None,
@@ -333,10 +383,18 @@ def backups(
 def export(
     layout: Layout,
     host: Annotated[
-        str, typer.Option("--host", help="Which host of the layout; the only one if not named.")
+        str,
+        typer.Option(
+            "--host",
+            help="Which host of the layout; the only one if not named.",
+            autocompletion=completion.hosts,
+        ),
     ] = "",
     out: Annotated[
-        Path | None, typer.Option("--out", help="The script to write; else it is printed.")
+        Path | None,
+        typer.Option(
+            "--out", help="The script to write; else it is printed.", autocompletion=completion.any_files
+        ),
     ] = None,
     force: Force = False,
     policy: PolicyOption = None,
@@ -348,6 +406,7 @@ def export(
     names = [each.name for each in site.hosts]
     if not host and len(names) == 1:
         host = names[0]
+    host = find_name(host, names) or host
     if host not in names:
         raise InputError(
             f"the layout has no host {host!r}" if host else "which host?", hint=f"hosts: {', '.join(names)}"

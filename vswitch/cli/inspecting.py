@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.output import Output, OutputOption, Page, emit
 from vswitch.lab import client
@@ -15,7 +16,10 @@ from vswitch.wording import counted
 __all__ = ["register"]
 
 SwitchOption = Annotated[
-    str | None, typer.Option("--switch", "-s", help="One switch, as HOST/SWITCH; else all.")
+    str | None,
+    typer.Option(
+        "--switch", "-s", help="One switch, as HOST/SWITCH; else all.", autocompletion=completion.switches
+    ),
 ]
 
 
@@ -32,7 +36,8 @@ def flows(
     lab: LabOption = None,
     switch: SwitchOption = None,
     table_name: Annotated[
-        str | None, typer.Option("--table", "-t", help="One table, by name or number.")
+        str | None,
+        typer.Option("--table", "-t", help="One table, by name or number.", autocompletion=completion.tables),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
@@ -21,9 +23,47 @@ from vswitch.wording import counted
 
 __all__ = ["register"]
 
+GuestArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A VM, a host (its management OS), a client or a gateway.", autocompletion=completion.guests
+    ),
+]
+
 _EXTENSIONS = ("vswitch.diagnose.operations",)
 _STATUS_PATIENCE = 3.0  # seconds: `down` is for labs that hang, too
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
+
+
+class _Exec(TyperCommand):
+    """`exec`, whose command may have options of its own: without `--` they would be taken for ours."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's; raises InputError where `--` is missing."""
+        if not ctx.resilient_parsing:
+            self._check(args)
+        return super().parse_args(ctx, args)
+
+    def _check(self, args: list[str]) -> None:
+        valued = {
+            option for each in self.params if not getattr(each, "is_flag", False) for option in each.opts
+        }
+        positions: list[int] = []
+        words = iter(enumerate(args))
+        for index, word in words:
+            if word == "--":
+                return
+            if not word.startswith("-") or word == "-":
+                positions.append(index)
+            elif len(positions) > 1:
+                begin = positions[1]
+                written = shlex.join([*args[:begin], "--", *args[begin:]])
+                raise InputError(
+                    f"-- is missing between the guest and its command: {word} could be an option of vswitch",
+                    hint=f"Write: vswitch exec {written}",
+                )
+            elif word in valued:
+                next(words, None)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +74,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "exec",
         epilog="Example: [bold]vswitch exec web01 -- ip -brief address[/]",
+        cls=_Exec,
         context_settings={"ignore_unknown_options": True},
     )(exec_)
     app.command(epilog="Example: [bold]vswitch shell web01[/]")(shell)
@@ -41,20 +82,30 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    layout: Annotated[str, typer.Argument(help="The layout file.")],
+    layout: Annotated[str, typer.Argument(help="The layout file.", autocompletion=completion.yaml_files)],
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="The lab's name; else the layout's.")
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="Start with this policy in place of those the layout names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Start with this policy in place of those the layout names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
     no_policy: Annotated[bool, typer.Option("--no-policy", help="Start without any policy.")] = False,
     kernel: Annotated[
         bool, typer.Option("--kernel-datapath", help="Use the kernel's Open vSwitch module (as root).")
     ] = False,
     log_file: Annotated[
-        Path | None, typer.Option("--log-file", help="Where the lab's processes write what they say.")
+        Path | None,
+        typer.Option(
+            "--log-file",
+            help="Where the lab's processes write what they say.",
+            autocompletion=completion.any_files,
+        ),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -87,7 +138,7 @@ def up(
 
 def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """List the labs that run, and the guests in them."""
-    names = client.running() if lab is None else [lab]
+    names = client.running() if lab is None else [choose_lab(lab)]
     data = [
         {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")} for name in names
     ]
@@ -125,7 +176,10 @@ def _service(service: dict[str, Any]) -> str:
 
 def down(
     name: Annotated[
-        str | None, typer.Argument(help="The lab's name; not needed while only one runs.")
+        str | None,
+        typer.Argument(
+            help="The lab's name; not needed while only one runs.", autocompletion=completion.lab_names
+        ),
     ] = None,
     lab: LabOption = None,
     every: Annotated[bool, typer.Option("--all", help="All of this user's labs.")] = False,
@@ -181,8 +235,11 @@ def _since(status: dict[str, Any]) -> str:
 
 
 def exec_(
-    guest: Annotated[str, typer.Argument(help="A VM, a host (its management OS), a client or a gateway.")],
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")],
+    guest: GuestArgument,
+    command: Annotated[
+        list[str],
+        typer.Argument(help="The command and its arguments, after --.", autocompletion=completion.any_files),
+    ],
     lab: LabOption = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="End the command after so many seconds.")
@@ -205,7 +262,7 @@ def exec_(
 
 
 def shell(
-    guest: Annotated[str, typer.Argument(help="A VM, a host (its management OS), a client or a gateway.")],
+    guest: GuestArgument,
     lab: LabOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:

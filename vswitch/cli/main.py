@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from itertools import pairwise
 from typing import Any
 
 import typer
 
-from vswitch.cli import asking, hyperv, inspecting, labs, policies, testing
+from vswitch.cli import asking, completion, hyperv, inspecting, labs, policies, testing
+from vswitch.cli.front import Commands, add_help, arranged, top
 from vswitch.cli.output import print_error, usage_error
 from vswitch.errors import Fault, VswitchError
 
 __all__ = ["app", "main"]
 
+_HELP = "A Hyper-V virtual switch with its port ACLs, in a lab of real packets."
+
 app = typer.Typer(
     name="vswitch",
-    help="A Hyper-V virtual switch with its port ACLs, in a lab of real packets.",
-    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 70 a fault of vswitch.",
-    no_args_is_help=True,
+    help=_HELP,
+    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 70 a fault of vswitch. "
+    "--output and --lab may also come before the command.",
+    cls=Commands,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,6 +32,9 @@ app = typer.Typer(
 for module in (policies, labs, asking, inspecting, testing):
     module.register(app)
 app.add_typer(hyperv.app)
+app.callback(help=_HELP)(top)
+add_help(app, app)
+add_help(hyperv.app, app, "hyperv")
 
 # Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -35,11 +43,15 @@ _DEBUG = "VSWITCH_DEBUG"
 
 
 def main() -> None:
-    """Run the command line; no traceback reaches the user."""
-    as_json = _wants_json(sys.argv[1:])
+    """Run the command line; no traceback reaches the user. With a shell's question, answer that."""
+    if completion.is_asked():
+        sys.exit(completion.answer(app))
+    completion.use_own_scripts()
+    words = arranged(sys.argv[1:])
+    as_json = _wants_json(words)
     try:
         # By itself click prints its usage errors in a style of its own.
-        status = app(standalone_mode=False, prog_name="vswitch")
+        status = app(words, prog_name="vswitch", standalone_mode=False)
     except _UsageError as error:
         if error.format_message():  # else the help was printed in its place
             print_error(usage_error(error), as_json=as_json)
@@ -68,5 +80,5 @@ def _wants_json(words: list[str]) -> bool:
     own = words[: words.index("--")] if "--" in words else words
     return any(
         word in ("--output=json", "-ojson") or (word in ("--output", "-o") and following == "json")
-        for word, following in zip(own, [*own[1:], ""], strict=True)
+        for word, following in pairwise([*own, ""])
     )

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load, looks_like_layout, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, Page, emit, progress, verbatim
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.lab import client
-from vswitch.model import json_schema
-from vswitch.pipeline import check_lookups
 from vswitch.textfiles import read_text
 from vswitch.wording import counted
 
@@ -36,10 +35,20 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    files: Annotated[list[str], typer.Argument(help="Layout files. Their policies are checked with them.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Layout files. Their policies are checked with them.", autocompletion=completion.yaml_files
+        ),
+    ],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="Check with this policy in place of those the layout names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Check with this policy in place of those the layout names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -47,6 +56,8 @@ def validate(
 
     A policy file given without its layout is skipped where a layout given beside it names it.
     """
+    from vswitch.pipeline import check_lookups
+
     errors: list[InputError] = []
     reports: list[dict[str, Any]] = []
     covered: set[str] = set()
@@ -95,7 +106,10 @@ def validate(
 
 def apply(
     policies: Annotated[
-        list[str], typer.Argument(help="Policy files; together they replace those in force.")
+        list[str],
+        typer.Argument(
+            help="Policy files; together they replace those in force.", autocompletion=completion.yaml_files
+        ),
     ],
     lab: LabOption = None,
     output: OutputOption = Output.TEXT,
@@ -126,6 +140,11 @@ def apply(
     emit(report, text, output)
 
 
-def schema(kind: Annotated[Kind, typer.Argument(help="Which kind of file.")]) -> None:
-    """Print the JSON Schema of layout or policy files, for editors."""
+def schema(
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")], output: OutputOption = Output.JSON
+) -> None:
+    """Print the JSON Schema of layout or policy files, for editors: JSON, whatever --output says."""
+    from vswitch.model import json_schema
+
+    del output
     verbatim(json.dumps(json_schema(kind.value), indent=2) + "\n")

@@ -6,16 +6,19 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from xml.etree import ElementTree
 
 import typer
 
+from vswitch.cli import completion
 from vswitch.cli.choosing import TEST_MARK
 from vswitch.cli.files import load, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, Page, emit, print_error, progress
-from vswitch.diagnose.proving import Proof, prove
 from vswitch.errors import InputError, InputErrors, VswitchError
+
+if TYPE_CHECKING:
+    from vswitch.diagnose.proving import Proof
 
 __all__ = ["register"]
 
@@ -29,12 +32,24 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    layouts: Annotated[list[str], typer.Argument(help="Layout files with `expect`.")],
+    layouts: Annotated[
+        list[str], typer.Argument(help="Layout files with `expect`.", autocompletion=completion.yaml_files)
+    ],
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", "-p", help="Prove with this policy in place of those the layout names."),
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Prove with this policy in place of those the layout names.",
+            autocompletion=completion.yaml_files,
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML to this file.")] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit", help="Also write JUnit XML to this file.", autocompletion=completion.any_files
+        ),
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start each layout, prove its expectations with real packets, take it down.
@@ -42,6 +57,8 @@ def run(
     A Deny counts only if the same traffic gets through without the policy and the deciding rule's
     counter moves. Policy files among the layouts are passed over. Exit status 0 if all are proven, else 1.
     """
+    from vswitch.diagnose.proving import prove
+
     loaded = _load_all(layouts, policy)
     if junit:
         _write(junit, b"")  # before minutes are spent on what could then not be written

@@ -30,7 +30,7 @@ from vswitch.model.fields import EMPTY_MAPPING, Many, Name, OnOff, integer, one_
 from vswitch.model.invalid import report_invalid
 from vswitch.model.kinds import is_kind, not_the_kind, seems_kind
 from vswitch.model.layout_file import FileModel
-from vswitch.model.names import as_written
+from vswitch.model.names import find_name
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
 from vswitch.model.yamltext import Node, parse_yaml
 from vswitch.textfiles import read_text
@@ -267,7 +267,7 @@ def _resolve(content: InventoryFile, root: Node, file: str, report: Report) -> I
                 f"{shorten(name)} names a host and a group",
                 "rename one of them",
             )
-        meant = {group: as_written(group, content.groups) for group in options.groups}
+        meant = {group: find_name(group, content.groups) for group in options.groups}
         unknown = [group for group, found in meant.items() if found is None]
         for group in unknown:
             report.add(

@@ -64,6 +64,8 @@ def start(
     """
     address = _address(name)
     isolation.check()
+    if options and options.get("datapath") == "system":
+        isolation.check_kernel_datapath()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:

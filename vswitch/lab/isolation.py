@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import socket
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from vswitch.errors import EnvironmentError_
 
 __all__ = [
     "check",
+    "check_kernel_datapath",
     "command",
     "enter",
     "environment",
@@ -39,8 +42,10 @@ _PROGRAMS = {
     "ovs-vswitchd": "openvswitch-switch",
     "ovs-ofctl": "openvswitch-switch",
 }
+_NETLINK_GENERIC = 16
 _SECRETS = "VSWITCH_HYPERV_"  # the account of real hosts
 _CAP_SYS_ADMIN = 1 << 21
+_KERNEL_DATAPATH = "ovs_datapath"  # a family of generic netlink, by which the kernel's module is asked
 _TUN = Path("/dev/net/tun")
 
 
@@ -73,6 +78,35 @@ def check() -> None:
     _check_tun()
     if needs_user_namespace():
         _check_user_namespaces()
+
+
+def check_kernel_datapath() -> None:
+    """Raise EnvironmentError_, with what to do, where the kernel's Open vSwitch cannot be used.
+
+    A module that is there and not loaded yet is loaded by this.
+    """
+    without = "leave out --kernel-datapath: without it labs need no module, and verdicts are the same"
+    if needs_user_namespace():
+        text = "only root can use the kernel's Open vSwitch"
+        raise EnvironmentError_(text, hint=f"Run as root, or {without}.")
+    if not _has_family(_KERNEL_DATAPATH):
+        raise EnvironmentError_(
+            "this kernel has no Open vSwitch: it cannot load the module openvswitch",
+            hint=f"Try `sudo modprobe openvswitch` (for a container, on its host), or {without}.",
+        )
+
+
+def _has_family(name: str) -> bool:
+    """Whether the kernel knows this family of generic netlink, after loading a module that brings it."""
+    get_family, family_name, controller, request, is_error = 3, 2, 0x10, 0x1 | 0x4, 2
+    text = name.encode() + b"\0"
+    attribute = struct.pack("=HH", 4 + len(text), family_name) + text + bytes(-len(text) % 4)
+    message = struct.pack("=BBH", get_family, 1, 0) + attribute
+    header = struct.pack("=IHHII", 16 + len(message), controller, request, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as kernel:
+        kernel.send(header + message)
+        _, kind = struct.unpack_from("=IH", kernel.recv(65536))
+    return bool(kind != is_error)
 
 
 def _check_tun() -> None:

@@ -26,6 +26,7 @@ from vswitch.lab.cells import Cells, Way, open_way
 from vswitch.lab.netlink import link_up
 from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan
 from vswitch.lab.workers import Controller, ServiceServer, Worker
+from vswitch.model.naming import find_guest
 from vswitch.model.site import Guest, Site
 from vswitch.openvswitch import Instance, start_all, stop_all
 from vswitch.pipeline import check_lookups
@@ -146,19 +147,8 @@ class Lab:
         return str(self.instance(host).netns)
 
     def guest(self, name: str) -> Guest:
-        """The guest of that name. Raises LabError naming the nearest match for an unknown one."""
-        found = self.site.guest.get(name)
-        if found is None:
-            from difflib import get_close_matches
-
-            nearest = get_close_matches(name, self.site.guest, n=1)
-            hint = (
-                f"Did you mean {nearest[0]!r}?"
-                if nearest
-                else "The lab's guests: " + ", ".join(self.site.guest)
-            )
-            raise InputError(f"there is no guest {name!r} in this lab", hint=hint)
-        return found
+        """The guest that a user calls `name`. Raises InputError, as `find_guest`."""
+        return find_guest(self.site, name)
 
     def guest_netns(self, name: str) -> str:
         """The path of a guest's network namespace. Raises LabError for an unknown name."""

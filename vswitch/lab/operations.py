@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from vswitch.errors import InputError
 from vswitch.lab.lab import Lab
+from vswitch.model.naming import find_switch, names_of
 from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
 from vswitch.wire import WithDescriptors
@@ -33,13 +33,9 @@ def operation(function: F) -> F:
 
 
 def switches(lab: Lab, switch: str | None) -> list[tuple[Switch, SwitchClient]]:
-    """The switches to look at: one by its id `host/name`, or all."""
-    if switch is not None and switch not in lab.site.switch:
-        raise InputError(
-            f"there is no switch {switch!r} in this lab",
-            hint="The lab's switches: " + ", ".join(lab.site.switch),
-        )
-    chosen = list(lab.site.switch.values()) if switch is None else [lab.site.switch[switch]]
+    """The switches to look at: one, as `find_switch` finds it, or all. Raises InputError."""
+    site = lab.site
+    chosen = list(site.switch.values()) if switch is None else [site.switch[find_switch(site, switch)]]
     return [(each, lab.instance(each.host)) for each in chosen]
 
 
@@ -85,6 +81,12 @@ def guests(lab: Lab) -> list[dict[str, Any]]:
         }
         for guest in lab.site.guests
     ]
+
+
+@operation
+def names(lab: Lab) -> dict[str, Any]:
+    """What there is to name: guests with their adapters and services, hosts, switches."""
+    return dict(names_of(lab.site))
 
 
 @operation

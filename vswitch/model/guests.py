@@ -10,7 +10,7 @@ from vswitch.model.addresses import Address
 from vswitch.model.claims import Claims, Path, Segment
 from vswitch.model.layout_file import AdapterEntry, HostEntry, LayoutFile, MachineEntry
 from vswitch.model.macs import POOL_SIZE, MacPools
-from vswitch.model.names import as_written, same
+from vswitch.model.names import find_name, same
 from vswitch.model.nat_file import resolve_nat
 from vswitch.model.port_settings import has_virtual_function, virtual_function_notes
 from vswitch.model.problems import listing
@@ -330,7 +330,7 @@ def _default_name(index: int) -> str:
 
 def _named(name: str, switches: Mapping[str, Switch]) -> Switch | None:
     """The switch of a host that an adapter names."""
-    found = as_written(name, switches)
+    found = find_name(name, switches)
     return None if found is None else switches[found]
 
 

@@ -16,7 +16,7 @@ from vswitch.model.claims import Claims, Path
 from vswitch.model.guests import Guests, Links
 from vswitch.model.layout_file import ClientEntry, HostEntry, LayoutFile, NetworkEntry
 from vswitch.model.macs import MacPools, made_up_macs
-from vswitch.model.names import as_written
+from vswitch.model.names import find_name
 from vswitch.model.port_settings import mirroring_notes
 from vswitch.model.problems import Report, did_you_mean, listing
 from vswitch.model.site import (
@@ -213,7 +213,7 @@ class _Resolver:
 
     def network(self, switch: str, kind: SwitchType, network: str | None, path: Path) -> str | None:
         """The physical network behind a switch, as its own entry spells it."""
-        found = as_written(network, self.layout.networks) if network is not None else None
+        found = find_name(network, self.layout.networks) if network is not None else None
         if kind is not SwitchType.EXTERNAL:
             if network is not None:
                 self.claims.wrong(
@@ -259,12 +259,12 @@ class _Resolver:
     def end(self, text: str, guests: dict[str, Guest], path: Path) -> str:
         """`guest`, `guest/adapter` or `guest/address` as the layout spells them; one must exist."""
         word, slash, part = text.partition("/")
-        name = as_written(word, guests)
+        name = find_name(word, guests)
         if name is None:
             self.claims.unknown(path, "guest", word, guests)
             return text
         guest = guests[name]
-        adapter = as_written(part, [each.name for each in guest.adapters])
+        adapter = find_name(part, [each.name for each in guest.adapters])
         if not slash or adapter is not None:
             return f"{name}/{adapter}" if slash else name
         try:

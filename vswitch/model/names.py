@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-__all__ = ["as_written", "matching", "same"]
+__all__ = ["find_name", "matching", "same"]
 
 
 def same(one: str, other: str) -> bool:
@@ -13,12 +13,13 @@ def same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-def as_written(name: str, names: Collection[str]) -> str | None:
-    """The one of `names` that `name` means: the very same, else the first that differs only in case."""
-    if name in names:
+def find_name(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that `name` means: the very same, else the only one that differs only in case."""
+    known = names if isinstance(names, Collection) else list(names)
+    if name in known:
         return name
-    lower = name.lower()
-    return next((each for each in names if each.lower() == lower), None)
+    found = [each for each in known if same(each, name)]
+    return found[0] if len(found) == 1 else None
 
 
 def matching(pattern: str, names: Collection[str]) -> list[str]:
@@ -26,5 +27,5 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
     if any(character in pattern for character in "*?["):
         lower = pattern.lower()
         return [name for name in names if fnmatchcase(name.lower(), lower)]
-    found = as_written(pattern, names)
+    found = find_name(pattern, names)
     return [] if found is None else [found]

@@ -9,6 +9,8 @@ from vswitch.errors import InputError, Origin
 
 __all__ = ["FieldError", "Report", "did_you_mean", "listing", "shorten"]
 
+_NEVER_NAMES = frozenset({"", "all", "any", "arp", "every", "everything", "h", "help", "none", "version"})
+
 
 def shorten(text: object, limit: int = 60) -> str:
     """A value as messages quote it: on one line, printable, not endless."""
@@ -39,10 +41,17 @@ class Report(list[InputError]):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near."""
+    """`did you mean 'x'?` with the candidate nearest to `word`, or "" if none is near.
+
+    Near is one slip of the finger in three letters, letters too many or too few included. Words that ask for
+    help, or mean everything, are not misspelt names.
+    """
     low = word.lower()[:100]
-    by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(word)) <= 4}
-    found = get_close_matches(low, by_lower, n=5, cutoff=0.6)
+    if low.strip("-/?*") in _NEVER_NAMES:
+        return ""
+    longer = max(1, len(low) // 3)
+    by_lower = {str(each).lower(): str(each) for each in candidates if abs(len(each) - len(low)) <= longer}
+    found = get_close_matches(low, by_lower, n=5, cutoff=0.66)
     if not found:
         return ""
     best = max(found, key=lambda each: (SequenceMatcher(None, each, low).ratio(), each[:1] == low[:1]))

@@ -59,7 +59,7 @@ def parse_traffic(text: str, origin: Origin | None = None) -> Traffic:
 def _parse(text: str) -> Traffic:
     target, colon, source = text.partition(":")
     source_port = None
-    if colon:
+    if colon and not (target.strip().lower() in ("tcp", "udp") and source):
         if not _PORT.fullmatch(source):
             raise FieldError(
                 f"{shorten(source)} is not a source port", "as in tcp/445:50000, from port 50000"
@@ -80,10 +80,18 @@ def _parse(text: str) -> Traffic:
     elif word in ("icmp", "icmpv6", "ping") and not slash:
         traffic = Traffic(text, ICMPV4)
     elif slash:
-        guess = did_you_mean(word, ("tcp", "udp", "ip"))
+        turned = rest.strip().lower()
+        if turned in ("tcp", "udp") and not colon:
+            raise FieldError(f"{shorten(text)} is the wrong way round", f"did you mean {turned}/{word}?")
+        guess = did_you_mean(word, ("tcp", "udp", "ip", "icmp"))
         raise FieldError(f"{shorten(head)} is not a protocol of TRAFFIC", f"{guess} {_FORMS}".strip())
     elif word in ("tcp", "udp"):
+        if colon:
+            raise FieldError(f"{shorten(text)} names no port", f"did you mean {word}/{source}?")
         raise FieldError(f"{word} alone names no port", f"write {word}/ and a port, such as {word}/443")
+    elif _PORT.fullmatch(word) or _PORT_RANGE.fullmatch(word):
+        wanted = [f"{protocol}/{word}{colon}{source}" for protocol in ("tcp", "udp")]
+        raise FieldError(f"{shorten(text)} names no protocol", f"did you mean {' or '.join(wanted)}?")
     else:
         protocol, port = port_of(target.strip())
         return Traffic(text, protocol, PortRange(port, port), source_port)
@@ -106,7 +114,7 @@ def port_of(name: str) -> tuple[int, int]:
 
 def _nearest(name: str) -> str:
     """The nearest service: a common one with the same first letter, any such, any common one."""
-    common, first = services.common_names(), name[:1].lower()
+    common, first = (*services.common_names(), "icmp", "ping"), name[:1].lower()
     return (
         did_you_mean(name, [each for each in common if each[:1] == first])
         or did_you_mean(name, [each for each in services.names() if each[:1] == first])

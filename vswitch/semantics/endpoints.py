@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 
 from vswitch.errors import InputError
+from vswitch.model.names import find_name
+from vswitch.model.naming import find_guest
+from vswitch.model.problems import did_you_mean, listing
 from vswitch.model.site import Adapter, Guest, PhysicalPort, Site
 from vswitch.model.types import Interface
 from vswitch.semantics.frame import Address
@@ -80,34 +82,50 @@ def owners(site: Site, address: Address) -> list[Nic]:
 
 
 def endpoint(site: Site, text: str) -> Endpoint:
-    """The end a user named: `web01`, `web01/Network Adapter`, `web01/eth0` or `web01/10.0.0.1`.
+    """The end a user named: `web01`, `web01/Network Adapter`, `web01/eth0`, `web01/10.0.0.1` or `10.0.0.1`.
 
-    Raises InputError when there is no such guest, adapter or address.
+    Names are found without regard to case. Raises InputError when there is no such guest, adapter or
+    address, or when several guests have the address.
     """
     name, _, rest = text.partition("/")
-    guest = site.guest.get(text) or site.guest.get(name)
-    if guest is None:
-        near = get_close_matches(name, site.guest, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(site.guest)}"
-        raise InputError(f"there is no machine {name!r} in {site.name}", hint=hint)
+    whole = find_name(text, site.guest)
+    address = None if whole or find_name(name, site.guest) else _address(text)
+    if whole or address:
+        guest = find_guest(site, text)
+        nics = tuple(nic for nic in nics_of(guest) if address is None or nic.owns(address))
+        return Endpoint(guest, nics, address)
+    guest = find_guest(site, name)
     nics = nics_of(guest)
-    if not rest or guest.name == text:
+    if not rest:
         return Endpoint(guest, nics)
     try:
         wanted = ip_address(rest)
     except ValueError:
-        chosen = tuple(n for n in nics if rest in (n.interface, getattr(n.end, "name", n.interface)))
+        names = list(dict.fromkeys(each for nic in nics for each in (_adapter_name(nic), nic.interface)))
+        named = find_name(rest, names)
+        chosen = tuple(nic for nic in nics if named in (nic.interface, _adapter_name(nic)))
         if chosen:
             return Endpoint(guest, chosen)
-        names = dict.fromkeys(str(getattr(nic.end, "name", nic.interface)) for nic in nics)
-        raise InputError(
-            f"{guest.name} has no adapter {rest!r}", hint=f"it has: {', '.join(names)}"
-        ) from None
+        adapters = list(dict.fromkeys(map(_adapter_name, nics)))
+        hint = f"{did_you_mean(rest, adapters)} it has: {listing(adapters)}".strip()
+        raise InputError(f"{guest.name} has no adapter {rest!r}", hint=hint) from None
     chosen = tuple(nic for nic in nics if nic.owns(wanted))
     if not chosen:
         own = ", ".join(str(each.ip) for each in guest.addresses) or "none"
         raise InputError(f"{guest.name} does not have the address {wanted}", hint=f"it has: {own}")
     return Endpoint(guest, chosen, wanted)
+
+
+def _adapter_name(nic: Nic) -> str:
+    return str(getattr(nic.end, "name", nic.interface))
+
+
+def _address(text: str) -> Address | None:
+    """The IP address that `text` is, with or without the length of its prefix."""
+    try:
+        return ip_interface(text).ip
+    except ValueError:
+        return None
 
 
 def choose_addresses(
