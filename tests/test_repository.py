@@ -18,15 +18,18 @@ SOFT_LIMIT, HARD_LIMIT = 400, 600
 # What each package may import of vswitch, besides itself; the command line may import everything.
 MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.errors": set(),
-    "vswitch.wire": {"errors"},
+    "vswitch.exhausted": {"errors"},
+    "vswitch.log": set(),
+    "vswitch.patience": {"errors"},
+    "vswitch.wire": {"errors", "exhausted", "patience"},
     "vswitch.model": {"errors"},
     "vswitch.semantics": {"errors", "model"},
     "vswitch.pipeline": {"errors", "model"},
     "vswitch.openvswitch": {"errors"},
-    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "wire"},
+    "vswitch.lab": {"errors", "exhausted", "log", "model", "openvswitch", "patience", "pipeline", "wire"},
     "vswitch.hyperv": {"errors", "model", "semantics"},
     "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire"},
-    "controllers": {"errors", "lab.protocol", "model", "openvswitch", "pipeline", "wire"},
+    "controllers": {"errors", "lab.protocol", "log", "model", "openvswitch", "pipeline", "wire"},
 }
 PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")
 EFFECTS = {"asyncio", "mininet", "multiprocessing", "os_ken", "random", "requests", "select", "shutil"}

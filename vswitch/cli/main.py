@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from typing import Any
 
 import typer
 
 from vswitch.cli import asking, hyperv, inspecting, labs, policies, testing
+from vswitch.cli.ending import end_with
 from vswitch.cli.output import print_error
-from vswitch.errors import Fault, InputError, VswitchError
+from vswitch.errors import InputError, VswitchError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="vswitch",
     help="A Hyper-V virtual switch with its port ACLs, in a lab of real packets.",
-    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 70 a fault of vswitch.",
+    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 3 out of resources,"
+    " 70 a fault of vswitch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -31,34 +31,24 @@ app.add_typer(hyperv.app)
 # Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
-_DEBUG = "VSWITCH_DEBUG"
-
 
 def main() -> None:
     """Run the command line; no traceback reaches the user."""
     as_json = _wants_json(sys.argv[1:])
     try:
-        # By itself click prints its usage errors as text.
-        status = app(standalone_mode=not as_json)
+        try:
+            # By itself click prints its usage errors as text.
+            status = app(standalone_mode=not as_json)
+        finally:
+            sys.stdout.flush()  # here, where it can still be said that the disk is full
     except _UsageError as error:
         print_error(InputError(error.format_message(), hint="--help says how."), as_json=True)
         sys.exit(error.exit_code)
-    except VswitchError as error:
-        print_error(error, as_json=as_json)
-        sys.exit(error.exit_status)
     except typer.Abort:  # somebody was asked, and said no
         print_error(VswitchError("aborted"), as_json=True)
         sys.exit(VswitchError.exit_status)
     except Exception as error:
-        if os.environ.get(_DEBUG):
-            traceback.print_exc()
-            sys.exit(Fault.exit_status)
-        fault = Fault(
-            f"this is a fault of vswitch: {type(error).__name__}: {error}",
-            hint=f"Please report it; with {_DEBUG}=1 in the environment it says where.",
-        )
-        print_error(fault, as_json=as_json)
-        sys.exit(fault.exit_status)
+        sys.exit(end_with(error, as_json=as_json))
     sys.exit(status)
 
 
