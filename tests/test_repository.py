@@ -28,7 +28,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.openvswitch": {"errors"},
     "vswitch.lab": {"errors", "exhausted", "log", "model", "openvswitch", "patience", "pipeline", "wire"},
     "vswitch.hyperv": {"errors", "model", "semantics"},
-    "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire"},
+    "vswitch.diagnose": {
+        "errors",
+        "lab",
+        "model",
+        "openvswitch",
+        "patience",
+        "pipeline",
+        "semantics",
+        "wire",
+    },
     "controllers": {"errors", "lab.protocol", "log", "model", "openvswitch", "pipeline", "wire"},
 }
 PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")

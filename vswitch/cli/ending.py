@@ -19,8 +19,8 @@ DEBUG = "VSWITCH_DEBUG"
 
 def end_with(error: Exception, *, as_json: bool) -> int:
     """Print what has happened, as far as somebody takes it; the exit status for it."""
-    lost = _output_is_lost()
-    if lost and isinstance(error, BrokenPipeError):  # whoever read has seen enough
+    if isinstance(error, BrokenPipeError):  # whoever read has seen enough
+        _drop_output()
         return VswitchError.exit_status
     known = exhausted_by(error) or (error if isinstance(error, VswitchError) else None)
     if known is None and os.environ.get(DEBUG):
@@ -30,19 +30,18 @@ def end_with(error: Exception, *, as_json: bool) -> int:
         f"this is a fault of vswitch: {type(error).__name__}: {error}",
         hint=f"Please report it; with {DEBUG}=1 in the environment it says where.",
     )
-    with suppress(OSError):
-        print_error(told, as_json=as_json and not lost)
+    try:
+        print_error(told, as_json=as_json)
         sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        with suppress(OSError):
+            print_error(told, as_json=False)
     return told.exit_status
 
 
-def _output_is_lost() -> bool:
-    """Whether standard output takes nothing more; what is still on its way there is dropped then."""
-    try:
-        sys.stdout.flush()
-        return False
-    except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-        return True
+def _drop_output() -> None:
+    """Let go of standard output: it takes nothing more, and Python would try once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,9 @@ from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
 from vswitch.cli.render import table
-from vswitch.errors import InputError
+from vswitch.errors import InputError, NoSuchLab
 from vswitch.lab import client
+from vswitch.wire import NoAnswer, TooSlow
 
 __all__ = ["register"]
 
@@ -81,15 +83,17 @@ def up(
 
 def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """List the labs that run, and the guests in them."""
-    names = client.running() if lab is None else [lab]
-    data = [
-        {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")} for name in names
-    ]
+    data = [_about(lab)] if lab is not None else _about_all()
 
     def text(console: Console) -> None:
         if not data:
             console.print("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
+            if "error" in entry:
+                console.print(f"[bold]{escape(entry['lab'])}[/] [red]does not answer[/]")
+                console.print(f"  {escape(entry['message'])}")
+                console.print(f"  {escape(entry['hint'])}")
+                continue
             console.print(f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])})")
             table(
                 console,
@@ -107,6 +111,25 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
             )
 
     emit(data, text, output)
+    if any("error" in entry for entry in data):
+        raise typer.Exit(1)
+
+
+def _about(name: str) -> dict[str, Any]:
+    return {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")}
+
+
+def _about_all() -> list[dict[str, Any]]:
+    """Each lab that runs; of one that does not answer, its name and the error."""
+    found = []
+    for name in client.running():
+        try:
+            found.append(_about(name))
+        except TooSlow as error:
+            found.append({"lab": name, **error.as_dict()})
+        except (NoSuchLab, NoAnswer):  # it has ended since
+            pass
+    return found
 
 
 def _service(service: dict[str, Any]) -> str:
@@ -127,7 +150,8 @@ def down(
     started = time.monotonic()
     names = client.running() if every else [choose_lab(name or lab)]
     for each in names:
-        client.down(each)
+        with suppress(NoSuchLab) if every else nullcontext():  # it may have ended by itself since
+            client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
     emit(data, lambda console: console.print(f"down: {escape(', '.join(names) or 'nothing')}"), output)
 

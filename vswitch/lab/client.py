@@ -9,6 +9,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -122,6 +123,13 @@ def _log(path: Path | None) -> Iterator[int]:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise LabError(f"cannot write the log file {path}: {error.strerror}") from None
+        kind = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISCHR(kind)):
+            os.close(descriptor)
+            raise LabError(
+                f"cannot write the log file {path}: it is neither a file nor a device",
+                hint="A lab would stop as soon as nobody reads what it says.",
+            )
     try:
         yield descriptor
     finally:
