@@ -10,7 +10,6 @@ Errors travel as `VswitchError.as_dict` and are raised again on the asking side 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -253,14 +252,13 @@ def serve(
     while True:
         try:
             sock, _ = listener.accept()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if listener.fileno() < 0:
                 return
-            if spare is not None and error.errno in (errno.EMFILE, errno.ENFILE):
+            if spare is not None and exhausted_by(error):
                 os.close(spare)  # to be able to say no
+                _turn_away(listener, error)
                 spare = None
-                with suppress(OSError):
-                    _turn_away(listener, error)
             else:
                 time.sleep(_PAUSE)
             spare = spare or _spare()
@@ -281,18 +279,19 @@ def _spare() -> int | None:
     return None
 
 
-def _turn_away(listener: socket.socket, error: OSError) -> None:
-    listener.settimeout(_PAUSE)
-    try:
-        sock, _ = listener.accept()
-    finally:
-        listener.settimeout(None)
-    _refuse(sock, error)
+def _turn_away(listener: socket.socket, error: BaseException) -> None:
+    with suppress(OSError, MemoryError):
+        try:
+            listener.settimeout(_PAUSE)
+            sock, _ = listener.accept()
+        finally:
+            listener.settimeout(None)
+        _refuse(sock, error)
 
 
 def _refuse(sock: socket.socket, error: BaseException) -> None:
     """Answer a request, without having read it, with what this process has run out of; closes the socket."""
-    with suppress(OSError), sock:
+    with suppress(OSError, MemoryError), sock:
         sock.settimeout(_REFUSING)
         sock.sendall(_line({"error": error_as_data(_as_answer("a request", error))}))
 
