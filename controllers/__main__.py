@@ -22,6 +22,7 @@ from controllers.transaction import Transactions
 from controllers.virtual_switch import VirtualSwitch
 from vswitch import wire
 from vswitch.errors import VswitchError
+from vswitch.log import log_whatever_happens
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--openflow", type=int, required=True, help="descriptor switches connect to")
     parser.add_argument("--requests", type=int, required=True, help="descriptor requests come to")
     arguments = parser.parse_args()
+    log_whatever_happens()
     rundir: Path = arguments.rundir
     # A policy of 100,000 entries is half a million objects that stay: looking through them again and
     # again for garbage would take a third of an apply.

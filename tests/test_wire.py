@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,9 +22,11 @@ from vswitch.errors import (
     LabError,
     NoSuchLab,
     Origin,
+    OutOfResources,
     SwitchError,
     VswitchError,
 )
+from vswitch.patience import Patience
 
 
 def handle(op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
@@ -34,6 +39,14 @@ def handle(op: str, args: dict[str, Any], progress: Callable[[str], None]) -> An
         os.write(write, b"through the pipe")
         os.close(write)
         return wire.WithDescriptors("a pipe", (read,))
+    if op == "slow":
+        time.sleep(1)
+        return "at last"
+    if op == "slow descriptor":
+        time.sleep(1)
+        return handle("descriptor", args, progress)
+    if op == "exhaust":
+        raise OSError(args["number"], os.strerror(args["number"])) if args["number"] else MemoryError
     if op == "fail":
         raise SwitchError("it broke", hint="mend it")
     raise ZeroDivisionError("surprise")
@@ -96,7 +109,7 @@ def test_what_is_no_request_is_refused(connect):
 def test_an_end_without_an_answer_is_an_error():
     ours, theirs = socket.socketpair()
     theirs.close()
-    with pytest.raises(LabError, match="no answer to 'ping'"):
+    with pytest.raises(LabError, match="has ended before it answered 'ping'"):
         wire.ask(ours, "ping", {})
 
 
@@ -109,8 +122,71 @@ def test_silence_is_an_error(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent"))
         listener.listen()
-        with pytest.raises(LabError, match=r"no answer to 'ping' within 0\.1 s"):
+        with pytest.raises(LabError, match=r"has said nothing for 0\.1 s, asked for 'ping'"):
             wire.ask_path(tmp_path / "silent", "ping", {}, timeout=0.1)
+
+
+def test_signs_of_life_are_enough(connect):
+    """An operation may take longer than the silence that whoever asks bears, but not than the whole."""
+    assert wire.ask(connect(), "slow", {}, patience=Patience(1, 0.3, 20)) == "at last"
+    result, (descriptor,) = wire.ask_descriptors(
+        connect(), "slow descriptor", {}, patience=Patience(1, 0.3, 20)
+    )
+    os.close(descriptor)
+    assert result == "a pipe"
+    with pytest.raises(wire.TooSlow, match=r"the lab has not answered 'slow' within 0\.5 s") as caught:
+        wire.ask(connect(), "slow", {}, patience=Patience(1, 0.3, 0.5), who="the lab")
+    assert caught.value.limit == "whole"
+
+
+def test_a_full_backlog_is_an_error(tmp_path):
+    path = tmp_path / "full"
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen(0)
+        stack.enter_context(wire.connect(str(path), 0))
+        with pytest.raises(TimeoutError):
+            wire.connect(str(path), 0)
+        with pytest.raises(wire.TooSlow, match=r"has taken no request for 0\.2 s"):
+            wire.ask_path(path, "ping", {}, timeout=0.2)
+
+
+@pytest.mark.parametrize("ask", [wire.ask, wire.ask_descriptors])
+@pytest.mark.parametrize("read", [0, 1, 1 << 16])
+def test_a_connection_that_ends_early_is_an_error(ask, read):
+    """With the request unread the kernel says that the connection was reset."""
+    ours, theirs = socket.socketpair()
+
+    def end() -> None:
+        with theirs:
+            if read:
+                theirs.recv(read)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(wire.NoAnswer, match="the lab has ended before it answered 'namespaces'"):
+        ask(ours, "namespaces", {"guest": "web01"}, who="the lab")
+    ending.join()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_who_asks_a_process_without_threads_is_told(connect, monkeypatch, error):
+    def refuse(_: threading.Thread) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OutOfResources, match="this machine has run out of"):
+            wire.ask(connect(), "echo", {})
+    assert wire.ask(connect(), "echo", {"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "raised", [MemoryError(), OSError(errno.ENOSPC, "full"), BlockingIOError(errno.EAGAIN, "no")]
+)
+def test_what_an_operation_has_run_out_of_is_told(connect, raised):
+    with pytest.raises(OutOfResources):
+        wire.ask(connect(), "exhaust", {"number": getattr(raised, "errno", None)})
 
 
 def test_the_peer_in_this_process_is_us():
@@ -119,7 +195,9 @@ def test_the_peer_in_this_process_is_us():
         assert wire.peer_is_us(ours)
 
 
-@pytest.mark.parametrize("kind", [InputError, EnvironmentError_, LabError, NoSuchLab, SwitchError, BusyError])
+@pytest.mark.parametrize(
+    "kind", [InputError, EnvironmentError_, LabError, NoSuchLab, SwitchError, BusyError, OutOfResources]
+)
 def test_every_error_survives_the_way(kind):
     error = kind("what", where=Origin("a.yaml", 3, 5), hint="do this")
     back = wire.error_from_data(wire.error_as_data(error))

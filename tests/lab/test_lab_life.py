@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
-from vswitch.lab import client, isolation
+from vswitch.lab import client, finding, isolation
 from vswitch.lab.lab import Lab, read_sources
 
 pytestmark = pytest.mark.lab
@@ -79,7 +79,7 @@ class Running:
 
     @classmethod
     def find(cls, name: str) -> Running:
-        family = set(client._holders(name))
+        family = set(finding.holders(name))
         tree = parents()
         while fresh := {pid for pid, parent in tree.items() if parent in family} - family:
             family |= fresh
@@ -400,7 +400,7 @@ def test_missing_programs_are_named_with_their_packages(monkeypatch):
         ("unshare: unshare failed: Operation not permitted\n", "does not let you make namespaces"),
         ("unshare: write failed /proc/self/uid_map: Operation not permitted\n", "make namespaces"),
         ("unshare: mount /proc failed: Operation not permitted\n", "cannot be mounted"),
-        ("unshare: fork failed: Resource temporarily unavailable\n", "no more processes"),
+        ("unshare: fork failed: Resource temporarily unavailable\n", "run out of processes"),
     ],
 )
 def test_refused_namespaces_are_explained(words, message):

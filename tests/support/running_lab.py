@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vswitch.errors import LabError, NoSuchLab
@@ -23,9 +24,9 @@ LAYOUT = "lab.yaml"
 PATIENCE = 20.0
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Poll until it is true; fails after a time no sound machine needs."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not true():
         assert time.monotonic() < end, f"still not so: {what}"
         time.sleep(0.02)
@@ -176,7 +177,10 @@ class Talker:
 
 @contextmanager
 def running_lab(
-    layout: str, policies: Mapping[str, str] | None = None, extensions: Sequence[str] = ()
+    layout: str,
+    policies: Mapping[str, str] | None = None,
+    extensions: Sequence[str] = (),
+    log_file: Path | None = None,
 ) -> Iterator[RunningLab]:
     """A lab of its own name for as long as the block lasts."""
     lab = RunningLab(f"test-{uuid.uuid4().hex[:12]}", layout, dict(policies or {}))
@@ -185,7 +189,8 @@ def running_lab(
         "texts": {LAYOUT: layout, **lab.policies},
         "policies": list(lab.policies),
     }
-    client.start(lab.name, sources, extensions=("vswitch.diagnose.operations", *extensions))
+    known = ("vswitch.diagnose.operations", *extensions)
+    client.start(lab.name, sources, extensions=known, log_file=log_file)
     try:
         yield lab
     finally:

@@ -37,7 +37,7 @@ class RealPackets:
         self.lab = lab
 
     def _call(self, op: str, **args: Any) -> Any:
-        return client.call(self.lab, op, timeout=60, **args)
+        return client.call(self.lab, op, **args)
 
     def begin(self, scenario: Scenario) -> None:
         self.apply(scenario.site, scenario.policy)

@@ -13,6 +13,7 @@ from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progre
 from vswitch.errors import InputError
 from vswitch.lab import client
 from vswitch.model import parse_traffic
+from vswitch.patience import Patience
 
 __all__ = ["register"]
 
@@ -75,6 +76,8 @@ def probe(
             traffic=traffic,
             version=_version(only4, only6),
             patience=timeout,
+            # Two tries, each with the neighbours to be found first.
+            within=Patience.from_environment().longer(4 * timeout),
         )
     emit(data, lambda console: render.probe_reports(console, data), output)
     if not data["agrees"] or any(r["outcome"] not in ("open", "delivered") for r in data["reports"]):

@@ -221,8 +221,10 @@ def _known(ctx: typer.Context) -> dict[str, Any]:
         return dict(names_of(site))
     from vswitch.cli.choosing import choose_lab
     from vswitch.lab import client
+    from vswitch.patience import Patience
 
-    return dict(client.call(choose_lab(ctx.params.get("lab")), "names", timeout=_PATIENCE))
+    within = Patience(_PATIENCE, _PATIENCE, _PATIENCE)
+    return dict(client.call(choose_lab(ctx.params.get("lab")), "names", within=within))
 
 
 Offer = Callable[[typer.Context, str], list[str]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from vswitch.cli import completion
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
-from vswitch.errors import InputError, LabError
+from vswitch.errors import InputError, LabError, NoSuchLab
 from vswitch.lab import client
 from vswitch.lab.shells import shell_command
+from vswitch.patience import Patience
+from vswitch.wire import NoAnswer, TooSlow
 from vswitch.wording import counted
 
 __all__ = ["register"]
@@ -138,15 +141,17 @@ def up(
 
 def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """List the labs that run, and the guests in them."""
-    names = client.running() if lab is None else [choose_lab(lab)]
-    data = [
-        {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")} for name in names
-    ]
+    data = [_about(choose_lab(lab))] if lab is not None else _about_all()
 
     def text(page: Page) -> None:
         if not data:
             page.line("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
+            if "error" in entry:
+                page.line((entry["lab"], "bold"), " ", ("does not answer", "red"))
+                page.line("  ", entry["message"])
+                page.line("  ", entry["hint"])
+                continue
             page.line(
                 (entry["lab"], "bold"),
                 f" ({entry['files'][0]}), {_since(entry)}, started in {entry['folder']}",
@@ -166,6 +171,25 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
             )
 
     emit(data, text, output)
+    if any("error" in entry for entry in data):
+        raise typer.Exit(1)
+
+
+def _about(name: str) -> dict[str, Any]:
+    return {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")}
+
+
+def _about_all() -> list[dict[str, Any]]:
+    """Each lab that runs; of one that does not answer, its name and the error."""
+    found = []
+    for name in client.running():
+        try:
+            found.append(_about(name))
+        except TooSlow as error:
+            found.append({"lab": name, **error.as_dict()})
+        except (NoSuchLab, NoAnswer):  # it has ended since
+            pass
+    return found
 
 
 def _service(service: dict[str, Any]) -> str:
@@ -196,7 +220,8 @@ def down(
     if not (every or name or lab):
         said = _confirm_unnamed(names[0], yes=yes, may_ask=output is Output.TEXT)
     for each in names:
-        client.down(each)
+        with suppress(NoSuchLab) if every else nullcontext():  # it may have ended by itself since
+            client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
     emit(data, lambda page: page.line(f"down: {said}"), output)
 
@@ -208,7 +233,7 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
     """
     named = f"vswitch down {shlex.quote(lab)}"
     try:
-        status = client.call(lab, "status", timeout=_STATUS_PATIENCE)
+        status = client.call(lab, "status", within=Patience.from_environment().at_most(_STATUS_PATIENCE))
     except LabError:
         if yes:
             return lab

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from itertools import pairwise
 from typing import Any
 
 import typer
 
 from vswitch.cli import asking, completion, hyperv, inspecting, labs, policies, testing
+from vswitch.cli.ending import end_with
 from vswitch.cli.front import Commands, add_help, arranged, top
 from vswitch.cli.output import print_error, usage_error
-from vswitch.errors import Fault, VswitchError
+from vswitch.errors import VswitchError
 
 __all__ = ["app", "main"]
 
@@ -22,8 +21,8 @@ _HELP = "A Hyper-V virtual switch with its port ACLs, in a lab of real packets."
 app = typer.Typer(
     name="vswitch",
     help=_HELP,
-    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 70 a fault of vswitch. "
-    "--output and --lab may also come before the command.",
+    epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 3 out of resources,"
+    " 70 a fault of vswitch. --output and --lab may also come before the command.",
     cls=Commands,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -39,8 +38,6 @@ add_help(hyperv.app, app, "hyperv")
 # Typer may bring its own copy of click; its usage errors are reached through the one it offers by name.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
-_DEBUG = "VSWITCH_DEBUG"
-
 
 def main() -> None:
     """Run the command line; no traceback reaches the user. With a shell's question, answer that."""
@@ -50,28 +47,20 @@ def main() -> None:
     words = arranged(sys.argv[1:])
     as_json = _wants_json(words)
     try:
-        # By itself click prints its usage errors in a style of its own.
-        status = app(words, prog_name="vswitch", standalone_mode=False)
+        try:
+            # By itself click prints its usage errors in a style of its own.
+            status = app(words, prog_name="vswitch", standalone_mode=False)
+        finally:
+            sys.stdout.flush()  # here, where it can still be said that the disk is full
     except _UsageError as error:
         if error.format_message():  # else the help was printed in its place
             print_error(usage_error(error), as_json=as_json)
         sys.exit(error.exit_code)
-    except VswitchError as error:
-        print_error(error, as_json=as_json)
-        sys.exit(error.exit_status)
     except typer.Abort:  # somebody was asked, and said no
         print_error(VswitchError("aborted"), as_json=as_json)
         sys.exit(VswitchError.exit_status)
     except Exception as error:
-        if os.environ.get(_DEBUG):
-            traceback.print_exc()
-            sys.exit(Fault.exit_status)
-        fault = Fault(
-            f"this is a fault of vswitch: {type(error).__name__}: {error}",
-            hint=f"Please report it; with {_DEBUG}=1 in the environment it says where.",
-        )
-        print_error(fault, as_json=as_json)
-        sys.exit(fault.exit_status)
+        sys.exit(end_with(error, as_json=as_json))
     sys.exit(status)
 
 

@@ -18,12 +18,14 @@ from typing import Any
 from vswitch.errors import NoSuchLab
 from vswitch.lab import client
 from vswitch.model.site import Expectation, Site
+from vswitch.patience import Patience
 from vswitch.semantics.conversation import Conversation, converse_range
 
 __all__ = ["Proof", "prove"]
 
 _PASSED = {"Allow": ("open", "delivered"), "Refused": ("refused",)}
 _REACHED = ("open", "refused", "delivered")
+_EACH = 10.0  # seconds that a question may take where many are asked at once
 _EXTENSIONS = ("vswitch.diagnose.operations",)
 
 
@@ -80,8 +82,11 @@ def prove(
         client.call(name, "apply", policies=policies, texts=texts)
         client.call(name, "forget")
         lap("apply")
-        reports = client.call(name, "probe_all", questions=questions) if questions else []
+        reports = _ask(name, "probe_all", questions) if questions else []
         lap("proof")
+    except KeyboardInterrupt:
+        client.kill(name)  # without asking it: who has pressed Ctrl-C waits for nothing
+        raise
     finally:
         with suppress(NoSuchLab):  # it has ended by itself: what is being raised says why
             client.down(name)
@@ -92,6 +97,11 @@ def prove(
             site.expectations, answers, reports, controls, strict=True
         )
     ], times
+
+
+def _ask(name: str, operation: str, questions: list[dict[str, Any]]) -> Any:
+    patience = Patience.from_environment().longer(_EACH * len(questions))
+    return client.call(name, operation, within=patience, questions=questions)
 
 
 def _question(expectation: Expectation) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def _controls(
     found: list[Any] = [None] * len(answers)
     for operation, indexes in (("probe_all", by_acl), ("probe_destinations", by_structure)):
         if indexes:
-            reports = client.call(name, operation, questions=[questions[index] for index in indexes])
+            reports = _ask(name, operation, [questions[index] for index in indexes])
             for index, report in zip(indexes, reports, strict=True):
                 found[index] = report
     return found

@@ -1,46 +1,46 @@
-"""Labs as seen from outside: start one, find those that run, ask them, run commands in their guests.
-
-A lab is known by an abstract Unix socket, `@vswitch/<uid>/<name>`, in the network namespace it was
-started in; the kernel forgets it with the lab's last process. Nothing is kept on disk.
-"""
+"""Labs as seen from outside: start one, ask it, take it down, run commands in its guests."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import selectors
 import signal
 import socket
+import stat
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
-from urllib.parse import quote, unquote
 
-from vswitch.errors import LabError, NoSuchLab, VswitchError
+from vswitch.errors import LabError, VswitchError
 from vswitch.lab import cells, control_groups, isolation
-from vswitch.wire import NoAnswer, ask, ask_descriptors, peer_is_us
+from vswitch.lab.finding import (
+    SUPERVISOR,
+    address_of,
+    connected,
+    holders,
+    running,
+    sockets,
+    taken,
+    wait_gone,
+)
+from vswitch.patience import VARIABLES, Patience
+from vswitch.wire import NoAnswer, TooSlow, ask, ask_descriptors
 
-__all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "running", "start"]
+__all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
 
-_LISTENING = "00010000"
-_LONGEST_NAME = 100
-_DOWN_PATIENCE = 5.0
+_DOWN_PATIENCE = 5.0  # seconds for each step
+_GONE_AT_ONCE = 0.5  # seconds after a Ctrl-C
 
 #: Held open for as long as this process lives: their closing ends the labs attached to it.
 _attached: list[socket.socket] = []
-
-
-def _prefix() -> str:
-    return f"vswitch/{os.getuid()}/"
-
-
-def _address(name: str) -> str:
-    address = _prefix() + quote(name, safe="")
-    if len(address) > _LONGEST_NAME:
-        raise LabError(f"the lab name {name!r} is too long", hint="Choose a shorter one with --name.")
-    return address
 
 
 def start(
@@ -62,7 +62,8 @@ def start(
     EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
     keeps it from coming up; nothing is left behind then.
     """
-    address = _address(name)
+    address = address_of(name)
+    patience = Patience.from_environment()
     isolation.check()
     if options and options.get("datapath") == "system":
         isolation.check_kernel_datapath()
@@ -70,18 +71,18 @@ def start(
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             listener.bind("\0" + address)
-        except OSError:
-            raise LabError(
-                f"a lab named {name!r} runs already",
-                hint=f"Take it down with `vswitch down {name}`, or start this one under another name.",
-            ) from None
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise taken(name) from None
         listener.listen(64)
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
         stack.enter_context(theirs)
         log = stack.enter_context(_log(log_file))
+        begin = os.fstat(log).st_size
         argv = [
-            sys.executable, "-m", "vswitch.lab.supervisor",
+            sys.executable, "-m", SUPERVISOR, "--lab", address,
             "--listener", str(listener.fileno()), "--starter", str(theirs.fileno()),
             *(["--attached"] if attached else []), *extensions,
         ]  # fmt: skip
@@ -98,17 +99,18 @@ def start(
         try:
             theirs.close()
             args = {"sources": dict(sources), "name": name, "folder": str(Path.cwd()), **(options or {})}
-            status = dict(ask(ours.dup(), "up", args, progress))
+            status = dict(ask(ours.dup(), "up", args, progress, patience=patience, who=_who(name)))
             if attached:
                 _attached.append(ours.dup())
             return status
         except BaseException as error:
+            inodes = sockets(name)
+            listener.close()
             process.kill()
             process.wait()
-            listener.close()
-            _wait_gone(address)
-            if isinstance(error, NoAnswer):
-                raise _why_it_ended(os.pread(log, 1 << 20, 0).decode(errors="replace")) from None
+            wait_gone(inodes, _DOWN_PATIENCE if isinstance(error, Exception) else _GONE_AT_ONCE)
+            if isinstance(error, NoAnswer) and not isinstance(error, TooSlow):
+                raise _why_it_ended(os.pread(log, 1 << 20, begin).decode(errors="replace")) from None
             raise
 
 
@@ -121,6 +123,13 @@ def _log(path: Path | None) -> Iterator[int]:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise LabError(f"cannot write the log file {path}: {error.strerror}") from None
+        kind = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISCHR(kind)):
+            os.close(descriptor)
+            raise LabError(
+                f"cannot write the log file {path}: it is neither a file nor a device",
+                hint="A lab would stop as soon as nobody reads what it says.",
+            )
     try:
         yield descriptor
     finally:
@@ -136,97 +145,67 @@ def _why_it_ended(words: str) -> VswitchError:
     )
 
 
-def running() -> list[str]:
-    """The names of this user's labs that run, sorted."""
-    return sorted(_listeners())
-
-
-def _listeners() -> dict[str, int]:
-    """Lab name to the inode of its listening socket."""
-    prefix = "@" + _prefix()
-    found: dict[str, int] = {}
-    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[3] == _LISTENING and fields[7].startswith(prefix):
-            found[unquote(fields[7].removeprefix(prefix))] = int(fields[6])
-    return found
-
-
-def _connect(name: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.connect("\0" + _address(name))
-    except OSError:
-        sock.close()
-        others = running()
-        hint = f"Labs that run: {', '.join(others)}" if others else "Start one with `vswitch up LAYOUT`."
-        raise NoSuchLab(f"no lab named {name!r} runs", hint=hint) from None
-    if not peer_is_us(sock):
-        sock.close()
-        raise LabError(f"the lab {name!r} belongs to another user")
-    return sock
-
-
 def call(
     name: str,
     op: str,
     *,
     progress: Callable[[str], None] | None = None,
-    timeout: float | None = None,
+    within: Patience | None = None,
     **args: Any,
 ) -> Any:
     """Ask the lab `name` to carry out an operation (see `operations`); returns its result.
 
-    `timeout` is in seconds without any answer. Raises NoSuchLab, LabError, and what the operation raises.
+    `within` is the user's patience, unless given. Raises NoSuchLab, NoAnswer if the lab ends meanwhile or is
+    waited for in vain, and what the operation raises.
     """
-    sock = _connect(name)
-    sock.settimeout(timeout)
+    patience = within or Patience.from_environment()
+    with _answering(name):
+        sock = connected(name, patience.connecting)
+        return ask(sock, op, args, progress, patience=patience, who=_who(name))
+
+
+def _who(name: str) -> str:
+    return f"the lab {name!r}"
+
+
+@contextlib.contextmanager
+def _answering(name: str) -> Iterator[None]:
+    """Say of a lab that does not answer what to do about it."""
     try:
-        return ask(sock, op, args, progress)
-    except TimeoutError:
-        raise LabError(f"the lab {name!r} did not answer {op!r} within {timeout:g} s") from None
+        yield
+    except TooSlow as error:
+        raise TooSlow(
+            error.message,
+            limit=error.limit,
+            hint=f"It hangs, or has much to do: {VARIABLES[error.limit]} sets how many seconds to wait,"
+            f" `vswitch down {name}` ends it all the same.",
+        ) from None
 
 
 def down(name: str) -> None:
-    """Take the lab down; returns when its last process has gone. Raises NoSuchLab."""
-    sock = _connect(name)
-    sock.settimeout(_DOWN_PATIENCE)
+    """Take the lab down, also one that hangs; returns when its last process has gone. Raises NoSuchLab."""
+    inodes = sockets(name)
+    patience = Patience.from_environment()
     try:
-        ask(sock, "down", {})
-    except NoAnswer:  # ending is the answer
-        if _wait_gone(_address(name)):
-            return
-    except TimeoutError:
+        sock = connected(name, min(patience.connecting, _DOWN_PATIENCE))
+        ask(sock, "down", {}, patience=patience.at_most(_DOWN_PATIENCE))
+    except TooSlow:
         pass
-    for pid in _holders(name):  # it hangs: end the processes that hold it, and the kernel does the rest
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    ended = _wait_gone(_address(name))
+    except NoAnswer:  # ending is the answer
+        if wait_gone(inodes, _DOWN_PATIENCE):
+            return
+    kill(name)
+    ended = wait_gone(inodes, _DOWN_PATIENCE)
     control_groups.sweep()
     if not ended:
         raise LabError(f"the lab {name!r} does not end", hint="Its processes are stuck in the kernel.")
 
 
-def _wait_gone(address: str) -> bool:
-    deadline = monotonic() + _DOWN_PATIENCE
-    name = unquote(address.removeprefix(_prefix()))
-    while name in _listeners():
-        if monotonic() > deadline:
-            return False
-        sleep(0.005)
-    return True
-
-
-def _holders(name: str) -> list[int]:
-    """The processes, ours all of them, that hold the lab's listening socket."""
-    inode = _listeners().get(name)
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):
-                if any(os.readlink(entry) == f"socket:[{inode}]" for entry in (process / "fd").iterdir()):
-                    found.append(int(process.name))
-    return found
+def kill(name: str) -> None:
+    """End the processes that hold the lab, without asking it; the kernel does the rest."""
+    for pid in holders(name):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def guest_command(
@@ -239,7 +218,17 @@ def guest_command(
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
     status 124. Raises NoSuchLab, and LabError for an unknown guest.
     """
-    answer, descriptors = ask_descriptors(_connect(name), "namespaces", {"guest": guest})
+    patience = Patience.from_environment()
+    if timeout is not None:
+        patience = patience.at_most(timeout)
+    with _answering(name):
+        answer, descriptors = ask_descriptors(
+            connected(name, min(patience.connecting, patience.whole)),
+            "namespaces",
+            {"guest": guest},
+            patience=patience,
+            who=_who(name),
+        )
     places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
     seconds = "" if timeout is None else str(timeout)
     return cells.enter_command(
@@ -265,12 +254,51 @@ def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float 
 def capture_in_guest(
     name: str, guest: str, argv: Sequence[str], *, timeout: float | None = None
 ) -> tuple[int, str, str]:
-    """As `exec_in_guest`, without the terminal: exit status, standard output, standard error."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    """As `exec_in_guest`, without the terminal: exit status, standard output, standard error.
+
+    What it leaves running in the background is not waited for.
+    """
+    pipes = {
+        "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "process_group": 0
+    }  # fmt: skip
     with _process_in_guest(name, guest, argv, timeout, pipes) as process:
-        output, errors = process.communicate()
+        output, errors = _printed(process)
         status = _exit_status(process.returncode, guest, argv, timeout)
         return status, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What `process` has written to its two pipes by its end, which this waits for.
+
+    The pipes' ends would not do: children that it leaves behind keep them open. Ctrl-C is passed on.
+    """
+    printed = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr) if pipe}
+    with os.fdopen(os.pidfd_open(process.pid)) as end, selectors.DefaultSelector() as selector:
+        for descriptor in (end.fileno(), *printed):
+            selector.register(descriptor, selectors.EVENT_READ)
+        ended = False
+        while not ended:
+            try:
+                ready = [key.fd for key, _ in selector.select()]
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGINT)
+                continue
+            ended = end.fileno() in ready
+            for descriptor, so_far in printed.items():
+                if ended or descriptor in ready:
+                    data = os.read(descriptor, _waiting(descriptor))
+                    so_far.extend(data)
+                    if not data and descriptor in selector.get_map():
+                        selector.unregister(descriptor)
+    process.wait()
+    output, errors = printed.values()
+    return bytes(output), bytes(errors)
+
+
+def _waiting(pipe: int) -> int:
+    """The number of bytes that can be read from a pipe at once."""
+    (size,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(size)
 
 
 @contextlib.contextmanager
@@ -280,13 +308,27 @@ def _process_in_guest(
     command, descriptors = guest_command(name, guest, argv, timeout=timeout)
     environment = {**isolation.passed_on(), "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
     try:
-        process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
+        with _ctrl_c_ignored():
+            process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
     except FileNotFoundError:
         raise LabError("nsenter is not installed", hint="It is in the package util-linux.") from None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     yield process
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Have a process that is started meanwhile ignore Ctrl-C: it enters the guest, and passes that on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _exit_status(status: int, guest: str, argv: Sequence[str], timeout: float | None) -> int:
@@ -296,8 +338,23 @@ def _exit_status(status: int, guest: str, argv: Sequence[str], timeout: float | 
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # Ctrl-C reaches the command too: what follows is its decision
-            continue
+    """Wait for the end of a command in a guest; its status. Ctrl-C is the command's to decide about."""
+    if threading.current_thread() is not threading.main_thread():
+        return process.wait()
+    awaited = {signal.SIGINT, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    try:
+        while process.poll() is None:
+            came = signal.sigwaitinfo(awaited)
+            if came.si_signo == signal.SIGINT and came.si_code <= 0:
+                # From another process, to us alone. A terminal's has reached the command by itself.
+                for child in _children(process.pid):
+                    with contextlib.suppress(OSError):
+                        os.kill(child, signal.SIGINT)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vswitch.errors import EnvironmentError_
+from vswitch.errors import EnvironmentError_, VswitchError
+from vswitch.exhausted import exhausted_in
 
 __all__ = [
     "check",
@@ -182,9 +183,11 @@ def enter() -> None:
     os.execvpe(argv[0], argv, environment())
 
 
-def explain_failure(words: str) -> EnvironmentError_ | None:
+def explain_failure(words: str) -> VswitchError | None:
     """The error for what unshare or init wrote when they could not make the private world, if it is known."""
     last = next((line for line in reversed(words.splitlines()) if line.strip()), "")
+    if exhausted := exhausted_in(last):
+        return exhausted
     if "unshare failed" in last or "uid_map" in last or "setgroups" in last:
         return EnvironmentError_(
             f"this machine does not let you make namespaces ({last.strip()})",
@@ -196,11 +199,6 @@ def explain_failure(words: str) -> EnvironmentError_ | None:
         return EnvironmentError_(
             f"a private /proc or /run cannot be mounted ({last.strip()})",
             hint="Containers hide parts of /proc, which forbids it: start the container with --privileged.",
-        )
-    if "fork failed" in last or "Resource temporarily unavailable" in last:
-        return EnvironmentError_(
-            f"no more processes can be started ({last.strip()})",
-            hint="Raise the limit with `ulimit -u`, or end other programs.",
         )
     return None
 

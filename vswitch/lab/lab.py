@@ -16,11 +16,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vswitch.errors import InputError, LabError, Origin, SwitchError
+from vswitch.errors import InputError, LabError, Origin, OutOfResources, SwitchError
+from vswitch.exhausted import exhausted_in
 from vswitch.lab import isolation, namespaces
 from vswitch.lab.cells import Cells, Way, open_way
 from vswitch.lab.netlink import link_up
@@ -289,7 +290,8 @@ class Lab:
         reply = self.services.serve(timeout)
         if reply.failed:
             first = reply.failed[0]
-            raise LabError(
+            kind = OutOfResources if exhausted_in(first.reason) else LabError
+            raise kind(
                 f"{counted(len(reply.failed), 'service')} cannot be started, the first is "
                 f"{first.protocol}/{first.port} of {first.guest}: {first.reason}",
                 hint="If it says that too many files are open, raise the limit: ulimit -n 100000",
@@ -321,7 +323,9 @@ class Lab:
         """A request to the controller. Raises what it answers, LabError if it does not run."""
         if not self.controller:
             raise LabError("this lab has no controller: its switches are ordinary learning switches")
-        return ask_path(self.rundir / CONTROLLER_SOCKET, op, args, timeout=timeout)
+        return ask_path(
+            self.rundir / CONTROLLER_SOCKET, op, args, timeout=timeout, who="the lab's controller"
+        )
 
     @property
     def site(self) -> Site:
@@ -362,7 +366,11 @@ class Lab:
                 self._selector.unregister(key.fileobj)
                 os.close(key.fd)
                 if isinstance(key.data, Worker):
-                    threading.Thread(target=self._restart, args=(key.data,), daemon=True).start()
+                    restart = partial(self._restart, key.data)
+                    try:
+                        threading.Thread(target=restart, daemon=True).start()
+                    except RuntimeError:  # no more threads: the others wait their turn
+                        restart()
                 else:
                     self._failed(f"{key.data} has ended: without it the lab cannot go on")
 
@@ -370,6 +378,15 @@ class Lab:
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, data)
 
     def _restart(self, worker: Worker) -> None:
+        """Start a worker that has ended again; keep trying where the machine has run out of something."""
+        while not self._ending.is_set():
+            try:
+                self._start_again(worker)
+                return
+            except (OSError, RuntimeError, MemoryError) as error:
+                print(f"{worker.name} cannot be started again now: {error}", file=sys.stderr)
+
+    def _start_again(self, worker: Worker) -> None:
         pause = worker.ended()
         print(f"{worker.name} has ended; starting it again in {pause:g} s", file=sys.stderr)
         self._ending.wait(pause)

@@ -36,6 +36,7 @@ from itertools import groupby, islice
 
 from vswitch.errors import LabError, VswitchError
 from vswitch.lab.netns import in_netns
+from vswitch.log import log_whatever_happens
 
 __all__ = ["Failure", "Reply", "Service", "plan_line"]
 
@@ -428,6 +429,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # Ctrl-C is for whoever started the lab; this process ends with its standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_whatever_happens()
     _raise_file_limit()
     _Server(options.idle).run(sys.stdin.fileno(), sys.stdout.fileno())
 

@@ -14,16 +14,16 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
-from vswitch.errors import LabError, VswitchError
+from vswitch.errors import LabError
 from vswitch.lab.isolation import raise_file_limit
 from vswitch.lab.lab import Lab, load_sources
 from vswitch.lab.operations import OPERATIONS
-from vswitch.wire import peer_is_us, serve_connection
+from vswitch.log import log_whatever_happens
+from vswitch.wire import peer_is_us, serve, serve_connection
 
 __all__ = ["main"]
 
@@ -33,6 +33,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.lab: Lab | None = None
+        self.up = threading.Event()
 
     def first(self, op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
         """The request `up`: builds the lab. Arguments: sources, switching, datapath."""
@@ -44,12 +45,13 @@ class Supervisor:
         return OPERATIONS["status"](self.lab)
 
     def request(self, op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
-        """Any later request."""
+        """Any other request; all but `down` wait until the lab is up."""
         del progress
         if op == "down":
             if self.lab:
                 self.lab.end_guests()
             os._exit(0)  # PID 1 follows, and with it every process and namespace
+        self.up.wait()
         function = OPERATIONS.get(op)
         if function is None:
             raise LabError(f"this lab does not know {op!r}", hint="It may run another version of vswitch.")
@@ -57,7 +59,7 @@ class Supervisor:
 
 
 def _give_up(reason: str) -> NoReturn:
-    print(f"the lab ends: {reason}", file=sys.stderr, flush=True)
+    print(f"the lab ends: {reason}", file=sys.stderr)
     os._exit(1)
 
 
@@ -73,12 +75,14 @@ def _end_with(starter: socket.socket, done: threading.Event) -> None:
 def main() -> None:
     """Build the lab, report, then answer requests until told to end."""
     parser = argparse.ArgumentParser(prog="vswitch.lab.supervisor")
+    parser.add_argument("--lab", required=True, help="the lab's address; for those who look for its process")
     parser.add_argument("--listener", type=int, required=True, help="descriptor of the listening socket")
     parser.add_argument("--starter", type=int, required=True, help="descriptor of the starter's socket")
     parser.add_argument("--attached", action="store_true", help="end with the starter, even when up")
     parser.add_argument("extensions", nargs="*", help="modules with more operations")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_whatever_happens()
     raise_file_limit()
     listener = socket.socket(fileno=arguments.listener)
     starter = socket.socket(fileno=arguments.starter)
@@ -89,12 +93,12 @@ def main() -> None:
 
     supervisor = Supervisor()
     done = threading.Event()
-    failure: list[VswitchError] = []
+    failure: list[Exception] = []
 
     def first(op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
         try:
             return supervisor.first(op, args, progress)
-        except VswitchError as error:
+        except Exception as error:
             failure.append(error)
             raise
         finally:
@@ -102,19 +106,13 @@ def main() -> None:
                 done.set()
 
     threading.Thread(target=_end_with, args=(starter.dup(), done), daemon=True).start()
+    answering = {"admit": peer_is_us}
+    threading.Thread(target=serve, args=(listener, supervisor.request), kwargs=answering, daemon=True).start()
     serve_connection(starter, first)
     if failure or supervisor.lab is None:
         os._exit(1)
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except OSError:  # out of descriptors, most likely: others will close theirs
-            time.sleep(0.05)
-            continue
-        if peer_is_us(sock):
-            threading.Thread(target=serve_connection, args=(sock, supervisor.request), daemon=True).start()
-        else:
-            sock.close()
+    supervisor.up.set()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
