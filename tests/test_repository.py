@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.semantics": {"errors", "model"},
     "vswitch.pipeline": {"errors", "model"},
     "vswitch.openvswitch": {"errors"},
-    "vswitch.lab": {"errors", "model", "openvswitch", "pipeline", "wire"},
+    "vswitch.inforce": {"errors", "model", "openvswitch", "pipeline"},
+    "vswitch.lab": {"errors", "inforce", "model", "openvswitch", "pipeline", "wire"},
     "vswitch.hyperv": {"errors", "model", "semantics"},
     "vswitch.diagnose": {"errors", "lab", "model", "openvswitch", "pipeline", "semantics", "wire"},
-    "controllers": {"errors", "lab.protocol", "model", "openvswitch", "pipeline", "wire"},
+    "controllers": {"errors", "inforce", "model", "openvswitch", "pipeline", "wire"},
 }
 PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")
 EFFECTS = {"asyncio", "mininet", "multiprocessing", "os_ken", "random", "requests", "select", "shutil"}

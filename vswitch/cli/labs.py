@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vswitch.cli.applying import write_status
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, escape, progress
@@ -91,6 +92,8 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
             console.print("No lab runs. Start one with: vswitch up LAYOUT")
         for entry in data:
             console.print(f"[bold]{escape(entry['lab'])}[/] ({escape(entry['files'][0])})")
+            if entry["in_force"]["apply"]:
+                write_status(console, entry["in_force"])
             table(
                 console,
                 ("guest", "kind", "host", "addresses", "services"),
