@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 
+from vswitch.errors import VswitchError
 from vswitch.openvswitch import Connection, SwitchClient
 from vswitch.pipeline import Change, HostProgram, SwitchProgram, mark_of, mark_text
 
-__all__ = ["ApplyReport", "Step", "SwitchChange", "end_sessions"]
+__all__ = ["ApplyReport", "Step", "SwitchChange", "end_sessions", "reason_of"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +71,11 @@ def end_sessions(client: SwitchClient, program: HostProgram) -> int:
 
     zones = {connection.zone for connection in client.connections() if stale(connection)}
     return sum(client.flush_connections(zone, stale) for zone in sorted(zones))
+
+
+def reason_of(error: Exception) -> str:
+    """Why an apply failed, in words; what nobody foresaw goes to the log in full."""
+    if isinstance(error, VswitchError):
+        return error.message
+    _LOG.error("an apply failed", exc_info=error)
+    return str(error) or type(error).__name__

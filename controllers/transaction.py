@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from controllers.steps import ApplyReport, Step, SwitchChange, end_sessions
+from controllers.steps import ApplyReport, Step, SwitchChange, end_sessions, reason_of
 from vswitch.errors import (
     BusyError,
     InForceUnknown,
@@ -30,7 +30,6 @@ from vswitch.errors import (
     SessionsLeft,
     SwitchError,
     SwitchTimeout,
-    VswitchError,
 )
 from vswitch.inforce import Attempt, Holding, Record, Sources, held_mark
 from vswitch.model.site import Site, Switch
@@ -332,7 +331,7 @@ class Transactions:
 
     def _put_back(self, touched: Sequence[str], error: Exception) -> NoReturn:
         """After a failed change: compare every switch touched with the old policy, then raise."""
-        why = _why(error)
+        why = reason_of(error)
         self._record.undo()
         doubts = self._compare_all(touched)
         if isinstance(error, SwitchTimeout) and not doubts:
@@ -399,13 +398,6 @@ class Transactions:
             hosts = [self._programs[host] for host in touched]
             self._doubt([p.switch for host in hosts for p in host.switches.values()], undoing=False)
             raise SessionsLeft(
-                f"the new policy is in force, but sessions of rules now gone may live on: {_why(error)}",
+                f"the new policy is in force, but sessions of rules now gone may live on: {reason_of(error)}",
                 hint="They are ended as soon as the switch answers.",
             ) from None
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, VswitchError):
-        return error.message
-    _LOG.error("an apply failed", exc_info=error)
-    return str(error) or type(error).__name__
