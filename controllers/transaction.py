@@ -344,7 +344,7 @@ class Transactions:
         names = ", ".join(switch.id for switch in doubts)
         raise InForceUnknown(
             f"the old policy is still in force, except perhaps on {names}: {why}",
-            hint="What does not answer is put back to it as soon as it does.",
+            hint="A switch that does not answer is put back as soon as it does.",
         ) from None
 
     def _compare_all(self, hosts: Sequence[str]) -> list[Switch]:

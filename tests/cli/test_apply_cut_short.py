@@ -18,6 +18,7 @@ import pytest
 
 from tests.controllers.conftest import LAYOUT
 from tests.support.command_line import Ran, Run
+from tests.support.halting import DEFAULT_PATIENCE
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import applying
 from vswitch.errors import BusyError, InForceUnknown, NotInForce
@@ -249,6 +250,7 @@ def test_an_apply_that_takes_longer_than_one_waits_is_not_known_and_then_in_forc
             return real(name, op, **args)
         pending.append(pool.submit(real, name, op, **args))
         wait_until(lambda: bool(lab.call("is_held")), "the apply is half done")
+        time.sleep(DEFAULT_PATIENCE + 0.2)  # longer than the lab waits for the controller to answer others
         raise NoAnswer("the lab has not answered in time")
 
     with ThreadPoolExecutor(1) as pool:

@@ -14,6 +14,7 @@ from vswitch.lab.lab import RUNDIR, Lab
 from vswitch.lab.operations import operation
 
 HALT = "halt"  # the file that names what is to happen, and where
+DEFAULT_PATIENCE = 1.0  # seconds
 HELD = "held"  # there while the controller is held up
 
 _start = workers.Worker.start
@@ -26,6 +27,8 @@ def _start_the_other(worker: workers.Worker) -> None:
 
 
 workers.Worker.start = _start_the_other  # type: ignore[method-assign]
+# The seconds that an apply may take are not those of other questions to the controller.
+Lab.ask_controller.__kwdefaults__["timeout"] = DEFAULT_PATIENCE
 workers._STEADY = 0.0  # a controller that is killed is started again at once, however often
 
 

@@ -19,6 +19,7 @@ from vswitch.errors import (
     InputError,
     LabFault,
     NotInForce,
+    OutOfResources,
     SessionsLeft,
     VswitchError,
 )
@@ -88,7 +89,7 @@ def _apply(
     except InForceUnknown as error:
         hint = f"{error.hint} {_how_to_find_out(lab, policies)}"
         raise InForceUnknown(error.message, hint=hint) from None
-    except (NoAnswer, LabFault) as error:
+    except (NoAnswer, LabFault, OutOfResources) as error:
         raise InForceUnknown(
             f"{_so_far(lab, policies, texts)}: {error.message}", hint=_how_to_find_out(lab, policies)
         ) from None
@@ -111,7 +112,7 @@ def _terminable() -> Iterator[None]:
 
 def _how_to_find_out(lab: str, policies: Sequence[str]) -> str:
     command = shlex.join(["vswitch", "apply", "--status", "--lab", lab, *policies])
-    return f"What came of it says: {command}"
+    return f"To find out: {command}"
 
 
 def _so_far(lab: str, policies: Sequence[str], texts: Mapping[str, str]) -> str:

@@ -72,7 +72,8 @@ class Worker:
         """End the process and wait for its end."""
         if self.process:
             if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self._close_pipes(self.process)
 
