@@ -19,6 +19,7 @@ SOFT_LIMIT, HARD_LIMIT = 400, 600
 MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.errors": set(),
     "vswitch.exhausted": {"errors"},
+    "vswitch.inforce": {"errors", "model", "openvswitch", "pipeline"},
     "vswitch.log": set(),
     "vswitch.patience": {"errors"},
     "vswitch.textfiles": {"errors"},
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vswitch.lab": {
         "errors",
         "exhausted",
+        "inforce",
         "log",
         "model",
         "openvswitch",
@@ -52,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
         "wording",
     },
-    "controllers": {"errors", "log", "model", "openvswitch", "pipeline", "wire", "wording"},
+    "controllers": {"errors", "inforce", "log", "model", "openvswitch", "pipeline", "wire", "wording"},
 }
 PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")
 EFFECTS = {"asyncio", "mininet", "multiprocessing", "os_ken", "random", "requests", "select", "shutil"}

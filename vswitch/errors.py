@@ -6,8 +6,12 @@
     ├── EnvironmentError_   this machine lacks something (package, user namespaces, /dev/net/tun)
     ├── OutOfResources      this machine ran out of memory, processes, open files or disk (exit status 3)
     ├── LabError            a running lab refused or failed a request
-    │   └── NoSuchLab       no lab of that name runs
+    │   ├── NoSuchLab       no lab of that name runs
+    │   ├── InForceUnknown  an apply has not been seen to end (exit status 3)
+    │   └── SessionsLeft    an apply is in force, but sessions of old rules may go on (exit status 3)
     ├── SwitchError         Open vSwitch refused or did not answer
+    │   ├── SwitchTimeout   it did not answer in time: what was asked of it may still come about
+    │   └── NotInForce      an apply was refused or taken back: the old policy is in force
     ├── HostError           a Hyper-V host refused, failed or could not be reached
     ├── BusyError           another apply holds the lab
     └── Fault               a defect of vswitch itself (exit status 70)
@@ -26,14 +30,18 @@ __all__ = [
     "EnvironmentError_",
     "Fault",
     "HostError",
+    "InForceUnknown",
     "InputError",
     "InputErrors",
     "LabError",
     "LabFault",
     "NoSuchLab",
+    "NotInForce",
     "Origin",
     "OutOfResources",
+    "SessionsLeft",
     "SwitchError",
+    "SwitchTimeout",
     "VswitchError",
 ]
 
@@ -123,8 +131,28 @@ class NoSuchLab(LabError):
     exit_status = 2
 
 
+class InForceUnknown(LabError):
+    """Whether an apply has put its policy in force is not known (yet); `hint` says how to find out."""
+
+    exit_status = 3
+
+
+class SessionsLeft(LabError):
+    """An apply has put its policy in force, but live sessions of rules now gone may go on."""
+
+    exit_status = 3
+
+
 class SwitchError(VswitchError):
     """Open vSwitch refused a request or did not answer in time."""
+
+
+class SwitchTimeout(SwitchError):
+    """Open vSwitch did not answer in time: it may still do what it was asked."""
+
+
+class NotInForce(SwitchError):
+    """An apply was refused or taken back: the policy in force is the one from before, everywhere."""
 
 
 class HostError(VswitchError):

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.running_lab import RunningLab, running_lab
+from tests.support.transaction_rig import rig
+
+__all__ = ["rig"]
 
 LAYOUT = """
 name: pair

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support.running_lab import RunningLab, Talker
-from vswitch.errors import InputErrors, SwitchError, VswitchError
+from vswitch.errors import InForceUnknown, InputErrors, SwitchError, VswitchError
 
 pytestmark = pytest.mark.lab
 
@@ -120,7 +120,7 @@ def test_a_switch_that_cannot_be_reached_leaves_the_old_policy_everywhere(lab: R
     everywhere = policy(rule("none", "adapters: [a, b, c], action: Deny, weight: 3"))
     lab.inside("mv", socket, f"{socket}.away")
     try:
-        with pytest.raises(SwitchError, match=rf"the old policy .*except perhaps on hv0{host + 1}/vs"):
+        with pytest.raises(InForceUnknown, match=rf"the old policy .*except perhaps on hv0{host + 1}/vs"):
             lab.call("apply", policies=["p.yaml"], texts={"p.yaml": everywhere})
         with pytest.raises(SwitchError, match=rf"nothing was changed: hv0{host + 1}/vs does not answer"):
             lab.call("apply", policies=["p.yaml"], texts={"p.yaml": everywhere})

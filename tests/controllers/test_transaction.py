@@ -3,171 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from controllers import transaction
 from controllers.transaction import Transactions
-from vswitch.errors import BusyError, InputErrors, LabError, SwitchError
-from vswitch.model import load_site
-from vswitch.openvswitch import Connection
-from vswitch.pipeline import LEARNED_COOKIE, compile_site
-
-LAYOUT = """
-name: pair
-networks: {lan: {}}
-hosts:
-  hv01:
-    switches: {vs: {type: External, network: lan}}
-    vms: {a: {adapters: [{switch: vs, addresses: [10.0.0.1/24]}]}}
-  hv02:
-    switches: {vs: {type: External, network: lan}}
-    vms: {b: {adapters: [{switch: vs, addresses: [10.0.0.2/24]}]}}
-"""
-OLD = """
-extended_acls:
-  - {name: old, adapters: [a, b], direction: Inbound, action: Deny, remote_ip_address: 10.0.0.9, weight: 9}
-  - {name: talk, adapters: [a, b], direction: Inbound, action: Allow, protocol: TCP, local_port: 80,
-     remote_ip_address: 10.0.0.7, weight: 20, stateful: true, idle_session_timeout: 30}
-"""
-NEW = """
-extended_acls:
-  - {name: new, adapters: [a, b], direction: Inbound, action: Deny, remote_ip_address: 10.0.0.8, weight: 9}
-  - {name: other, adapters: [a, b], direction: Inbound, action: Allow, protocol: TCP, local_port: 81,
-     remote_ip_address: 10.0.0.7, weight: 20, stateful: true, idle_session_timeout: 60}
-"""
-FIRST, SECOND = 0x1_0001, 0x2_0001  # datapath ids
-SWITCHES = {FIRST: "hv01/vs", SECOND: "hv02/vs"}
-
-
-@dataclass
-class FakeSwitch:
-    """An Open vSwitch in words: holds cookies, zones and connections, and fails where it is told to."""
-
-    held: dict[int, str] = field(default_factory=dict)
-    zones: dict[int, int] = field(default_factory=dict)
-    live: list[Connection] = field(default_factory=list)
-    held_meters: dict[int, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)  # commands that changed meters, and bundles
-    bundles: int = 0
-    before: Callable[[str], None] = lambda what: None  # before anything is done
-    after: Callable[[str], None] = lambda what: None  # after a bundle took effect
-
-    def match_fragments(self, bridge: str) -> None:
-        assert bridge == "br0"
-
-    def meters(self, bridge: str) -> dict[int, str]:
-        assert bridge == "br0"
-        return dict(self.held_meters)
-
-    def change_meters(self, bridge: str, changes: Iterable[tuple[str, str]]) -> None:
-        assert bridge == "br0"
-        for command, text in changes:
-            self.before("meters")
-            self.said.append(command)
-            number = int(text.partition(",")[0].removeprefix("meter="))
-            if command == "del-meter":
-                del self.held_meters[number]
-            else:
-                assert (number in self.held_meters) == (command == "mod-meter")
-                self.held_meters[number] = text
-
-    def set_zone_timeouts(self, zones: Mapping[int, int]) -> None:
-        self.before("zones")
-        self.zones = dict(zones)
-
-    def counters(self, bridge: str) -> dict[int, tuple[int, int]]:
-        assert bridge == "br0"
-        self.before("counters")
-        return dict.fromkeys((*self.held, LEARNED_COOKIE), (0, 0))
-
-    def bundle(self, bridge: str, lines: str) -> None:
-        assert bridge == "br0"
-        self.before("bundle")
-        self.bundles += 1
-        self.said.append("bundle")
-        for line in lines.splitlines():
-            verb, rest = line.split(" ", 1)
-            match = re.search(r"cookie=(0x[0-9a-f]+)", rest)
-            assert match
-            cookie = int(match[1], 16)
-            if verb == "delete":
-                self.held.pop(cookie, None)
-            else:
-                self.held[cookie] = rest
-        self.after("bundle")
-
-    def settle(self) -> None:
-        self.before("settle")
-
-    def connections(self) -> list[Connection]:
-        self.before("connections")
-        return list(self.live)
-
-    def flush_connections(self, zone: int, unwanted: Callable[[Connection], bool]) -> int:
-        self.before("flush")
-        ended = [c for c in self.live if c.zone == zone and unwanted(c)]
-        self.live = [c for c in self.live if c not in ended]
-        return len(ended)
-
-
-@dataclass
-class Rig:
-    transactions: Transactions
-    switches: dict[str, FakeSwitch]
-    rundir: Path
-
-    def apply(self, text: str) -> Any:
-        return self.transactions.apply(["p.yaml"], {"p.yaml": text}).as_dict()
-
-    def in_force(self) -> str:
-        """The policy a controller would find when it comes back."""
-        data = json.loads((self.rundir / "site.json").read_text())
-        return str(data["texts"]["p.yaml"])
-
-    def assert_holds(self, text: str) -> None:
-        """Every switch, and the controller's memory of them, is as after a fresh start with this policy."""
-        site = load_site("l.yaml", ("p.yaml",), read={"l.yaml": LAYOUT, "p.yaml": text}.__getitem__)
-        for name, program in compile_site(site).items():
-            assert self.switches[name].held.keys() == program.switches["br0"].flows.keys(), name
-            assert self.switches[name].zones == program.zones, name
-        assert self.in_force() == text
-        assert self.apply(text)["flows_changed"] == 0
-
-
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """Two switches that hold the policy OLD."""
-    made: dict[str, FakeSwitch] = {}
-    monkeypatch.setattr(
-        transaction, "SwitchClient", lambda path: made.setdefault(f"hv0{int(path.name) + 1}", FakeSwitch())
-    )
-    sources = {"layout": "l.yaml", "texts": {"l.yaml": LAYOUT, "p.yaml": OLD}, "policies": ["p.yaml"]}
-    (tmp_path / "site.json").write_text(json.dumps(sources))
-    transactions = Transactions(tmp_path)
-    for datapath_id in SWITCHES:
-        transactions.connected(datapath_id)
-    rig = Rig(transactions, made, tmp_path)
-    rig.assert_holds(OLD)
-    return rig
-
-
-def fail(*steps: str, times: int = 1000) -> Callable[[str], None]:
-    """Something that raises SwitchError at these steps, so many times."""
-    left = [times]
-
-    def hook(step: str) -> None:
-        if step in steps and left[0]:
-            left[0] -= 1
-            raise SwitchError(f"no {step} today", hint="look at its log")
-
-    return hook
+from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SECOND, SWITCHES, Rig, fail, live
+from vswitch.errors import (
+    BusyError,
+    InForceUnknown,
+    InputErrors,
+    LabError,
+    NotInForce,
+    SessionsLeft,
+    SwitchError,
+)
+from vswitch.inforce import Record
 
 
 def test_an_apply_replaces_what_is_there(rig: Rig) -> None:
@@ -205,7 +58,7 @@ def test_a_switch_that_falls_silent_is_put_right_before_the_next_apply(rig: Rig)
             raise SwitchError("no answer")
 
     dead.before = silent
-    with pytest.raises(SwitchError, match=r"still in force, except perhaps on hv02/vs: no bundle today"):
+    with pytest.raises(InForceUnknown, match=r"still in force, except perhaps on hv02/vs: no bundle today"):
         rig.apply(NEW)
     assert rig.in_force() == OLD
 
@@ -221,20 +74,21 @@ def test_a_switch_in_doubt_that_connects_again_is_put_right(rig: Rig) -> None:
     dead = rig.switches["hv02"]
     dead.after = fail("bundle", times=1)
     dead.before = fail("counters", times=1)
-    with pytest.raises(SwitchError, match="except perhaps"):
+    with pytest.raises(InForceUnknown, match="except perhaps"):
         rig.apply(NEW)
     rig.transactions.disconnected(SECOND)
     rig.transactions.connected(SECOND)
     rig.assert_holds(OLD)
 
 
-def test_a_full_disk_leaves_the_old_policy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, path: Path) -> None:
+@pytest.mark.parametrize("step", ["begin", "commit"])
+def test_a_full_disk_leaves_the_old_policy(rig: Rig, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(self: object, *args: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transaction.Sources, "save", full)
-        with pytest.raises(SwitchError, match="No space left on device"):
+        patch.setattr(Record, step, full)
+        with pytest.raises(NotInForce, match="No space left on device"):
             rig.apply(NEW)
     rig.assert_holds(OLD)
 
@@ -257,15 +111,6 @@ def test_a_switch_that_is_not_connected_is_said(rig: Rig) -> None:
     rig.transactions.connected(SECOND)
     rig.transactions.wait_ready(0.01)
     rig.assert_holds(OLD)
-
-
-def live(rig: Rig, name: str, mark: int | None = None) -> None:
-    """Give a switch a live session of the policy in force, or one with this mark."""
-    program = rig.transactions._programs[name]
-    ((zone, own),) = program.marks
-    rig.switches[name].live.append(
-        Connection(zone, "tcp", "10.0.0.7", "10.0.0.1", 1, 80, own if mark is None else mark, 30, "", "")
-    )
 
 
 def test_sessions_end_with_their_rule_and_are_counted(rig: Rig) -> None:
@@ -315,7 +160,7 @@ def test_sessions_without_a_mark_are_nobodys_rule(rig: Rig) -> None:
 def test_sessions_that_cannot_be_ended_are_said_and_ended_by_the_next_apply(rig: Rig) -> None:
     live(rig, "hv01")
     rig.switches["hv01"].before = fail("flush", times=1)
-    with pytest.raises(SwitchError, match=r"the new policy is in force, but sessions of rules now gone"):
+    with pytest.raises(SessionsLeft, match=r"the new policy is in force, but sessions of rules now gone"):
         rig.apply(NEW)
     assert rig.in_force() == NEW
     rig.apply(NEW)
@@ -336,7 +181,7 @@ def test_reconnecting_rewrites_only_what_is_wrong(rig: Rig) -> None:
     bundles = rig.switches["hv01"].bundles
     rig.transactions.connected(FIRST)
     assert (rig.transactions.reconciled_flows, rig.switches["hv01"].bundles) == (counted, bundles)
-    rig.switches["hv01"].held.popitem()
+    del rig.switches["hv01"].held[min(rig.switches["hv01"].flows())]
     rig.switches["hv01"].held[0xBAD] = "not ours"
     rig.transactions.connected(FIRST)
     assert rig.transactions.reconciled_flows == counted + 1

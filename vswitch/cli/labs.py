@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from vswitch.cli import completion
+from vswitch.cli.applying import write_status
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
@@ -156,6 +157,8 @@ def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
                 (entry["lab"], "bold"),
                 f" ({entry['files'][0]}), {_since(entry)}, started in {entry['folder']}",
             )
+            if entry["in_force"]["apply"]:
+                write_status(page, entry["in_force"])
             page.table(
                 ("guest", "kind", "host", "addresses", "services"),
                 [

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from vswitch.cli import completion
+from vswitch.cli.applying import apply_policies, print_status
 from vswitch.cli.choosing import LabOption, choose_lab
 from vswitch.cli.files import load, looks_like_layout, looks_like_policy
 from vswitch.cli.output import Output, OutputOption, Page, emit, progress, verbatim
 from vswitch.errors import InputError, InputErrors, Origin
-from vswitch.lab import client
 from vswitch.textfiles import read_text
 from vswitch.wording import counted
 
@@ -106,25 +106,40 @@ def validate(
 
 def apply(
     policies: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Policy files; together they replace those in force.", autocompletion=completion.yaml_files
         ),
-    ],
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Change nothing: say what is in force, and whether it is these.")
+    ] = False,
     lab: LabOption = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Put policies in force on a running lab: all of it or nothing, confirmed by the switches."""
+    """Put policies in force on a running lab: all of it or nothing, confirmed by the switches.
+
+    Exit status 0: in force; 1: not in force; 2: wrong input, nothing was sent; 3: not known.
+    """
+    policies = policies or []
+    if not policies and not status:
+        raise InputError("no policy file is named", hint="With --status alone: what is in force.")
     for path in policies:
         if looks_like_layout(path):
             hint = "Name its policies. Another layout takes another lab: vswitch up."
             raise InputError("this is a layout, not a policy", where=Origin(path), hint=hint)
     name = choose_lab(lab)
     texts = {path: read_text(path) for path in policies}
+    if status:
+        print_status(name, policies, texts, output)
+        return
     with progress("applying") as say:
-        report = client.call(name, "apply", policies=policies, texts=texts, progress=say)
+        report = apply_policies(name, policies, texts, say, output)
 
     def text(page: Page) -> None:
+        if report["flows_changed"] is None:
+            page.line(("in force", "green"), f", though {'; '.join(report['warnings'])}")
+            return
         milliseconds = report["seconds"] * 1000
         ended = counted(report["sessions_ended"], "live session")
         page.line(

@@ -19,7 +19,7 @@ from vswitch.model import parse_traffic
 from vswitch.model.site import Site, Switch
 from vswitch.model.types import normalise_mac
 from vswitch.openvswitch import SwitchClient
-from vswitch.pipeline import LEARNED_COOKIE, Compiler, Flow, HostProgram, Purpose, Table
+from vswitch.pipeline import LEARNED_COOKIE, MARK_COOKIE, Compiler, Flow, HostProgram, Purpose, Table
 from vswitch.semantics.state import Learned
 
 __all__ = ["LabView"]
@@ -33,9 +33,9 @@ _programs: tuple[Site, dict[str, HostProgram]] | None = None
 class LabView:
     """A running lab as the diagnosing modules want it."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, site: Site | None = None) -> None:
         self._lab = lab
-        self._site = lab.site
+        self._site = lab.site if site is None else site
 
     @property
     def site(self) -> Site:
@@ -83,16 +83,20 @@ def _question(data: Mapping[str, Any]) -> Question:
 @operation
 def explain(lab: Lab, source: str, destination: str, traffic: str, version: int | None = None) -> Any:
     """The reference's answer, checked against the lab's Open vSwitch."""
-    view = LabView(lab)
-    return explain_at(
-        view.site, source, destination, parse_traffic(traffic), version=version, lab=view
-    ).as_dict()
+
+    def ask_one(site: Site) -> Any:
+        view = LabView(lab, site)
+        return explain_at(
+            site, source, destination, parse_traffic(traffic), version=version, lab=view
+        ).as_dict()
+
+    return lab.policy.during(ask_one)
 
 
 @operation
 def probe(lab: Lab, **question: Any) -> Any:
     """Real packets for one question: source, destination, traffic, version, patience in seconds."""
-    reports = ask(LabView(lab), _question(question))
+    reports = lab.policy.during(lambda site: ask(LabView(lab, site), _question(question)))
     return {
         "from": question["source"],
         "to": question["destination"],
@@ -105,7 +109,8 @@ def probe(lab: Lab, **question: Any) -> Any:
 @operation
 def probe_all(lab: Lab, questions: list[dict[str, Any]]) -> Any:
     """Real packets for many questions; a list of reports for each, in order."""
-    answers = ask_all(LabView(lab), [_question(question) for question in questions])
+    asked = [_question(question) for question in questions]
+    answers = lab.policy.during(lambda site: ask_all(LabView(lab, site), asked))
     return [[report.as_dict() for report in reports] for reports in answers]
 
 
@@ -168,9 +173,15 @@ def mac_table(lab: Lab) -> list[dict[str, Any]]:
 
 @operation
 def flows_in_words(lab: Lab, switch: str | None = None, table: str | None = None) -> dict[str, Any]:
-    """Switch id to its flows as text, with what each stands for and its packet counter."""
-    view = LabView(lab)
+    """Switch id to its flows as text, with what each stands for and its packet counter.
+
+    The mark of a switch's program is none of them.
+    """
     wanted = None if table is None else _table(table)
+    return lab.policy.during(lambda site: _in_words(lab, LabView(lab, site), switch, wanted))
+
+
+def _in_words(lab: Lab, view: LabView, switch: str | None, wanted: int | None) -> dict[str, Any]:
     found: dict[str, list[dict[str, Any]]] = {}
     for each, client in switches(lab, switch):
         program = view.programs[each.host].switches[each.bridge].flows
@@ -186,6 +197,7 @@ def flows_in_words(lab: Lab, switch: str | None = None, table: str | None = None
                 "bytes": flow.n_bytes,
             }
             for flow in client.dump_flows(each.bridge, wanted)
+            if flow.cookie != MARK_COOKIE
         ]
     return found
 
@@ -216,7 +228,10 @@ def _meaning(flow: Flow | None) -> str:
 @operation
 def rule_counters(lab: Lab, switch: str | None = None) -> list[dict[str, Any]]:
     """Packets and bytes by (switch, adapter, rule or drop reason); of a limit those it has dropped."""
-    view = LabView(lab)
+    return lab.policy.during(lambda site: _count(lab, LabView(lab, site), switch))
+
+
+def _count(lab: Lab, view: LabView, switch: str | None) -> list[dict[str, Any]]:
     sums: dict[tuple[str, str, str, str], list[int]] = {}
     for each, client in switches(lab, switch):
         program = view.programs[each.host].switches[each.bridge]

@@ -6,7 +6,6 @@ be nobody else's. `supervisor` runs one for the command line, `network.LabNet` f
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import selectors
@@ -20,16 +19,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vswitch.errors import InputError, LabError, Origin, OutOfResources, SwitchError
+from vswitch.errors import LabError, OutOfResources, SwitchError
 from vswitch.exhausted import exhausted_in
+from vswitch.inforce import Sources
 from vswitch.lab import isolation, namespaces
 from vswitch.lab.cells import Cells, Way, open_way
 from vswitch.lab.netlink import link_up
 from vswitch.lab.plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan
+from vswitch.lab.policy import PolicyInForce
 from vswitch.lab.workers import Controller, ServiceServer, Worker
 from vswitch.model.naming import find_guest
 from vswitch.model.site import Guest, Site
-from vswitch.openvswitch import Instance, start_all, stop_all
+from vswitch.openvswitch import Instance, SwitchClient, start_all, stop_all
 from vswitch.pipeline import check_lookups
 from vswitch.textfiles import read_text
 from vswitch.wire import ask_path
@@ -44,6 +45,7 @@ RUNDIR = Path("/run/vswitch")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _HOSTS = Path("/etc/hosts")
+_SHORT_PATIENCE = 2.0  # seconds
 _NORMAL = "add priority=0 actions=NORMAL"
 
 
@@ -52,17 +54,7 @@ def load_sources(sources: Mapping[str, Any]) -> Site:
 
     Raises InputErrors as `load_site` does.
     """
-    from vswitch.model import load_site
-
-    texts: Mapping[str, str] = sources["texts"]
-
-    def read(path: str) -> str:
-        try:
-            return texts[path]
-        except KeyError:
-            raise InputError("this file was not handed to the lab", where=Origin(path)) from None
-
-    return load_site(sources["layout"], sources["policies"], read=read)
+    return Sources.of(sources).site()
 
 
 def read_sources(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, Any]]:
@@ -109,11 +101,8 @@ class Lab:
         self.folder = folder
         self.since = datetime.now(UTC)
         self._cells = Cells(self.name)
-        self._site = site
-        self._sources = sources
-        self._stale = threading.Event()
-        self._reading = threading.Lock()
         self.rundir = RUNDIR
+        self.policy = PolicyInForce(site, sources, RUNDIR, self._impatient_client)
         self.plan = make_plan(site, RUNDIR, controller=switching == "hyper-v")
         self.switching = switching
         self._failed = failed or (lambda reason: print(reason, file=sys.stderr))
@@ -223,8 +212,7 @@ class Lab:
 
     def _write_sources(self) -> None:
         self.rundir.mkdir(parents=True, exist_ok=True)
-        if self.sources is not None:
-            (self.rundir / "site.json").write_text(json.dumps(dict(self.sources)), encoding="utf-8")
+        self.policy.start()
         names = self.rundir / "names"
         lines = ["127.0.0.1 localhost", "::1 localhost"]
         for guest in self.site.guests:
@@ -329,26 +317,18 @@ class Lab:
 
     @property
     def site(self) -> Site:
-        """The site in force. Read again, when next asked for, after `policies_changed`."""
-        self._refresh()
-        return self._site
+        """The site by the last apply that has ended; `policy` says what is in force during one."""
+        return self.policy.site()
 
     @property
     def sources(self) -> Mapping[str, Any] | None:
         """The site's files as `load_sources` takes them."""
-        self._refresh()
-        return self._sources
+        recorded = self.policy.recorded()
+        return None if recorded is None else recorded.as_dict()
 
-    def policies_changed(self) -> None:
-        """The controller has put other policies in force and keeps them in its file."""
-        self._stale.set()
-
-    def _refresh(self) -> None:
-        with self._reading:
-            if self._stale.is_set():
-                self._stale.clear()
-                self._sources = json.loads((self.rundir / "site.json").read_text(encoding="utf-8"))
-                self._site = load_sources(self._sources or {})
+    def _impatient_client(self, host: str) -> SwitchClient:
+        """A host's Open vSwitch for questions that must not wait long for it."""
+        return SwitchClient(self.instance(host).rundir, timeout=_SHORT_PATIENCE)
 
     def _watch(self) -> None:
         """Start workers again when they end; report the end of an Open vSwitch. Runs in a thread."""

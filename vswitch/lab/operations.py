@@ -6,15 +6,18 @@ Results are JSON data, or `WithDescriptors`. Raise VswitchErrors; they reach who
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from vswitch.errors import InForceUnknown, LabError, LabFault, NotInForce
 from vswitch.lab.lab import Lab
 from vswitch.model.naming import find_switch, names_of
 from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
-from vswitch.wire import WithDescriptors
+from vswitch.pipeline import MARK_COOKIE
+from vswitch.wire import NoAnswer, WithDescriptors
 
 __all__ = ["OPERATIONS", "operation", "switches"]
 
@@ -24,6 +27,11 @@ F = TypeVar("F", bound=Operation)
 OPERATIONS: dict[str, Operation] = {}
 
 _LOG_FILE = 2  # the supervisor's standard error
+
+#: Seconds for an apply to end. Whoever asks sets a limit of their own; `apply_status` says what came of it.
+_APPLY = 3600.0
+_RETURN = 30.0  # seconds a controller that has died has to come back and settle what it was doing
+_PAUSE = 0.05
 
 
 def operation(function: F) -> F:
@@ -48,13 +56,16 @@ def ping(lab: Lab) -> str:
 
 @operation
 def status(lab: Lab) -> dict[str, Any]:
-    """What runs, since when and started where: names, numbers, process ids in the lab's own numbering."""
+    """What runs, since when and started where, what is in force; process ids in the lab's own numbering."""
     site = lab.site
+    state = lab.policy.look()
+    policies = state.sources.policies if state.sources else None
     return {
         "site": site.name,
         "since": lab.since.isoformat(timespec="seconds"),
         "folder": lab.folder,
-        "files": list(site.files),
+        "files": list(site.files) if policies is None else [site.files[0], *policies],
+        "in_force": state.as_dict(),
         "hosts": len(site.hosts),
         "switches": len(site.switch),
         "guests": len(site.guests),
@@ -92,7 +103,8 @@ def names(lab: Lab) -> dict[str, Any]:
 @operation
 def sources(lab: Lab) -> dict[str, Any]:
     """The files in force: layout path, texts by path, policies."""
-    return dict(lab.sources or {})
+    in_force = lab.policy.agreed().sources
+    return {} if in_force is None else in_force.as_dict()
 
 
 @operation
@@ -105,11 +117,12 @@ def namespaces(lab: Lab, guest: str | None = None) -> WithDescriptors:
 
 @operation
 def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Switch id to its flows with counters."""
+    """Switch id to its flows with counters; the mark of its program is none of them."""
     found: dict[str, list[dict[str, Any]]] = {}
     for each, client in switches(lab, switch):
         client.settle()
-        found[each.id] = [asdict(flow) for flow in client.dump_flows(each.bridge, table)]
+        held = client.dump_flows(each.bridge, table)
+        found[each.id] = [asdict(flow) for flow in held if flow.cookie != MARK_COOKIE]
     return found
 
 
@@ -120,6 +133,7 @@ def counters(lab: Lab, switch: str | None = None) -> dict[str, dict[str, list[in
     for each, client in switches(lab, switch):
         client.settle()
         sums = client.counters(each.bridge)
+        sums.pop(MARK_COOKIE, None)
         found[each.id] = {f"{cookie:#x}": list(pair) for cookie, pair in sums.items()}
     return found
 
@@ -148,12 +162,65 @@ def ports(lab: Lab, host: str) -> dict[str, dict[str, int]]:
 
 @operation
 def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
-    """Put policies in force; the controller's report."""
+    """Put policies in force; the controller's report, with numbers None if it died meanwhile.
+
+    Raises as the controller's, and InForceUnknown if it cannot be found out whether they are in force.
+    """
+    with lab.policy.applying(policies):
+        try:
+            report = lab.ask_controller("apply", timeout=_APPLY, policies=policies, texts=texts)
+        except (NoAnswer, LabFault) as error:
+            return _find_out(lab, policies, texts, error)
+    return {**report, "in_force": "new"}
+
+
+def _find_out(lab: Lab, policies: list[str], texts: dict[str, str], error: LabError) -> dict[str, Any]:
+    """What became of an apply whose controller gave no proper answer: waits until one has settled it."""
+    why = "the controller ended during the apply" if isinstance(error, NoAnswer) else error.message
+    started = time.monotonic()
+    while not _controller_has_settled(lab):
+        if time.monotonic() > started + _RETURN:
+            raise InForceUnknown(
+                f"whether the new policy is in force is not known: {why}, and no other has settled it",
+                hint="`vswitch log` has what the controller said.",
+            ) from None
+        time.sleep(_PAUSE)
+    if _in_force(lab, policies, texts) != "new":
+        raise NotInForce(
+            f"the new policy is not in force, the one from before is, on every switch: {why}",
+            hint="Apply it again; `vswitch log` has what the controller said.",
+        ) from None
+    return {
+        "switches": [], "flows": None, "flows_changed": None, "sessions_ended": None,
+        "seconds": time.monotonic() - started, "warnings": [why], "in_force": "new",
+    }  # fmt: skip
+
+
+def _controller_has_settled(lab: Lab) -> bool:
+    """Whether the controller is there, all switches are as it wants them, and no apply is under way."""
     try:
-        return lab.ask_controller("apply", policies=policies, texts=texts)
-    finally:
-        # Also after a failure: a controller that died may have put them in force before it could say so.
-        lab.policies_changed()
+        status = lab.ask_controller("status", timeout=_RETURN)
+    except LabError:
+        return False
+    return not status["missing"] and lab.policy.look().settled
+
+
+def _in_force(lab: Lab, policies: list[str], texts: dict[str, str]) -> str:
+    """Whether these policies are in force ("new"), others are ("old"), or that is "unknown"."""
+    sources = lab.policy.look().sources
+    if sources is None:
+        return "unknown"
+    held = [sources.texts.get(path) for path in sources.policies or ()]
+    return "new" if held == [texts[path] for path in policies] else "old"
+
+
+@operation
+def apply_status(
+    lab: Lab, policies: list[str] | None = None, texts: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What is in force by what the switches carry, and whether it is these policies (by their texts)."""
+    asked = {} if policies is None else {"in_force": _in_force(lab, policies, texts or {})}
+    return {**lab.policy.look().as_dict(), **asked}
 
 
 @operation

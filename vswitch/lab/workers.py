@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -51,8 +53,14 @@ class Worker:
         )
 
     def ended(self) -> float:
-        """The process has ended: seconds to wait before it is started again."""
+        """The process has ended: seconds to wait before it is started again.
+
+        What it had started ends with it: the next one must not be surprised by it.
+        """
         if self.process:
+            if self.process.returncode is None:  # not waited for yet: its number is nobody else's
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self._close_pipes(self.process)
         lived = monotonic() - self._started
@@ -64,7 +72,8 @@ class Worker:
         """End the process and wait for its end."""
         if self.process:
             if self.process.poll() is None:
-                self.process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self._close_pipes(self.process)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from vswitch.errors import EnvironmentError_, SwitchError
+from vswitch.errors import EnvironmentError_, SwitchError, SwitchTimeout
 from vswitch.openvswitch import database
 from vswitch.openvswitch.conntrack import Connection, parse_connections
 from vswitch.openvswitch.database import BridgeSpec
@@ -24,6 +24,9 @@ from vswitch.openvswitch.trace import Trace, parse_ports, parse_trace
 __all__ = ["PACKAGES_HINT", "SwitchClient"]
 
 PACKAGES_HINT = "Install the Debian or Ubuntu packages openvswitch-switch and openvswitch-switch-dpdk."
+
+#: Characters of flow changes that a slow, busy machine takes in within a second.
+_SLOWEST = 100_000
 
 _BAD_LINE = re.compile(r"ovs-ofctl: -:(\d+): (.*)")
 _REFUSED = re.compile(r"Error (\S+) for: OFPT_FLOW_MOD [^:]*: (.*)")
@@ -121,7 +124,8 @@ class SwitchClient:
         """Apply flow changes to `bridge` all together or not at all.
 
         `lines` are in ovs-ofctl's syntax, one change a line, each beginning with add, modify, delete or
-        delete_strict. Raises SwitchError showing the line at fault.
+        delete_strict. Raises SwitchError showing the line at fault, and SwitchTimeout if there is no answer:
+        the change may then still be made later.
         """
         if not lines.strip():
             return
@@ -224,15 +228,17 @@ class SwitchClient:
         return self._run(command, text)
 
     def _run(self, command: list[str], text: str | None) -> tuple[int, str, str]:
+        # What is much to say takes long to do.
+        timeout = self.timeout + len(text or "") / _SLOWEST
         standard_input: dict[str, Any] = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=self.timeout, check=False, **standard_input
+                command, capture_output=True, text=True, timeout=timeout, check=False, **standard_input
             )
         except FileNotFoundError:
             raise EnvironmentError_(f"{command[0]} is not installed", hint=PACKAGES_HINT) from None
         except subprocess.TimeoutExpired:
-            raise SwitchError(f"{command[0]} did not end within {self.timeout:g} s") from None
+            raise SwitchTimeout(f"{command[0]} did not end within {timeout:g} s") from None
         return done.returncode, done.stdout, done.stderr
 
     # -- conntrack -----------------------------------------------------------------------------

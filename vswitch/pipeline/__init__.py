@@ -5,11 +5,14 @@ from vswitch.pipeline.diff import Change, difference
 from vswitch.pipeline.flow import Flow, Purpose
 from vswitch.pipeline.forwarding import LEARNED_COOKIE
 from vswitch.pipeline.limits import Meter, MeterChange, meter_difference
+from vswitch.pipeline.mark import MARK_COOKIE, MARK_TABLE, mark_of, mark_text, parse_mark
 from vswitch.pipeline.tables import LEARNED_TABLES, Table
 
 __all__ = [
     "LEARNED_COOKIE",
     "LEARNED_TABLES",
+    "MARK_COOKIE",
+    "MARK_TABLE",
     "Change",
     "Compiler",
     "Flow",
@@ -22,5 +25,8 @@ __all__ = [
     "check_lookups",
     "compile_site",
     "difference",
+    "mark_of",
+    "mark_text",
     "meter_difference",
+    "parse_mark",
 ]
