@@ -18,7 +18,7 @@ app = typer.Typer(
     name="vswitch",
     help="A Hyper-V virtual switch with its port ACLs, in a lab of real packets.",
     epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 3 out of resources,"
-    " 70 a fault of vswitch.",
+    " 70 a defect of vswitch.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
