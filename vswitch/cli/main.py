@@ -22,7 +22,7 @@ app = typer.Typer(
     name="vswitch",
     help=_HELP,
     epilog="Exit status: 0 yes, 1 no or failed, 2 wrong usage or input, 3 out of resources,"
-    " 70 a fault of vswitch. --output and --lab may also come before the command.",
+    " 70 a defect of vswitch. --output and --lab may also come before the command.",
     cls=Commands,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
