@@ -69,7 +69,8 @@ def files(*suffixes: str) -> Iterator[Path]:
             part in NOT_OURS or part.endswith(".egg-info") or (part.startswith(".") and part != ".ci")
             for part in parts[:-1]
         )
-        if ours and path.is_file() and (not suffixes or path.suffix in suffixes):
+        # In a worktree `.git` is a file with the path of this machine's repository.
+        if ours and path.is_file() and path.name != ".git" and (not suffixes or path.suffix in suffixes):
             yield path
 
 
