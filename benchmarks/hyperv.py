@@ -9,17 +9,17 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any
 
+from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry, to_host
+from vswitch.compare.acl_diff import semantic_diff
 from vswitch.errors import Origin
-from vswitch.hyperv.desired import Desired, Rule, Wanted
-from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry, to_host
-from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.semantic import Acls, semantic_diff
-from vswitch.hyperv.state import read_state
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted
+from vswitch.hyperv.planning.host_plan import plan_host
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 DENY = ExtendedEntry(Direction.INBOUND, 1, Action.DENY)
-RULE = Rule("rule", Origin("policy.yaml", 1, 1))
+RULE = PolicyRule("rule", Origin("policy.yaml", 1, 1))
 
 
 def _rules(count: int, *, changed: bool) -> list[Entry]:
@@ -69,7 +69,7 @@ def plan(adapters: int, rules: int) -> float:
     Every adapter has `rules` rules, of which a seventh changes.
     """
     document = _state(adapters, rules)
-    wanted: dict[Entry, Rule | None] = dict.fromkeys(_rules(rules, changed=True), RULE)
+    wanted: dict[Entry, PolicyRule | None] = dict.fromkeys(_rules(rules, changed=True), RULE)
     began = time.perf_counter()
     state = read_state(document)
     desired = Desired(tuple(Wanted(adapter, wanted) for adapter in state.adapters), ("policy.yaml",))

@@ -11,14 +11,14 @@ import time
 from contextlib import ExitStack
 from functools import partial
 
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import sample_state
-from tests.support.winrm_endpoint import Handler, Output, WinrmEndpoint, host_handler
-from vswitch.hyperv.answers import export_of
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.credentials import Credentials, Secret
-from vswitch.hyperv.fleet import Account, Host, account_of, run_fleet
-from vswitch.hyperv.transport import PywinrmTransport
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import sample_state
+from tests.support.winrm.endpoint import Handler, ShellOutput, WinrmEndpoint, host_handler
+from vswitch.hyperv.fleet.fleet_run import Account, InventoryHost, account_of, run_fleet
+from vswitch.hyperv.host.answers import export_of
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.credentials import Credentials, Secret
+from vswitch.hyperv.winrm.transport import PywinrmTransport
 
 #: What a host takes by itself to start PowerShell, load Hyper-V's module and read some VMs.
 HOST_SECONDS = 1.5
@@ -30,7 +30,7 @@ def _delayed(number: int) -> Handler:
     state["computer"] = f"HV{number:02}"
     at_once = host_handler(HypervHost(state))
 
-    def handle(stdin: bytes) -> Output:
+    def handle(stdin: bytes) -> ShellOutput:
         time.sleep(HOST_SECONDS)
         return at_once(stdin)
 
@@ -42,7 +42,7 @@ def export(hosts: int, at_a_time: int = 16) -> float:
     with ExitStack() as stack:
         endpoints = [stack.enter_context(WinrmEndpoint(_delayed(number))) for number in range(hosts)]
         links = {
-            f"hv{number:02}": Connection(
+            f"hv{number:02}": HostConnection(
                 name=f"hv{number:02}",
                 address=endpoint.address,
                 port=endpoint.port,
@@ -55,13 +55,13 @@ def export(hosts: int, at_a_time: int = 16) -> float:
 
         proven: set[Account] = set()
 
-        def read(host: Host) -> str:
+        def read(host: InventoryHost) -> str:
             accepted = partial(proven.add, account_of(host) or ("", ""))
             transport = PywinrmTransport(host.connection, credentials=CREDENTIALS, accepted=accepted)
             return export_of(transport, host.name).computer
 
         began = time.perf_counter()
-        fleet = [Host(name, link) for name, link in links.items()]
+        fleet = [InventoryHost(name, link) for name, link in links.items()]
         result = run_fleet(fleet, read, limit=at_a_time, proven=proven)
         seconds = time.perf_counter() - began
     read_from = [outcome.value for outcome in result.outcomes]

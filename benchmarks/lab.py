@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.measure import Pings, first_ping, tcp_throughput
-from vswitch.lab import client
-from vswitch.lab.lab import Lab, load_sources
+from vswitch.lab.building.lab import Lab, load_sources
+from vswitch.lab.process import client
 
 LAYOUT, POLICY = "layout.yaml", "policy.yaml"
-EXTENSIONS = ("vswitch.diagnose.operations",)
+EXTENSIONS = ("vswitch.diagnose.question_operations",)
 
 
 def layout(hosts: int, vms: int) -> str:

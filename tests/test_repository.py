@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
 import warnings
@@ -14,51 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
 SOFT_LIMIT, HARD_LIMIT = 400, 600
-
-# What each package may import of vswitch, besides itself; the command line may import everything.
-MAY_IMPORT: dict[str, set[str]] = {
-    "vswitch.errors": set(),
-    "vswitch.exhausted": {"errors"},
-    "vswitch.inforce": {"errors", "model", "openvswitch", "pipeline"},
-    "vswitch.log": set(),
-    "vswitch.patience": {"errors"},
-    "vswitch.textfiles": {"errors"},
-    "vswitch.wire": {"errors", "exhausted", "patience"},
-    "vswitch.wording": set(),
-    "vswitch.model": {"errors", "wording"},
-    "vswitch.semantics": {"errors", "model", "wording"},
-    "vswitch.pipeline": {"errors", "model", "wording"},
-    "vswitch.openvswitch": {"errors", "wording"},
-    "vswitch.lab": {
-        "errors",
-        "exhausted",
-        "inforce",
-        "log",
-        "model",
-        "openvswitch",
-        "patience",
-        "pipeline",
-        "textfiles",
-        "wire",
-        "wording",
-    },
-    "vswitch.hyperv": {"errors", "model", "semantics", "textfiles", "wording"},
-    "vswitch.diagnose": {
-        "errors",
-        "lab",
-        "model",
-        "openvswitch",
-        "patience",
-        "pipeline",
-        "semantics",
-        "wire",
-        "wording",
-    },
-    "controllers": {"errors", "inforce", "log", "model", "openvswitch", "pipeline", "wire", "wording"},
-}
-PURE = ("vswitch.model", "vswitch.semantics", "vswitch.pipeline")
-EFFECTS = {"asyncio", "mininet", "multiprocessing", "os_ken", "random", "requests", "select", "shutil"}
-EFFECTS |= {"signal", "socket", "subprocess", "tempfile", "threading", "time", "urllib", "winrm"}
 
 
 def files(*suffixes: str) -> Iterator[Path]:
@@ -76,63 +30,13 @@ def files(*suffixes: str) -> Iterator[Path]:
 
 def modules() -> list[Path]:
     """Every Python file of the packages."""
-    return [path for path in files(".py") if path.relative_to(ROOT).parts[0] in {"vswitch", "controllers"}]
+    return [path for path in files(".py") if path.relative_to(ROOT).parts[0] == "vswitch"]
 
 
 def dotted(path: Path) -> str:
     """`vswitch/model/site.py` as `vswitch.model.site`."""
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, module) of every absolute or relative import, wherever in the file it stands."""
-    package = dotted(path).split(".")
-    if path.name != "__init__.py":
-        package = package[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            # `from vswitch.lab import protocol` names a module, `from vswitch.errors import Origin` does not.
-            for alias in node.names:
-                inner = ROOT.joinpath(*module.split("."), alias.name)
-                is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
-                yield node.lineno, f"{module}.{alias.name}" if is_module else module
-
-
-def within(module: str, package: str) -> bool:
-    """Whether a module is that package or inside it."""
-    return module == package or module.startswith(package + ".")
-
-
-def test_packages_import_only_what_the_architecture_allows() -> None:
-    wrong = []
-    for path in modules():
-        owner = next((package for package in MAY_IMPORT if within(dotted(path), package)), None)
-        if owner is None:
-            if dotted(path) != "vswitch" and not within(dotted(path), "vswitch.cli"):
-                wrong.append(f"{path.relative_to(ROOT)}: no rule in MAY_IMPORT says what it may import")
-            continue
-        allowed = {owner, *(f"vswitch.{name}" for name in MAY_IMPORT[owner])}
-        for line, module in imports(path):
-            ours = within(module, "vswitch") or within(module, "controllers")
-            if ours and not any(within(module, package) for package in allowed):
-                wrong.append(f"{path.relative_to(ROOT)}:{line}: {owner} may not import {module}")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_pure_packages_import_nothing_with_effects() -> None:
-    wrong = [
-        f"{path.relative_to(ROOT)}:{line}: {module}"
-        for path in modules()
-        if dotted(path).startswith(PURE)
-        for line, module in imports(path)
-        if module.split(".")[0] in EFFECTS
-    ]
-    assert not wrong, "\n".join(wrong)
 
 
 def test_modules_stay_small() -> None:

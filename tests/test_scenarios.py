@@ -11,11 +11,18 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.scenario import ENGINES, Question, Scenario, SentFrame, controls, load_all
-from tests.support.scenario_engines import AnswerSeen, FrameSeen, Reference
-from tests.support.scenario_lab import LabPool
-from tests.support.scenario_run import Disagreement, run
-from tests.support.scenario_trace import FlowTrace, TracedSwitches
+from tests.support.scenarios.engines import AnswerSeen, FrameSeen, Reference
+from tests.support.scenarios.lab import LabPool
+from tests.support.scenarios.run import Disagreement, run
+from tests.support.scenarios.scenario import (
+    ENGINES,
+    Scenario,
+    ScenarioQuestion,
+    SentFrame,
+    controls,
+    load_all,
+)
+from tests.support.scenarios.trace import FlowTrace, TracedSwitches
 
 SCENARIOS = load_all()
 WITH_CONTROLS = [*SCENARIOS, *controls(SCENARIOS)]
@@ -44,7 +51,7 @@ class Mistaken(Reference):
 
     name = "real"
 
-    def ask(self, questions: list[Question]) -> list[AnswerSeen]:
+    def ask(self, questions: list[ScenarioQuestion]) -> list[AnswerSeen]:
         return [replace(seen, outcome="filtered", denied=True) for seen in super().ask(questions)]
 
     def send(self, sent: SentFrame) -> FrameSeen:
@@ -52,7 +59,7 @@ class Mistaken(Reference):
 
 
 @pytest.mark.ovs
-@pytest.mark.parametrize("kind", [Question, SentFrame])
+@pytest.mark.parametrize("kind", [ScenarioQuestion, SentFrame])
 def test_a_disagreement_prints_all_three(kind: type, switches: TracedSwitches) -> None:
     scenario = next(
         replace(each, steps=(step,))

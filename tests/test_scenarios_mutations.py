@@ -15,17 +15,21 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.support import naive, naive_ports, scenario_trace
-from tests.support.scenario import Scenario, load_all
-from tests.support.scenario_engines import Reference
-from tests.support.scenario_run import Disagreement, run
-from tests.support.scenario_trace import FlowTrace, TracedSwitches
-from vswitch.model import loader, policies, rules
+from tests.support.naive_readings import naive
+from tests.support.naive_readings import ports as naive_ports
+from tests.support.scenarios import trace as scenario_trace
+from tests.support.scenarios.engines import Reference
+from tests.support.scenarios.run import Disagreement, run
+from tests.support.scenarios.scenario import Scenario, load_all
+from tests.support.scenarios.trace import FlowTrace, TracedSwitches
+from vswitch.model.resolving import loader, rules
+from vswitch.model.resolving import policy_assembly as policies
 from vswitch.model.types import BasicAction, Direction, PortMirroring, Vlan
 from vswitch.pipeline import Table
-from vswitch.semantics import acl, forwarding, journey, mirroring, nat, state, switching
+from vswitch.semantics import acl, forwarding, journey, mirroring, nat, switching
+from vswitch.semantics import switch_memory as state
 from vswitch.semantics.frame import ARP, is_multicast
-from vswitch.semantics.state import flow_key
+from vswitch.semantics.switch_memory import flow_key
 from vswitch.semantics.verdict import DropReason
 
 pytestmark = pytest.mark.ovs

@@ -36,9 +36,9 @@ try:
 except VswitchError as _error:
     sys.exit(f"vswitch: {_error}")
 
-from vswitch.lab.lab import Lab, read_sources  # noqa: E402
-from vswitch.lab.network import LabMininet as Mininet  # noqa: E402, F401 (mn takes its name)
-from vswitch.lab.network import LabTopo  # noqa: E402
+from vswitch.lab.building.lab import Lab, read_sources  # noqa: E402
+from vswitch.lab.mininet_net import LabMininet as Mininet  # noqa: E402, F401 (mn takes its name)
+from vswitch.lab.mininet_net import LabTopo  # noqa: E402
 
 _labs = []
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.command_line import LAYOUT, POLICY, Run
 from vswitch.cli.front import arranged
-from vswitch.lab import client, isolation
+from vswitch.lab import isolation
+from vswitch.lab.process import client
 from vswitch.model.names import find_name
 
 ROOT = Path(__file__).resolve().parents[2]

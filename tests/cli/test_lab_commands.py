@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.command_line import LAYOUT, POLICY, Run
 from tests.support.running_lab import RunningLab, wait_until
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.pipeline import compile_site
 from vswitch.wording import visible
 

@@ -25,7 +25,7 @@ from tests.support.command_line import LAYOUT, POLICY, Run
 from vswitch.cli import render
 from vswitch.cli.output import Page, print_error
 from vswitch.errors import InputError, InputErrors, Origin
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.wording import counted, visible
 
 ROOT = Path(__file__).resolve().parents[2]

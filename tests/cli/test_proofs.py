@@ -12,7 +12,7 @@ import pytest
 from tests.support.command_line import Ran, Run
 from vswitch.cli import testing
 from vswitch.errors import LabError, NoSuchLab
-from vswitch.lab import client
+from vswitch.lab.process import client
 
 pytestmark = pytest.mark.lab
 

@@ -20,7 +20,7 @@ import pytest
 from tests.support.command_line import LAYOUT, POLICY, Run
 from tests.support.running_lab import PATIENCE, RunningLab, wait_until
 from vswitch.cli import labs
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
 
 pytestmark = pytest.mark.lab
@@ -161,7 +161,7 @@ def test_down_asks_at_a_terminal_and_takes_no_for_an_answer(tmp_path: Path) -> N
     try:
         assert up.end() == 0
         # Other tests' labs run as well: this program sees but the one.
-        only = f"from vswitch.lab import client; client.running = lambda: [{name!r}]; "
+        only = f"from vswitch.lab.process import client; client.running = lambda: [{name!r}]; "
         PROGRAM[2], whole = only + PROGRAM[2], PROGRAM[2]
         try:
             for answer, status in (("n", 1), ("y", 0)):

@@ -13,7 +13,8 @@ import typer
 
 from tests.support.command_line import LAYOUT, POLICY, Run
 from vswitch.cli.main import app
-from vswitch.lab import client, isolation
+from vswitch.lab import isolation
+from vswitch.lab.process import client
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]

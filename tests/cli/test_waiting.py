@@ -18,7 +18,7 @@ from tests.support.command_line import LAYOUT, POLICY, Run
 from tests.support.hanging import ROOT, command, ended, full_backlog, hung, is_asking, start, supervisor_of
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.errors import InputError
-from vswitch.lab import client, finding
+from vswitch.lab.process import client, finding
 from vswitch.patience import Patience
 
 pytestmark = pytest.mark.lab

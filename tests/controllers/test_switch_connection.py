@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from controllers import openflow
+from vswitch.controller import openflow
 
 HEADER = struct.Struct("!BBHI")
 VERSION, HELLO, FEATURES_REPLY = 5, 0, 6  # OpenFlow 1.4

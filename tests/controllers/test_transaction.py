@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controllers import transaction
-from controllers.transaction import Transactions
 from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SECOND, SWITCHES, Rig, fail, live
+from vswitch.controller import transaction
+from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
     BusyError,
     InForceUnknown,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from controllers import transaction
-from controllers.transaction import Transactions
 from tests.support.running_lab import wait_until
 from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SWITCHES, Rig, fail, live
+from vswitch.controller import transaction
+from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
     InForceUnknown,
     NotInForce,

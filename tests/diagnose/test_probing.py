@@ -11,9 +11,9 @@ import pytest
 from tests.support.asking import traffic
 from tests.support.sites import SiteBuilder, extended, one_switch
 from vswitch.diagnose import probing
-from vswitch.diagnose.probing import Question, Report, ask, ask_all, ask_destination
+from vswitch.diagnose.probing import ProbeReport, Question, ask, ask_all, ask_destination
 from vswitch.errors import InputError
-from vswitch.lab.probe import Cause, Outcome, ProbeRequest, ProbeResult
+from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, ProbeResult
 from vswitch.model.site import Site
 from vswitch.pipeline import HostProgram, compile_site
 from vswitch.semantics.conversation import converse_range
@@ -182,7 +182,7 @@ def test_neighbouring_ports_with_one_fate_are_one_report(lab: FakeLab) -> None:
 
 def test_a_report_says_when_the_reference_expected_something_else(lab: FakeLab) -> None:
     (talk,) = [talk for _, talk in converse_range(lab.site, "a", "b", traffic("tcp/80"))]
-    report = Report(question("a", "b", "tcp/80"), None, talk, None)
+    report = ProbeReport(question("a", "b", "tcp/80"), None, talk, None)
     assert not report.agrees
     assert report.as_dict()["outcome"] == "unreachable"
     assert report.as_dict()["expected"] == "open"

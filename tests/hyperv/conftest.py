@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Authority
+from tests.support.winrm.certificates import Authority
 
 
 @pytest.fixture(scope="session")

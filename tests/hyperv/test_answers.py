@@ -15,15 +15,15 @@ from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
 from tests.hyperv.test_apply_answers import Answering
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
 from tests.hyperv.test_cli_hyperv_files import JUNK, places
-from tests.support.hyperv_direct import fresh_plan, store_in
-from tests.support.hyperv_host import HypervHost, shipped_module
-from tests.support.winrm_endpoint import Output, WinrmEndpoint, answer, host_handler, split_input
+from tests.support.modelled_host.direct import fresh_plan, store_in
+from tests.support.modelled_host.host import HypervHost, shipped_module
+from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint, answer, host_handler, split_input
+from vswitch.acl_entries import Entry, ExtendedEntry
 from vswitch.errors import HostError
-from vswitch.hyperv.answers import UnreadableAnswer
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import Entry, ExtendedEntry
-from vswitch.hyperv.outcomes import Applied, ApplyError, NotVerified, Standing
-from vswitch.hyperv.tasks import Target, backups, plan_rollback
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import Applied, ApplyError, NotVerified, Standing
+from vswitch.hyperv.applying.remote_host import RemoteHost, backups, plan_rollback
+from vswitch.hyperv.host.answers import UnreadableAnswer
 from vswitch.model.types import Action, Direction
 
 __all__ = ["shop"]
@@ -40,7 +40,7 @@ class Case:
         self.transport, self.store = Answering(self.host), store_in(folder)
         wanted: Wanted = {self.adapter_id: {NEW: RULE}}
         self.plan = fresh_plan(self.transport, self.store, wanted)
-        self.target = Target("HV01", self.transport, self.store)
+        self.target = RemoteHost("HV01", self.transport, self.store)
 
     @property
     def entries(self) -> frozenset[Entry]:
@@ -343,7 +343,7 @@ class Liar:
     def __init__(self, host: HypervHost, lies: dict[str, Any]) -> None:
         self.honest, self.lies = host_handler(host), lies
 
-    def __call__(self, stdin: bytes) -> bytes | Output:
+    def __call__(self, stdin: bytes) -> bytes | ShellOutput:
         operation = split_input(stdin)[1]["operation"]
         honest = self.honest(stdin)
         return answer(self.lies[operation]) if operation in self.lies else honest

@@ -11,29 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import Fault, HypervHost
-from tests.support.hyperv_states import basic, extended, sample_state
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.states import basic, extended, sample_state
+from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, basic_from_host, extended_from_host, to_host
 from vswitch.errors import EnvironmentError_, HostError, InputErrors, Origin
-from vswitch.hyperv.answers import ask_confirm
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.desired import Desired, Rule
-from vswitch.hyperv.desired import Wanted as DesiredEntries
-from vswitch.hyperv.entries import (
-    BasicEntry,
-    Entry,
-    ExtendedEntry,
-    basic_from_host,
-    extended_from_host,
-    to_host,
-)
-from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.state import read_state
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.host.answers import ask_confirm
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.planning.desired import Desired, PolicyRule
+from vswitch.hyperv.planning.desired import Wanted as DesiredEntries
+from vswitch.hyperv.planning.host_plan import plan_host
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
-RULE = Rule("rule", Origin("policy.yaml", 3, 5))
+RULE = PolicyRule("rule", Origin("policy.yaml", 3, 5))
 FOREIGN_EXTENDED = [
     extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="3389"),
     extended("Allow", "Outbound", 40001),
@@ -42,7 +35,7 @@ FOREIGN_BASIC = [basic("Deny", "Outbound", "Remote", 2, "10.9.0.0/16")]
 
 FOREIGN_KEYS = {extended_from_host(raw).key for raw in FOREIGN_EXTENDED}
 
-Wanted = dict[str, dict[Entry, Rule | None]]
+Wanted = dict[str, dict[Entry, PolicyRule | None]]
 
 
 def no_wait(_seconds: float) -> None:
@@ -138,7 +131,7 @@ def test_interrupted_anywhere(
     with tempfile.TemporaryDirectory() as folder:
         store = store_in(Path(folder))
         plan = fresh_plan(transport, store, wanted)
-        host.faults.append(Fault(step, kind, when, operation="apply"))
+        host.faults.append(CmdletFault(step, kind, when, operation="apply"))
         failure: HostError | None = None
         try:
             apply_plan(plan, transport, store, wait=no_wait)
@@ -198,7 +191,7 @@ def test_every_single_step_of_one_plan(kind: str, when: str, tmp_path: Path) -> 
         store = store_in(tmp_path / f"{step}")
         before = entries_on(host, adapter_id)
         plan = fresh_plan(transport, store, wanted)
-        host.faults.append(Fault(step, kind, when, operation="apply"))
+        host.faults.append(CmdletFault(step, kind, when, operation="apply"))
         try:
             apply_plan(plan, transport, store, wait=no_wait)
             seen.add("new")
@@ -246,7 +239,7 @@ def test_an_error_of_hyperv_names_the_rule_and_its_line(tmp_path: Path) -> None:
     plan = fresh_plan(transport, store, _one())
     steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
     place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
-    host.faults.append(Fault(place, hresult=0x80070057, operation="apply"))
+    host.faults.append(CmdletFault(place, hresult=0x80070057, operation="apply"))
     with pytest.raises(ApplyError, match=r"'rule'.*web01.*0x80070057.*everything was undone") as refused:
         apply_plan(plan, transport, store)
     assert refused.value.where == RULE.origin
@@ -349,7 +342,7 @@ def test_losing_winrm_is_asked_about_among_many_other_losses(tmp_path: Path) -> 
     """However much else is cut, the one thing that matters is not left out of the list."""
     host, _ = host_with(frozenset())
     management = next(raw["Id"] for raw in host.state()["adapters"] if raw["IsManagementOs"])
-    rules: dict[Entry, Rule | None] = {
+    rules: dict[Entry, PolicyRule | None] = {
         ExtendedEntry(
             Direction.INBOUND, weight, Action.DENY, "TCP", remote=f"10.{weight}.0.0/16", local_port=str(port)
         ): RULE
@@ -381,7 +374,7 @@ def test_a_full_disk_here_does_not_hide_what_happened_there(tmp_path: Path) -> N
     plan = fresh_plan(transport, store, _one(local_port="80"), plan_id="plan-2")
     steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
     place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
-    host.faults.append(Fault(place, operation="apply"))
+    host.faults.append(CmdletFault(place, operation="apply"))
     with pytest.raises(ApplyError, match="everything was undone"):
         apply_plan(plan, transport, store)
 
@@ -412,7 +405,7 @@ def test_the_weight_of_an_entry_that_cannot_be_read_is_taken(tmp_path: Path) -> 
     state["adapters"][0]["extendedAcls"].append(odd)
     adapter = read_state(state).adapters[0]
     assert adapter.walls == {(Direction.INBOUND, 500)}
-    rules: dict[Entry, Rule | None] = {ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP"): RULE}
+    rules: dict[Entry, PolicyRule | None] = {ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP"): RULE}
     wanted = Desired((DesiredEntries(adapter, rules),))
     with pytest.raises(InputErrors, match="somebody else has: one that cannot be read"):
         plan_host(wanted, read_state(state), plan_id="p", created_at="")

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import CmdletError, Fault
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import CmdletError, CmdletFault
+from vswitch.acl_entries import ExtendedEntry
 from vswitch.cli import hyperv_text
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import ExtendedEntry
-from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.problems import Cause, WinrmError
-from vswitch.hyperv.transport import ScriptRequest
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause, WinrmError
 from vswitch.model.types import Action, Direction
 
 NEW = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
@@ -71,7 +71,7 @@ def test_an_error_without_a_result_from_a_host_that_then_is_silent_leaves_the_st
     def change(operation: str, answer: dict[str, Any]) -> dict[str, Any]:
         if operation == "apply":
             return {"schema": 1, "ok": False, "error": OTHER_ERROR, "result": None}
-        raise WinrmError("it does not answer", host="HV01", cause=Cause.UNREACHABLE)
+        raise WinrmError("it does not answer", host="HV01", cause=HostCause.UNREACHABLE)
 
     transport.change = change
     with pytest.raises(ApplyError, match=r"out of memory.*could not be read again") as failure:
@@ -85,7 +85,7 @@ def test_an_error_of_windows_before_the_first_write_is_looked_into(tmp_path: Pat
     transport, store = DirectTransport(host), store_in(tmp_path)
     plan = fresh_plan(transport, store, a_plan_for(adapter_id))
     place = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}).index("Get-VM") + 1
-    host.faults.append(Fault(place, hresult=0x80041001, operation="apply"))
+    host.faults.append(CmdletFault(place, hresult=0x80041001, operation="apply"))
     before, trips = entries_on(host, adapter_id), transport.trips
     with pytest.raises(ApplyError, match=r"read again: nothing was written") as failure:
         apply_plan(plan, transport, store, wait=no_wait)

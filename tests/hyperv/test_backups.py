@@ -10,12 +10,12 @@ import pytest
 
 from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import Fault, HostDied, HypervHost, shipped_module
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import CmdletFault, HostDied, HypervHost, shipped_module
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from vswitch.acl_entries import Entry, ExtendedEntry
 from vswitch.errors import HostError
-from vswitch.hyperv.entries import Entry, ExtendedEntry
-from vswitch.hyperv.tasks import Target, plan_rollback
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
 from vswitch.model.types import Action, Direction
 
 __all__ = ["shop"]
@@ -29,7 +29,7 @@ class Applied:
 
     host: HypervHost
     adapter_id: str
-    target: Target
+    target: RemoteHost
     seen: list[frozenset[Entry]]  # before the first plan, before the second ...
 
     def damage(self, plan_id: str) -> None:
@@ -40,7 +40,7 @@ class Applied:
 def three(tmp_path: Path) -> Applied:
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
-    target, seen = Target("HV01", transport, store), []
+    target, seen = RemoteHost("HV01", transport, store), []
     rules: dict[Entry, Any] = {}
     for weight in WEIGHTS:
         seen.append(entries_on(host, adapter_id))
@@ -91,12 +91,12 @@ def test_a_plan_that_ended_half_way_is_not_the_one_to_confirm(tmp_path: Path) ->
     """Its undo is armed as well, but nobody has seen it in force."""
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
-    target = Target("HV01", transport, store)
+    target = RemoteHost("HV01", transport, store)
     wanted: Wanted = {adapter_id: {ExtendedEntry(Direction.INBOUND, 100, Action.DENY): RULE}}
     half = fresh_plan(transport, store, wanted, plan_id="half-way").wire(confirm_within=600)
     request = {"operation": "apply", "arguments": {"plan": half}}
     place = host.steps_of(request).index("Add-VMNetworkAdapterExtendedAcl") + 1
-    host.faults.append(Fault(place, "die", "before"))
+    host.faults.append(CmdletFault(place, "die", "before"))
     with pytest.raises(HostDied):
         host.execute(shipped_module(), request)
     with pytest.raises(HostError, match="no plan waits to be confirmed"):

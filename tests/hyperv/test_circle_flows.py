@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import hyperv_generate
-from tests.support.hyperv_circle import Circle, Disagreement, meaning
-from tests.support.hyperv_direct import DirectTransport
-from tests.support.hyperv_host import HypervHost
-from tests.support.scenario_trace import FlowTrace, TracedSwitches
+from tests.support.modelled_host import random_states as hyperv_generate
+from tests.support.modelled_host.circle import Circle, CircleDisagreement, meaning
+from tests.support.modelled_host.direct import DirectTransport
+from tests.support.modelled_host.host import HypervHost
+from tests.support.scenarios.trace import FlowTrace, TracedSwitches
 from vswitch.errors import InputError
-from vswitch.hyperv.importing import Imported, import_hosts
-from vswitch.hyperv.state import read_state
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target, plan_policy
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_policy
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.importing.importer import Imported, import_hosts
 from vswitch.model import load_site
 from vswitch.model.site import Site, Switch
 from vswitch.semantics import Frame, Result, SwitchState, process
@@ -58,7 +58,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowTrace]:
         yield FlowTrace(running)
 
 
-def imported_from(target: Target) -> Imported:
+def imported_from(target: RemoteHost) -> Imported:
     return import_hosts([("hv01", target.read())], layout_file="layout.yaml", policy_file="policy.yaml")
 
 
@@ -66,7 +66,7 @@ def load(layout: str, policy: str) -> Site:
     return load_site("layout.yaml", read={"layout.yaml": layout, "policy.yaml": policy}.__getitem__)
 
 
-def change(random: Random, imported: Imported, target: Target) -> Site:
+def change(random: Random, imported: Imported, target: RemoteHost) -> Site:
     """Change the policy on the host; the site with the changed policy."""
     while True:
         policy = hyperv_generate.changed(random, imported.policy)
@@ -84,7 +84,7 @@ def change(random: Random, imported: Imported, target: Target) -> Site:
 def test_lab_and_host_agree(engine: FlowTrace, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     random = Random(seed)
     host = HypervHost(hyperv_generate.state(random), any_as_two=random.random() < 0.5)
-    target = Target("hv01", DirectTransport(host), Store("hv01", tmp_path_factory.mktemp("store")))
+    target = RemoteHost("hv01", DirectTransport(host), Store("hv01", tmp_path_factory.mktemp("store")))
 
     imported = imported_from(target)
     site = load(imported.layout, imported.policy)
@@ -143,7 +143,7 @@ def test_every_mistake_of_an_import_shows(mistake: str | None) -> None:
         if not mistake:
             circle.run(random, 100)
             continue
-        with suppress(Disagreement):
+        with suppress(CircleDisagreement):
             circle.run(random, 100)
             continue
         return

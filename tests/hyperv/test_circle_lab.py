@@ -14,22 +14,22 @@ import pytest
 from hypothesis import settings
 from typer.testing import CliRunner
 
-from tests.support import hyperv_generate
-from tests.support.hyperv_circle import meaning, record_of
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_site import site_of
-from tests.support.hyperv_states import EXTERNAL, PRIVATE, adapter, extended
-from tests.support.hyperv_values import Document
+from tests.support.modelled_host import random_states as hyperv_generate
+from tests.support.modelled_host.as_site import site_of
+from tests.support.modelled_host.circle import meaning, record_of
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import EXTERNAL, PRIVATE, adapter, extended
+from tests.support.modelled_host.values import Document
 from tests.support.running_lab import RunningLab, running_lab
-from tests.support.scenario_wire import as_bytes
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
-from tests.support.winrm_runs import transport_to
+from tests.support.scenarios.wire import as_bytes
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm.runs import transport_to
 from vswitch.cli.main import app
 from vswitch.errors import InputError
-from vswitch.hyperv.importing import Imported, import_hosts
-from vswitch.hyperv.module import module_text
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target, plan_policy
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_policy
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.importing.importer import Imported, import_hosts
+from vswitch.hyperv.winrm.shipped_module import module_text
 from vswitch.model import load_site
 from vswitch.model.site import Site
 from vswitch.semantics import network
@@ -213,14 +213,14 @@ def test_real_frames_arrive_where_the_hosts_say(seed: int, tmp_path: Path) -> No
             endpoint = stack.enter_context(WinrmEndpoint(host_handler(host)))
             name = host.computer.lower()
             link = transport_to(endpoint, module=module_text(), name=name)
-            targets.append(Target(name, link, Store(name, tmp_path / name)))
+            targets.append(RemoteHost(name, link, Store(name, tmp_path / name)))
         imported = imported_from(targets)
         (tmp_path / "lab.yaml").write_text(imported.layout, encoding="utf-8")
         (tmp_path / POLICY).write_text(imported.policy, encoding="utf-8")
         assert CliRunner().invoke(app, ["validate", str(tmp_path / "lab.yaml")]).exit_code == 0
         hosts = Hosts(site_of(*(host.state() for host in modelled)))
         running = stack.enter_context(
-            running_lab(imported.layout, {POLICY: imported.policy}, ["tests.support.scenario_operations"])
+            running_lab(imported.layout, {POLICY: imported.policy}, ["tests.support.scenarios.operations"])
         )
         lab = Lab(running)
         assert meaning(lab.site) == meaning(hosts.site)
@@ -246,7 +246,7 @@ def test_real_frames_arrive_where_the_hosts_say(seed: int, tmp_path: Path) -> No
         assert min(seen[kind] for kind in ("delivered", "denied", "between_hosts", "live")) > 0, seen
 
 
-def imported_from(targets: list[Target]) -> Imported:
+def imported_from(targets: list[RemoteHost]) -> Imported:
     states = [(target.name, target.read()) for target in targets]
     return import_hosts(states, layout_file="lab.yaml", policy_file=POLICY)
 
@@ -255,7 +255,7 @@ def load(imported: Imported) -> Site:
     return load_site("lab.yaml", read={"lab.yaml": imported.layout, POLICY: imported.policy}.__getitem__)
 
 
-def changed_for(random: Random, imported: Imported, targets: list[Target]) -> tuple[str, Site]:
+def changed_for(random: Random, imported: Imported, targets: list[RemoteHost]) -> tuple[str, Site]:
     """A changed policy that can be planned for all hosts, and the site with it."""
     while True:
         policy = hyperv_generate.changed(random, imported.policy)

@@ -13,17 +13,17 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import extended, sample_state
-from tests.support.winrm_endpoint import Output, WinrmEndpoint, host_handler
-from tests.support.winrm_runs import PASSWORD
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import extended, sample_state
+from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint, host_handler
+from tests.support.winrm.runs import PASSWORD
 from vswitch.cli import hyperv
 from vswitch.cli.main import app
 from vswitch.errors import VswitchError
-from vswitch.hyperv.credentials import CredentialFinder
-from vswitch.hyperv.fleet import host_from_word
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target
+from vswitch.hyperv.applying.remote_host import RemoteHost
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.fleet.fleet_run import host_from_word
+from vswitch.hyperv.winrm.credentials import CredentialFinder
 
 
 class Shop:
@@ -196,11 +196,11 @@ def test_a_fleet_does_not_wait_for_the_first_host_to_finish(shop: Shop) -> None:
     begun = threading.Event()
     first, second = (host_handler(HypervHost(shop.state)) for _ in range(2))
 
-    def slow(stdin: bytes) -> Output:
+    def slow(stdin: bytes) -> ShellOutput:
         assert begun.wait(20)
         return first(stdin)
 
-    def quick(stdin: bytes) -> Output:
+    def quick(stdin: bytes) -> ShellOutput:
         begun.set()
         return second(stdin)
 
@@ -267,10 +267,10 @@ def test_ctrl_c_names_the_hosts_that_are_left(shop: Shop, capfd: pytest.CaptureF
     from vswitch.cli.hyperv_hosts import Hosts, work_on
 
     names = ["hv01", "hv02", "hv03"]
-    targets = {name: Target(name, None, Store(name)) for name in names}
+    targets = {name: RemoteHost(name, None, Store(name)) for name in names}
     fleet = Hosts(tuple(map(host_from_word, names)), (), targets)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vswitch.hyperv.fleet._Fleet._tell", _interrupt)
+        patch.setattr("vswitch.hyperv.fleet.fleet_run._Fleet._tell", _interrupt)
         with pytest.raises(typer.Exit) as left:
             work_on(fleet, "applying", lambda _: "changed", limit=1, go_on=True, describe=str)
     assert left.value.exit_code == 130

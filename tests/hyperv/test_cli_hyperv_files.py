@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.hyperv.test_cli_hyperv import Shop, shop
-from tests.support.hyperv_direct import store_in
+from tests.support.modelled_host.direct import store_in
+from vswitch.acl_entries import ExtendedEntry, extended_from_host
 from vswitch.errors import InputError
-from vswitch.hyperv.entries import ExtendedEntry, extended_from_host
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.saved import digest_of, read_plan_file, saved_plans
+from vswitch.hyperv.applying.saved_plans import digest_of, read_plan_file, saved_plans
+from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
 
 __all__ = ["shop"]

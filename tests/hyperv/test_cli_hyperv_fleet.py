@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.hyperv_host import HypervHost
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.modelled_host.host import HypervHost
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 
 __all__ = ["shop"]
 
@@ -102,7 +102,7 @@ def test_the_hosts_behind_a_canary_that_fails_are_told_why(fleet: Fleet) -> None
 
 
 def _another(host: HypervHost) -> tuple[str, str, dict[str, object]]:
-    from tests.support.hyperv_states import extended
+    from tests.support.modelled_host.states import extended
 
     (web,) = [each["Id"] for each in host.state()["adapters"] if each["extendedAcls"]]
     return web, "extended", extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="443")

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from vswitch.errors import InputError
-from vswitch.hyperv.credentials import (
+from vswitch.hyperv.winrm.credentials import (
     CredentialFinder,
     Credentials,
     Secret,

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.hyperv_host import HypervHost
-from tests.support.winrm_endpoint import Hang, Output, WinrmEndpoint, host_handler, split_input
-from tests.support.winrm_hostile import SLOW, Hostile
-from tests.support.winrm_runs import Recorder
+from tests.support.modelled_host.host import HypervHost
+from tests.support.winrm.endpoint import Hang, ShellOutput, WinrmEndpoint, host_handler, split_input
+from tests.support.winrm.hostile import SLOW, Hostile
+from tests.support.winrm.runs import Recorder
 from vswitch.cli.hyperv import app
 
 __all__ = ["shop"]
@@ -87,7 +87,7 @@ def stuck_at(operation: str, host: HypervHost, met: threading.Event) -> WinrmEnd
     """A host that takes an operation and never says anything of it."""
     handle = host_handler(host)
 
-    def handler(stdin: bytes) -> Output | bytes:
+    def handler(stdin: bytes) -> ShellOutput | bytes:
         if split_input(stdin)[1]["operation"] == operation:
             met.set()
             raise Hang
@@ -128,7 +128,7 @@ def test_what_was_asked_is_seen_and_undone_with_the_commands_named(shop: Shop) -
     host = HypervHost(shop.state)
     handle = host_handler(host)
 
-    def late(stdin: bytes) -> Output | bytes:
+    def late(stdin: bytes) -> ShellOutput | bytes:
         done = handle(stdin)
         if split_input(stdin)[1]["operation"] == "apply" and not met.is_set():
             met.set()

@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.support.winrm_endpoint import Output, WinrmEndpoint
-from tests.support.winrm_runs import Recorder, transport_to
+from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint
+from tests.support.winrm.runs import Recorder, transport_to
 from vswitch.errors import Fault, HostError, InputError, InputErrors, OutOfResources
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.fleet import (
-    Host,
+from vswitch.hyperv.fleet.fleet_run import (
     Inventory,
+    InventoryHost,
     Progress,
     Status,
     host_from_word,
     load_inventory,
     run_fleet,
 )
-from vswitch.hyperv.problems import Cause, WinrmError
-from vswitch.hyperv.transport import ScriptRequest
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause, WinrmError
 
 FILE = "sites/hosts.yaml"
 GOOD = r"""
@@ -44,7 +44,7 @@ def load(text: str) -> Inventory:
     return load_inventory(FILE, read=lambda _: text)
 
 
-def connection(inventory: Inventory, name: str) -> Connection:
+def connection(inventory: Inventory, name: str) -> HostConnection:
     return next(host.connection for host in inventory.hosts if host.name == name)
 
 
@@ -53,7 +53,7 @@ def connection(inventory: Inventory, name: str) -> Connection:
 
 def test_options_come_from_host_then_groups_then_defaults() -> None:
     inventory = load(GOOD)
-    assert connection(inventory, "hv01") == Connection(
+    assert connection(inventory, "hv01") == HostConnection(
         name="hv01",
         address="hv01.corp.example",
         authentication=Authentication.CERTIFICATE,
@@ -154,12 +154,15 @@ def test_a_host_named_on_the_command_line() -> None:
 # --- fleets --------------------------------------------------------------------------------------
 
 
-def hosts(count: int) -> list[Host]:
-    return [Host(f"hv{n:02}", Connection(name=f"hv{n:02}", address=f"hv{n:02}")) for n in range(1, count + 1)]
+def hosts(count: int) -> list[InventoryHost]:
+    return [
+        InventoryHost(f"hv{n:02}", HostConnection(name=f"hv{n:02}", address=f"hv{n:02}"))
+        for n in range(1, count + 1)
+    ]
 
 
 def failing(*names: str) -> object:
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         if host.name in names:
             raise HostError("no", host=host.name, hint="do")
         return host.name.upper()
@@ -170,7 +173,7 @@ def failing(*names: str) -> object:
 def test_results_keep_the_order_of_the_hosts() -> None:
     gate = threading.Barrier(4)
 
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         gate.wait(10)
         time.sleep(0.02 * (9 - int(host.name[2:])))
         return host.name.upper()
@@ -198,7 +201,7 @@ def test_canaries_go_first_and_alone() -> None:
     working = 0
     lock = threading.Lock()
 
-    def work(host: Host) -> None:
+    def work(host: InventoryHost) -> None:
         nonlocal working
         with lock:
             order.append(host.name)
@@ -237,7 +240,7 @@ def test_no_hosts() -> None:
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, AssertionError, SystemExit, StopIteration])
 def test_a_defect_is_a_fault_for_its_host_and_the_others_go_on(kind: type[BaseException]) -> None:
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         if host.name == "hv02":
             raise kind("oops")
         return host.name
@@ -263,7 +266,7 @@ def test_a_defect_is_a_fault_for_its_host_and_the_others_go_on(kind: type[BaseEx
     ],
 )
 def test_what_this_machine_has_run_out_of_is_no_defect(error: Exception, what: str) -> None:
-    def work(_: Host) -> None:
+    def work(_: InventoryHost) -> None:
         raise ValueError("made from it") from error
 
     result = run_fleet(hosts(1), work)
@@ -296,7 +299,7 @@ def test_the_exit_status_is_that_of_the_worst() -> None:
     assert run_fleet(hosts(2), failing("hv02")).exit_status == 2  # type: ignore[arg-type]
     worst = {"hv01": HostError("no", host="hv01"), "hv02": MemoryError(), "hv03": KeyError("x")}
 
-    def work(host: Host) -> None:
+    def work(host: InventoryHost) -> None:
         raise worst[host.name]
 
     assert run_fleet(hosts(2), work, on_failure="continue").exit_status == 3
@@ -315,7 +318,7 @@ def test_progress_counts_every_host() -> None:
 def test_an_interrupt_waits_for_nobody() -> None:
     ended = threading.Event()
 
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         if host.name != "hv01":
             ended.wait(60)
         return host.name
@@ -333,23 +336,25 @@ def test_an_interrupt_waits_for_nobody() -> None:
     assert "  hv02, hv03: still at work: interrupted" in result.summary()
 
 
-def _with(user: str, *names: str) -> list[Host]:
+def _with(user: str, *names: str) -> list[InventoryHost]:
     return [
-        Host(name, Connection(name=name, address=name, authentication=Authentication.NTLM, username=user))
+        InventoryHost(
+            name, HostConnection(name=name, address=name, authentication=Authentication.NTLM, username=user)
+        )
         for name in names
     ]
 
 
-def _refuses(*users: str, away: Sequence[str] = ()) -> tuple[list[str], Callable[[Host], str]]:
+def _refuses(*users: str, away: Sequence[str] = ()) -> tuple[list[str], Callable[[InventoryHost], str]]:
     """Work that asks hosts with a password; hosts that are `away` are never told it."""
     told: list[str] = []
 
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         if host.name in away:
-            raise WinrmError("does not answer", host=host.name, cause=Cause.UNREACHABLE)
+            raise WinrmError("does not answer", host=host.name, cause=HostCause.UNREACHABLE)
         told.append(host.name)
         if host.connection.username in users:
-            raise WinrmError("wrong password", host=host.name, cause=Cause.CREDENTIALS)
+            raise WinrmError("wrong password", host=host.name, cause=HostCause.CREDENTIALS)
         return "yes"
 
     return told, work
@@ -382,7 +387,7 @@ def test_an_account_that_was_accepted_needs_no_care() -> None:
 
 
 def test_a_summary_fits_a_screen() -> None:
-    def work(host: Host) -> str:
+    def work(host: InventoryHost) -> str:
         number = int(host.name[2:])
         if number % 3 == 0:
             raise HostError("the same for all of them", host=host.name)
@@ -408,13 +413,13 @@ def test_a_summary_fits_a_screen() -> None:
 def test_fifty_hosts_sixteen_at_a_time() -> None:
     recorder = Recorder()
 
-    def slow(stdin: bytes) -> Output:
+    def slow(stdin: bytes) -> ShellOutput:
         time.sleep(0.05)
         return recorder(stdin)
 
     with WinrmEndpoint(slow) as endpoint:
 
-        def work(host: Host) -> object:
+        def work(host: InventoryHost) -> object:
             transport = transport_to(endpoint, name=host.name)
             return transport.run(ScriptRequest("export", {"host": host.name}))["result"]["asked"]["arguments"]
 

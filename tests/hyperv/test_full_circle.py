@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.hyperv_host import HypervHost, blank_state
-from tests.support.hyperv_site import site_of
-from tests.support.hyperv_states import EXTERNAL, adapter, basic, extended, switch, vm
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
-from tests.support.winrm_runs import transport_to
+from tests.support.modelled_host.as_site import site_of
+from tests.support.modelled_host.host import HypervHost, blank_state
+from tests.support.modelled_host.states import EXTERNAL, adapter, basic, extended, switch, vm
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm.runs import transport_to
 from vswitch.errors import HostError, InputError
-from vswitch.hyperv.desired import host_of
-from vswitch.hyperv.importing import Imported, import_hosts
-from vswitch.hyperv.module import module_text
-from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.state import read_state
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target, plan_policy, plan_rollback
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_policy, plan_rollback
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.importing.importer import Imported, import_hosts
+from vswitch.hyperv.planning.desired import host_of
+from vswitch.hyperv.planning.host_plan import HostPlan
+from vswitch.hyperv.winrm.shipped_module import module_text
 from vswitch.model import load_site
 from vswitch.model.site import Site
 from vswitch.semantics import Frame, process
@@ -134,7 +134,7 @@ def test_the_full_circle(tmp_path: Path) -> None:
     host = HypervHost(a_host())
     with WinrmEndpoint(host_handler(host)) as endpoint:
         transport = transport_to(endpoint, module=module_text(), name="hv01")
-        target = Target("hv01", transport, Store("hv01", tmp_path))
+        target = RemoteHost("hv01", transport, Store("hv01", tmp_path))
 
         # Import: one round trip; what comes out is the host, for every frame.
         state = target.read()
@@ -177,12 +177,12 @@ def test_the_full_circle(tmp_path: Path) -> None:
 
 
 @contextmanager
-def imported_host(folder: Path) -> Iterator[tuple[HypervHost, Target, Imported]]:
+def imported_host(folder: Path) -> Iterator[tuple[HypervHost, RemoteHost, Imported]]:
     """A modelled host behind WinRM, and what an import makes of it."""
     host = HypervHost(a_host())
     with WinrmEndpoint(host_handler(host)) as endpoint:
         transport = transport_to(endpoint, module=module_text(), name="hv01")
-        target = Target("hv01", transport, Store("hv01", folder))
+        target = RemoteHost("hv01", transport, Store("hv01", folder))
         states = [("hv01", target.read())]
         yield host, target, import_hosts(states, layout_file="layout.yaml", policy_file="policy.yaml")
 

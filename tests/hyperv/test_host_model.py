@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.hyperv_host import (
+from tests.support.modelled_host.host import (
     CmdletError,
-    Fault,
+    CmdletFault,
     Hang,
     HostDied,
     HypervHost,
     NotTheModule,
     shipped_module,
 )
-from tests.support.hyperv_states import OFF, adapter, basic, extended, plan, sample_state, step, vm
-from tests.support.hyperv_values import keys_of
+from tests.support.modelled_host.states import OFF, adapter, basic, extended, plan, sample_state, step, vm
+from tests.support.modelled_host.values import keys_of
 from vswitch.semantics import frame
 
 TEXT = shipped_module()
@@ -331,7 +331,7 @@ def test_failure_in_the_middle_is_undone_and_says_where() -> None:
     wanted = sample_plan(host, ids)
     names = host.steps_of({"operation": "apply", "arguments": {"plan": wanted}})
     place = names.index("Add-VMNetworkAdapterAcl")
-    host.faults.append(Fault(place + 1, hresult=0x80070005, message="Denied. (0x80070005)"))
+    host.faults.append(CmdletFault(place + 1, hresult=0x80070005, message="Denied. (0x80070005)"))
     answer = run(host, "apply", plan=wanted)
     assert answer["error"]["hresult"] == 0x80070005
     assert answer["error"]["target"] == {"adapter": ids[1], "step": 2}
@@ -420,7 +420,7 @@ def test_whatever_happens_at_any_step_the_host_is_old_new_or_named(data: st.Data
     fresh = host.copy()
     fresh.execute(TEXT, request)
     new = [fresh.keys(one) for one in ids]
-    fault = Fault(
+    fault = CmdletFault(
         data.draw(st.integers(1, len(steps))),
         data.draw(st.sampled_from(["error", "die", "hang"])),
         data.draw(st.sampled_from(["before", "after"])),
@@ -462,7 +462,7 @@ def test_an_undo_that_fails_is_named_and_can_be_repeated() -> None:
     before = [host.keys(one) for one in ids]
     ok(host, "apply", plan=sample_plan(host, ids))
     first = host.steps_of({"operation": "undo", "arguments": {"planId": "plan-1"}})
-    host.faults.append(Fault(first.index("Remove-VMNetworkAdapterAcl") + 1))
+    host.faults.append(CmdletFault(first.index("Remove-VMNetworkAdapterAcl") + 1))
     answer = run(host, "undo", planId="plan-1")
     assert not answer["ok"]
     assert [error["target"]["adapter"] for error in answer["result"]["errors"]] == [ids[1]]
@@ -480,7 +480,7 @@ def test_steps_never_begun_are_not_undone() -> None:
     steps = [step("addExtended", ids[0], temporary), step("removeExtended", ids[0], temporary)]
     wanted = plan(host.state(), steps)
     names = host.steps_of({"operation": "apply", "arguments": {"plan": wanted}})
-    host.faults.append(Fault(names.index("Add-VMNetworkAdapterExtendedAcl") + 1, "die"))
+    host.faults.append(CmdletFault(names.index("Add-VMNetworkAdapterExtendedAcl") + 1, "die"))
     with pytest.raises(HostDied):
         run(host, "apply", plan=wanted)
     assert ok(host, "backups")["backups"][0]["stepsDone"] == 1

@@ -23,9 +23,9 @@ from tests.hyperv.test_host_model import (
     sample,
     sample_plan,
 )
-from tests.support.hyperv_host import CmdletError, Fault, HostDied, HypervHost
-from tests.support.hyperv_states import basic, extended, plan, sample_state, step
-from tests.support.hyperv_values import error_code, keys_of
+from tests.support.modelled_host.host import CmdletError, CmdletFault, HostDied, HypervHost
+from tests.support.modelled_host.states import basic, extended, plan, sample_state, step
+from tests.support.modelled_host.values import error_code, keys_of
 
 BACKUP, RECORD = "vswitch/backups/plan-1.json", "vswitch/owned.json"
 HALVES = [basic("Deny", "Inbound", "Remote", 4, "0.0.0.0/0"), basic("Deny", "Inbound", "Remote", 5, "::/0")]
@@ -46,7 +46,7 @@ def test_a_plan_that_died_half_way_does_not_block_its_repair() -> None:
     host, ids = sample()
     first = sample_plan(host, ids, confirmWithin=60)
     names = host.steps_of(requested("apply", plan=first))
-    host.faults.append(Fault(names.index("Add-VMNetworkAdapterAcl") + 1, "die", "after"))
+    host.faults.append(CmdletFault(names.index("Add-VMNetworkAdapterAcl") + 1, "die", "after"))
     with pytest.raises(HostDied):
         run(host, "apply", plan=first)
     (left,) = ok(host, "backups")["backups"]
@@ -60,7 +60,7 @@ def test_a_plan_whose_undo_failed_does_not_block_another() -> None:
     host, ids = sample()
     ok(host, "apply", plan=plan(host.state(), [step("addBasic", ids[0], ANY_IN)], confirmWithin=60))
     names = host.steps_of(requested("undo", planId="plan-1"))
-    host.faults.append(Fault(names.index("Remove-VMNetworkAdapterAcl") + 1))
+    host.faults.append(CmdletFault(names.index("Remove-VMNetworkAdapterAcl") + 1))
     assert states(run(host, "undo", planId="plan-1")) == ["new"]
     (left,) = ok(host, "backups")["backups"]
     assert left["state"] == "failed"
@@ -143,7 +143,7 @@ def test_no_entry_of_ours_is_without_a_record_wherever_an_undo_dies(when: str) -
     ours = {key for entry in (SSH, HTTPS) for key in keys_of("extended", entry)}
     for number in range(1, len(fresh.steps_of(requested("undo", planId="plan-1"))) + 1):
         host = fresh.copy()
-        host.faults.append(Fault(number, "die", when))
+        host.faults.append(CmdletFault(number, "die", when))
         with pytest.raises(HostDied):
             run(host, "undo", planId="plan-1")
         recorded = {key for record in host.state()["records"] for key in record_keys(record)}
@@ -267,7 +267,7 @@ def test_whatever_fails_foreign_entries_stay_ours_are_recorded_and_the_way_back_
     for operation, arguments in (("apply", {"plan": wanted}), ("undo", {"planId": "plan-1"})):
         for _ in range(data.draw(st.integers(0, 3))):
             number, when = data.draw(st.integers(1, 60)), data.draw(st.sampled_from(["before", "after"]))
-            host.faults.append(Fault(number, data.draw(st.sampled_from(["error", "die"])), when))
+            host.faults.append(CmdletFault(number, data.draw(st.sampled_from(["error", "die"])), when))
         try:
             answer = run(host, operation, **arguments)
             assert answer["ok"] or answer["error"]["message"]
@@ -302,7 +302,7 @@ def armed(host: HypervHost, ids: list[str]) -> list[str]:
 def test_an_automatic_undo_that_fails_is_tried_again() -> None:
     host, ids = sample()
     before = armed(host, ids)
-    host.faults.extend([Fault(1, operation="undo"), Fault(2, operation="undo")])
+    host.faults.extend([CmdletFault(1, operation="undo"), CmdletFault(2, operation="undo")])
     assert [answer["ok"] for answer in host.advance(60)] == [False, False, True]
     assert host.keys(ids[0]) == before
     assert not host.cmdlets.tasks
@@ -315,7 +315,7 @@ def test_an_automatic_undo_that_a_crash_cut_short_is_finished_after_the_restart(
     fresh.now = fresh.now.replace(minute=1)
     for number in range(1, len(fresh.steps_of(requested("undo", planId="plan-1", ifDue=True))) + 1):
         host = fresh.copy()
-        host.faults.append(Fault(number, "die", "after"))
+        host.faults.append(CmdletFault(number, "die", "after"))
         with pytest.raises(HostDied):
             host.advance(0)
         host.restart()
@@ -329,7 +329,7 @@ def test_an_unconfirmed_repair_and_the_half_done_plan_before_it_are_both_undone(
     before = host.keys(ids[0])
     first = plan(host.state(), [step("addExtended", ids[0], SSH), step("addBasic", ids[0], ANY_IN)])
     names = host.steps_of(requested("apply", plan=first | {"confirmWithin": 60}))
-    host.faults.append(Fault(names.index("Add-VMNetworkAdapterAcl") + 1, "die"))
+    host.faults.append(CmdletFault(names.index("Add-VMNetworkAdapterAcl") + 1, "die"))
     with pytest.raises(HostDied):
         run(host, "apply", plan=first | {"confirmWithin": 60})
     repair = [step("addBasic", ids[0], ANY_IN)]
@@ -359,7 +359,7 @@ def test_wherever_an_armed_plan_dies_the_host_undoes_it_after_the_restart() -> N
     wanted = plan(fresh.state(), [step("addExtended", ids[0], SSH)], confirmWithin=60)
     for number in range(1, len(fresh.steps_of(requested("apply", plan=wanted))) + 1):
         host = fresh.copy()
-        host.faults.append(Fault(number, "die", "after"))
+        host.faults.append(CmdletFault(number, "die", "after"))
         with pytest.raises(HostDied):
             run(host, "apply", plan=wanted)
         host.now = host.now.replace(hour=9)
@@ -426,7 +426,7 @@ def test_a_file_lost_between_two_renames_is_read_from_the_new_one() -> None:
     wanted = sample_plan(host, ids)
     names = host.steps_of(requested("apply", plan=wanted))
     last = len(names) - names[::-1].index(f"write {BACKUP}")
-    host.faults.append(Fault(last, "die", "after"))
+    host.faults.append(CmdletFault(last, "die", "after"))
     with pytest.raises(HostDied):
         run(host, "apply", plan=wanted)
     assert BACKUP not in host.cmdlets.files

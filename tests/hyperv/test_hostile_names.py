@@ -11,14 +11,14 @@ import yaml
 
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
 from tests.hyperv.test_script import read_literal
-from tests.support.hyperv_direct import DirectTransport
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import extended, sample_state
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
-from vswitch.hyperv.answers import export_of
-from vswitch.hyperv.importing import import_hosts
-from vswitch.hyperv.outcomes import ways_out
-from vswitch.hyperv.script import powershell_script
+from tests.support.modelled_host.direct import DirectTransport
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import extended, sample_state
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from vswitch.hyperv.applying.outcomes import ways_out
+from vswitch.hyperv.host.answers import export_of
+from vswitch.hyperv.importing.importer import import_hosts
+from vswitch.hyperv.planning.script import powershell_script
 from vswitch.model import load_site
 
 __all__ = ["shop"]

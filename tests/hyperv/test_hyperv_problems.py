@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hyperv_host import shipped_module
+from tests.support.modelled_host.host import shipped_module
 from vswitch.errors import Origin
-from vswitch.hyperv.problems import hyperv_problem, script_problem
+from vswitch.hyperv.winrm.winrm_errors import hyperv_problem, script_problem
 
 CATEGORIES = sorted(set(re.findall(r"-Category '(\w+)'", shipped_module())))
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "powershell.md"

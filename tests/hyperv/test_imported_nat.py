@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.hyperv_host import blank_state
-from tests.support.hyperv_states import EXTERNAL, INTERNAL, adapter, switch, vm
+from tests.support.modelled_host.host import blank_state
+from tests.support.modelled_host.states import EXTERNAL, INTERNAL, adapter, switch, vm
 from tests.support.running_lab import running_lab
-from vswitch.hyperv.importing import Imported, import_hosts
-from vswitch.hyperv.state import read_state
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.importing.importer import Imported, import_hosts
 from vswitch.model import load_site
 from vswitch.model.site import Nat, Site
 

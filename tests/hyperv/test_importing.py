@@ -11,18 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import hyperv_generate
-from tests.support.hyperv_circle import meaning
-from tests.support.hyperv_host import blank_state
-from tests.support.hyperv_site import site_of
-from tests.support.hyperv_states import EXTERNAL, INTERNAL, PRIVATE, adapter, basic, extended, switch, vm
+from tests.support.modelled_host import random_states as hyperv_generate
+from tests.support.modelled_host.as_site import site_of
+from tests.support.modelled_host.circle import meaning
+from tests.support.modelled_host.host import blank_state
+from tests.support.modelled_host.states import (
+    EXTERNAL,
+    INTERNAL,
+    PRIVATE,
+    adapter,
+    basic,
+    extended,
+    switch,
+    vm,
+)
+from vswitch.acl_entries import Entry, extended_from_host
 from vswitch.errors import InputError
-from vswitch.hyperv.desired import Desired, Rule, Wanted, desired, host_of
-from vswitch.hyperv.entries import Entry, extended_from_host
-from vswitch.hyperv.imported_rules import with_any
-from vswitch.hyperv.importing import Imported, import_hosts
-from vswitch.hyperv.plan import plan_host
-from vswitch.hyperv.state import read_state, state_from_file
+from vswitch.hyperv.host.host_state import read_state, state_from_file
+from vswitch.hyperv.importing.importer import Imported, import_hosts
+from vswitch.hyperv.importing.rules_read import with_any
+from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted, desired, host_of
+from vswitch.hyperv.planning.host_plan import plan_host
 from vswitch.model import load_site
 from vswitch.model.site import Site
 from vswitch.model.types import PortMirroring
@@ -520,7 +529,7 @@ def test_a_plan_for_an_adapter_with_a_virtual_function_warns(fields: dict[str, A
     document["adapters"] = [adapter("web01", "vs", 1, **fields)]
     state = read_state(document)
     deny = extended_from_host(extended("Deny", "Inbound", 1))
-    for entries in ({deny: None}, dict[Entry, Rule | None]()):
+    for entries in ({deny: None}, dict[Entry, PolicyRule | None]()):
         wanted = Desired((Wanted(state.adapters[0], entries),))
         plan = plan_host(wanted, state, plan_id="plan-1", created_at="2026-01-01T00:00:00Z")
         told = [warning for warning in plan.warnings if "SR-IOV" in warning]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import EXTERNAL, adapter, basic, blank_state, extended, switch, vm
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import EXTERNAL, adapter, basic, blank_state, extended, switch, vm
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.cli import hyperv_work
 from vswitch.cli.output import Page, print_error
 from vswitch.errors import HostError, VswitchError
-from vswitch.hyperv.tasks import Target
+from vswitch.hyperv.applying.remote_host import RemoteHost
 from vswitch.wording import visible
 
 __all__ = ["shop"]
@@ -95,13 +95,13 @@ def test_answers_of_a_host_act_on_nothing(hostile: Shop, monkeypatch: pytest.Mon
     shown = visible(ACTING)
     backup = {"planId": ACTING, "createdAt": ACTING, "state": ACTING, "steps": 1, "armedUntil": ACTING}
     monkeypatch.setattr(hyperv_work, "backups", lambda _: [backup, backup | {"state": "unreadable"}])
-    monkeypatch.setattr(Target, "confirm", lambda *_: {"planId": ACTING})
+    monkeypatch.setattr(RemoteHost, "confirm", lambda *_: {"planId": ACTING})
     for command, times in (("backups", 5), ("confirm", 1)):
         text = hostile.run(command, "hv01", "-u", "x", "-a", "ntlm").output
         safe(text)
         assert text.count(shown) == times
 
-    def refuse(_: Target) -> None:
+    def refuse(_: RemoteHost) -> None:
         raise HostError(ACTING, host="hv01", hint=ACTING)
 
     monkeypatch.setattr(hyperv_work, "backups", refuse)

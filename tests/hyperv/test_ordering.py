@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
-from vswitch.hyperv.ordering import Order, order_of, states
-from vswitch.hyperv.semantic import Acls, transient
+from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry
+from vswitch.compare.acl_diff import transient
+from vswitch.hyperv.planning.ordering import Order, order_of, states
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 INBOUND, OUTBOUND = Direction

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hyperv.test_ordering import extended_entries
-from vswitch.hyperv.conflicts import Conflicts
-from vswitch.hyperv.detour import detour
-from vswitch.hyperv.entries import ExtendedEntry
-from vswitch.hyperv.ordering import order_of
-from vswitch.hyperv.semantic import Acls, overlaps
+from vswitch.acl_entries import Acls, ExtendedEntry
+from vswitch.compare.acl_diff import overlaps
+from vswitch.hyperv.planning.conflicts import Conflicts
+from vswitch.hyperv.planning.detour import detour
+from vswitch.hyperv.planning.ordering import order_of
 from vswitch.model.types import Action, Direction
 
 HIGHEST = 60_000

@@ -18,16 +18,15 @@ from typing import NamedTuple
 import pytest
 
 from tests.hyperv.test_apply import entries_on, no_wait
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import Fault, HypervHost
-from tests.support.hyperv_states import sample_state
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.states import sample_state
+from vswitch.acl_entries import ANY, ANY_MAC, Acls, BasicEntry, Entry, ExtendedEntry, describe, to_host
 from vswitch.errors import HostError, Origin
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import ANY, ANY_MAC, BasicEntry, Entry, ExtendedEntry, describe, to_host
-from vswitch.hyperv.ordering import order_of, states
-from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.semantic import Acls
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.planning.ordering import order_of, states
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
 from vswitch.semantics.acl import evaluate_basic, evaluate_extended
@@ -278,7 +277,7 @@ def test_the_host_passes_no_other_states_when_it_undoes(seed: int, management: b
             if plan.exposures or not plan.changes:
                 return
             steps = len(host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}))
-            host.faults.append(Fault(random_.randint(1, steps), kind, when, operation="apply"))
+            host.faults.append(CmdletFault(random_.randint(1, steps), kind, when, operation="apply"))
             failure: HostError | None = None
             try:
                 apply_plan(plan, transport, store, wait=no_wait)

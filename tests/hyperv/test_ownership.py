@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 
 from tests.hyperv.test_apply import FOREIGN, RULE, Wanted, entries_on, host_with
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import HypervHost, shipped_module
-from tests.support.hyperv_states import plan, sample_state, step
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import HypervHost, shipped_module
+from tests.support.modelled_host.states import plan, sample_state, step
+from vswitch.acl_entries import Entry, ExtendedEntry, to_host
 from vswitch.errors import HostError
-from vswitch.hyperv.answers import export_of
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import Entry, ExtendedEntry, to_host
-from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.tasks import Target, plan_rollback
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
+from vswitch.hyperv.host.answers import export_of
+from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
 
 OWN = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
 OTHER = ExtendedEntry(Direction.INBOUND, 600, Action.DENY)
 
 
-def adopted(folder: Path) -> tuple[HypervHost, str, Target]:
+def adopted(folder: Path) -> tuple[HypervHost, str, RemoteHost]:
     """A host on which we took over the entries of others; the second administrator's Target."""
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(folder / "one")
     wanted: Wanted = {adapter_id: dict.fromkeys([OWN, *FOREIGN], RULE)}
     apply_plan(fresh_plan(transport, store, wanted, plan_id="adopting", adopt=True), transport, store)
-    return host, adapter_id, Target("HV01", transport, store_in(folder / "two"))
+    return host, adapter_id, RemoteHost("HV01", transport, store_in(folder / "two"))
 
 
 def test_a_saved_plan_does_not_remove_what_was_given_back_meanwhile(tmp_path: Path) -> None:

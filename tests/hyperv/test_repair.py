@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.hyperv.test_apply import FOREIGN, RULE, Wanted, entries_on, host_with
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import Fault, HypervHost
-from tests.support.hyperv_states import basic
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.states import basic
+from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry
 from vswitch.errors import HostError, InputErrors
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import BasicEntry, Entry, ExtendedEntry
-from vswitch.hyperv.outcomes import ApplyError, Standing
-from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target, plan_rollback
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 INBOUND = Direction.INBOUND
@@ -84,7 +84,7 @@ def test_an_any_is_adopted_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_what_was_adopted_is_given_back_not_removed(tmp_path: Path) -> None:
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
-    target = Target("HV01", transport, store)
+    target = RemoteHost("HV01", transport, store)
     own: Entry = ExtendedEntry(INBOUND, 5, Action.ALLOW, "TCP")
     before = entries_on(host, adapter_id)
     wanted: Wanted = {adapter_id: dict.fromkeys([own, *FOREIGN], RULE)}
@@ -113,7 +113,7 @@ def test_an_adapter_that_cannot_be_read_back_is_said_to_be_unknown(tmp_path: Pat
         host, adapter_id = host_with(frozenset())
         transport, store = DirectTransport(host), store_in(tmp_path / folder)
         plan = fresh_plan(transport, store, {adapter_id: {entry: RULE}})
-        host.faults.extend(Fault(place, hresult=0x80041001, operation="apply") for place in places)
+        host.faults.extend(CmdletFault(place, hresult=0x80041001, operation="apply") for place in places)
         with pytest.raises(ApplyError) as failure:
             apply_plan(plan, transport, store)
         return host, failure.value, {each for found in store.records().values() for each in found}

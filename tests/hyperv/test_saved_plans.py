@@ -15,14 +15,14 @@ import pytest
 from tests.hyperv.test_apply import RULE, Wanted, host_with
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
 from tests.hyperv.test_cli_hyperv_files import JUNK, places, prepare
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import extended
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import extended
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from vswitch.acl_entries import BasicEntry, ExtendedEntry, describe
 from vswitch.errors import InputError
-from vswitch.hyperv.entries import BasicEntry, ExtendedEntry, describe
-from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.saved import digest_of, plan_of_wire, read_plan_file
+from vswitch.hyperv.applying.saved_plans import digest_of, plan_of_wire, read_plan_file
+from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 __all__ = ["shop"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vswitch.hyperv.script import literal, powershell_script
+from vswitch.hyperv.planning.script import literal, powershell_script
 from vswitch.model import load_site
 from vswitch.model.site import Site
 

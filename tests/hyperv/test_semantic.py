@@ -13,17 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry, basic_from_model, extended_from_model
+from vswitch.compare import edits as changed
+from vswitch.compare import region_search as search
+from vswitch.compare.acl_diff import TrafficChange, hidden, semantic_diff, transient
+from vswitch.compare.regions import Region
 from vswitch.errors import Origin
-from vswitch.hyperv import changed, search
-from vswitch.hyperv.entries import (
-    BasicEntry,
-    Entry,
-    ExtendedEntry,
-    basic_from_model,
-    extended_from_model,
-)
-from vswitch.hyperv.semantic import Acls, Change, hidden, semantic_diff, transient
-from vswitch.hyperv.traffic import Traffic
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import (
     ICMPV4,
@@ -188,7 +183,7 @@ def reference(policy: Policy, packet: tuple[int, ...], direction: Direction) -> 
     return not verdict.denies, verdict.rule is not None and verdict.rule.stateful
 
 
-def in_any(regions: tuple[Traffic, ...], packet: tuple[int, ...]) -> int:
+def in_any(regions: tuple[Region, ...], packet: tuple[int, ...]) -> int:
     return sum(packet in region for region in regions)
 
 
@@ -200,10 +195,10 @@ def test_diff_equals_brute_force(old: Policy, new: Policy, direction: Direction,
         was, becomes = (reference(policy, packet, direction) for policy in (old, new))
         expected = None
         if was[0] != becomes[0]:
-            expected = Change.ALLOWED if becomes[0] else Change.DENIED
+            expected = TrafficChange.ALLOWED if becomes[0] else TrafficChange.DENIED
         elif was[1] != becomes[1]:
-            expected = Change.STATEFUL if becomes[1] else Change.STATELESS
-        for change in Change:
+            expected = TrafficChange.STATEFUL if becomes[1] else TrafficChange.STATELESS
+        for change in TrafficChange:
             count = in_any(diff.changes.get(change, ()), packet)
             assert count == (change is expected), f"{packet}: {was} -> {becomes}, {change} {count} times"
 
@@ -372,10 +367,10 @@ def check_diff(old: list[ExtendedEntry], new: list[ExtendedEntry], in_cells: boo
         was, becomes = first_match(old, packet), first_match(new, packet)
         expected = None
         if (was > 0) != (becomes > 0):
-            expected = Change.ALLOWED if becomes else Change.DENIED
+            expected = TrafficChange.ALLOWED if becomes else TrafficChange.DENIED
         elif was != becomes:
-            expected = Change.STATEFUL if becomes > was else Change.STATELESS
-        for change in Change:
+            expected = TrafficChange.STATEFUL if becomes > was else TrafficChange.STATELESS
+        for change in TrafficChange:
             assert in_any(diff.changes.get(change, ()), packet) == (change is expected)
 
 
@@ -409,10 +404,10 @@ def test_a_kind_with_many_regions_does_not_hide_another() -> None:
     old.append(_allow(50, "7", "192.0.2.1"))
     with small_cells():
         diff = semantic_diff(Acls.of(old), Acls.of(new), Direction.INBOUND, limit=3)
-    assert diff.unfinished == {Change.ALLOWED}
-    assert len(diff.changes[Change.ALLOWED]) == 3
-    assert diff.more[Change.ALLOWED] > 0
-    assert [str(region) for region in diff.changes[Change.DENIED]] == [
+    assert diff.unfinished == {TrafficChange.ALLOWED}
+    assert len(diff.changes[TrafficChange.ALLOWED]) == 3
+    assert diff.more[TrafficChange.ALLOWED] > 0
+    assert [str(region) for region in diff.changes[TrafficChange.DENIED]] == [
         "IPv4, TCP, local port 7, remote 192.0.2.1"
     ]
     assert diff.as_dict()["more_is_a_minimum"] == ["newly allowed"]
@@ -460,10 +455,10 @@ def test_regions_read_well() -> None:
     old = Acls.of([_deny(), _allow(500)])
     new = Acls.of([_deny(), _allow(500, "443", "10.0.0.0/8")])
     diff = semantic_diff(old, new, Direction.INBOUND)
-    assert [str(region) for region in diff.changes[Change.ALLOWED]] == [
+    assert [str(region) for region in diff.changes[TrafficChange.ALLOWED]] == [
         "IPv4, TCP, local port 443, remote 10.0.0.0/8"
     ]
-    assert [str(region) for region in diff.changes[Change.DENIED]] == ["IP, TCP, local port 80"]
+    assert [str(region) for region in diff.changes[TrafficChange.DENIED]] == ["IP, TCP, local port 80"]
     assert diff.as_dict()["changes"]["newly denied"] == [
         {"version": "IP", "protocol": "TCP", "local_port": "80"}
     ]
@@ -473,8 +468,8 @@ def test_more_counts_what_is_not_listed() -> None:
     new = Acls.of(_allow(weight, str(2 * weight), f"10.0.{weight}.0/24") for weight in range(2, 12))
     old = Acls.of([_deny()])
     diff = semantic_diff(old, Acls(new.extended | old.extended), Direction.INBOUND, limit=3)
-    assert len(diff.changes[Change.ALLOWED]) == 3
-    assert diff.more == {Change.ALLOWED: 7}
+    assert len(diff.changes[TrafficChange.ALLOWED]) == 3
+    assert diff.more == {TrafficChange.ALLOWED: 7}
 
 
 @pytest.mark.parametrize(

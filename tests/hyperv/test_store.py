@@ -13,18 +13,18 @@ import pytest
 
 from tests.hyperv.test_apply import RULE, Wanted, host_with
 from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.hyperv_direct import DirectTransport, fresh_plan, store_in
-from tests.support.hyperv_host import HypervHost
-from tests.support.hyperv_states import sample_state
-from tests.support.winrm_endpoint import WinrmEndpoint, host_handler
+from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import sample_state
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from vswitch.acl_entries import ExtendedEntry
 from vswitch.errors import EnvironmentError_, InputError
-from vswitch.hyperv.apply import apply_plan
-from vswitch.hyperv.entries import ExtendedEntry
-from vswitch.hyperv.names import computer_fault, plan_fault
-from vswitch.hyperv.records import record_of
-from vswitch.hyperv.state import read_state
-from vswitch.hyperv.store import Store, default_folder
-from vswitch.hyperv.tasks import Target, plan_rollback
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
+from vswitch.hyperv.applying.store import Store, default_folder
+from vswitch.hyperv.host.host_state import read_state
+from vswitch.hyperv.host.name_checks import computer_fault, plan_fault
+from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
 
 __all__ = ["shop"]
@@ -266,7 +266,7 @@ def test_a_bad_entry_is_said_in_the_plan_and_stops_no_apply(tmp_path: Path) -> N
     apply_plan(fresh_plan(transport, store, wanted), transport, store)
     (path,) = tmp_path.glob("owned/*/*.json")
     path.write_text("{", encoding="utf-8")
-    target = Target("HV01", transport, store)
+    target = RemoteHost("HV01", transport, store)
     plan = plan_rollback(target)
     assert any(str(path) in warning for warning in plan.warnings)
     target.apply(plan)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import kerberos_stand_in
-from tests.support.kerberos_stand_in import KerberosEndpoint
-from tests.support.winrm_endpoint import Fault
-from tests.support.winrm_hostile import OK, Hostile
-from tests.support.winrm_runs import EXPORT, Recorder, refused, transport_to
-from vswitch.hyperv.problems import Cause
-from vswitch.hyperv.transport import ScriptRequest
+from tests.support.winrm import kerberos_stand_in
+from tests.support.winrm.endpoint import ShellFault
+from tests.support.winrm.hostile import OK, Hostile
+from tests.support.winrm.kerberos_stand_in import KerberosEndpoint
+from tests.support.winrm.runs import EXPORT, Recorder, refused, transport_to
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_a_run() -> None:
 @pytest.mark.parametrize("kind", ["before", "after", "quiet", "half"])
 def test_a_break(kind: str) -> None:
     recorder = Recorder()
-    with KerberosEndpoint(recorder, methods=["kerberos"], faults=[Fault("Send", kind)]) as endpoint:
+    with KerberosEndpoint(recorder, methods=["kerberos"], faults=[ShellFault("Send", kind)]) as endpoint:
         assert transport_to(endpoint, method="kerberos").run(ScriptRequest("apply"))["ok"]
     assert len(recorder.requests) == 1
 
@@ -37,16 +37,16 @@ def test_a_break(kind: str) -> None:
 @pytest.mark.parametrize("message", ["Create", "Command", "Send", "Receive"])
 @pytest.mark.parametrize("code", [200, 500])
 def test_an_answer_in_the_clear_is_not_believed(message: str, code: int) -> None:
-    faults = [Fault(message, "clear", code=code)]
+    faults = [ShellFault(message, "clear", code=code)]
     with KerberosEndpoint(Recorder(), methods=["kerberos"], faults=faults) as endpoint:
         error = refused(transport_to(endpoint, method="kerberos"))
-    assert error.cause is Cause.UNSEALED
+    assert error.cause is HostCause.UNSEALED
 
 
 def test_what_was_changed_on_its_way_is_not_believed() -> None:
-    faults = [Fault("Command", "tamper", change=lambda body: body[:-40] + b"x" + body[-39:])]
+    faults = [ShellFault("Command", "tamper", change=lambda body: body[:-40] + b"x" + body[-39:])]
     with KerberosEndpoint(Recorder(), methods=["kerberos"], faults=faults) as endpoint:
-        assert refused(transport_to(endpoint, method="kerberos")).cause is Cause.UNSEALED
+        assert refused(transport_to(endpoint, method="kerberos")).cause is HostCause.UNSEALED
 
 
 @pytest.mark.parametrize("token", [b"", b"WWW-Authenticate: Negotiate Zm9yZ2Vk\r\n"])
@@ -58,4 +58,4 @@ def test_a_host_that_does_not_prove_itself_is_told_nothing(token: bytes) -> None
     ):
         error = refused(transport_to(endpoint, method="kerberos", port=hostile.port))
         assert len(hostile.connections) == 1
-    assert error.cause in (Cause.UNSEALED, Cause.CREDENTIALS)
+    assert error.cause in (HostCause.UNSEALED, HostCause.CREDENTIALS)

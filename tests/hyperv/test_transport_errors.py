@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Fault, WinrmEndpoint
-from tests.support.winrm_runs import EXPORT, MODULE, Recorder, refused, transport_to
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import ShellFault, WinrmEndpoint
+from tests.support.winrm.runs import EXPORT, MODULE, Recorder, refused, transport_to
 from vswitch.errors import InputError
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.problems import Cause
-from vswitch.hyperv.transport import PywinrmTransport
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.transport import PywinrmTransport
+from vswitch.hyperv.winrm.winrm_errors import HostCause
 
 
 def test_a_missing_right() -> None:
     with WinrmEndpoint(Recorder(), without_right=["admin"]) as endpoint:
         error = refused(transport_to(endpoint))
-    assert error.cause is Cause.RIGHT
+    assert error.cause is HostCause.RIGHT
     assert "Remote Management Users" in error.hint
     assert "Hyper-V Administrators" in error.hint
 
@@ -33,13 +33,13 @@ def test_tls_untrusted(tmp_path: Path, server: tuple[Path, Path]) -> None:
     with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
         error = refused(transport_to(endpoint, method="basic", authority=other.file))
         assert endpoint.raw == []
-    assert error.cause is Cause.TLS
+    assert error.cause is HostCause.TLS
     assert "ca_file" in error.hint
 
 
 def test_tls_untrusted_by_default(server: tuple[Path, Path]) -> None:
     with WinrmEndpoint(Recorder(), methods=["basic"], certificate=server) as endpoint:
-        assert refused(transport_to(endpoint, method="basic")).cause is Cause.TLS
+        assert refused(transport_to(endpoint, method="basic")).cause is HostCause.TLS
 
 
 def test_tls_unverified_when_the_user_says_so(server: tuple[Path, Path]) -> None:
@@ -89,7 +89,7 @@ def test_a_redirect_is_not_followed(method: str) -> None:
         WinrmEndpoint(Recorder()) as endpoint,
     ):
         error = refused(transport_to(endpoint, method=method, port=asked, https=False))
-    assert error.cause is Cause.LISTENER
+    assert error.cause is HostCause.LISTENER
     assert "redirect" in error.message
     assert elsewhere.requests == 0
 
@@ -113,7 +113,7 @@ def test_tls_wrong_name(authority: Authority) -> None:
     certificate = authority.issue("hv02.corp.example")
     with WinrmEndpoint(Recorder(), methods=["basic"], certificate=certificate) as endpoint:
         error = refused(transport_to(endpoint, method="basic", authority=authority.file))
-    assert error.cause is Cause.TLS
+    assert error.cause is HostCause.TLS
     assert "not made out for 127.0.0.1" in error.message
 
 
@@ -121,14 +121,14 @@ def test_tls_expired(authority: Authority) -> None:
     certificate = authority.issue("127.0.0.1", days=-2)
     with WinrmEndpoint(Recorder(), methods=["basic"], certificate=certificate) as endpoint:
         error = refused(transport_to(endpoint, method="basic", authority=authority.file))
-    assert error.cause is Cause.TLS
+    assert error.cause is HostCause.TLS
     assert "expired" in error.message
 
 
 def test_tls_to_a_port_without(authority: Authority) -> None:
     with WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, method="basic", https=True, authority=authority.file))
-    assert error.cause in (Cause.TLS, Cause.BROKEN)
+    assert error.cause in (HostCause.TLS, HostCause.BROKEN)
 
 
 def test_an_encrypted_client_key(authority: Authority, server: tuple[Path, Path]) -> None:
@@ -143,7 +143,7 @@ def test_an_encrypted_client_key(authority: Authority, server: tuple[Path, Path]
 @pytest.mark.parametrize("option", ["certificate", "certificate_key", "ca_file"])
 def test_missing_files_are_named(option: str, server: tuple[Path, Path], tmp_path: Path) -> None:
     files = {"certificate": str(server[0]), "certificate_key": str(server[1]), "ca_file": str(server[0])}
-    connection = Connection(
+    connection = HostConnection(
         name="hv01",
         address="127.0.0.1",
         authentication=Authentication.CERTIFICATE,
@@ -158,37 +158,37 @@ def test_nothing_listens() -> None:
         port = unused.getsockname()[1]
     with WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, port=port))
-    assert error.cause is Cause.REFUSED
+    assert error.cause is HostCause.REFUSED
     assert f"127.0.0.1:{port}" in error.message
 
 
 def test_an_unknown_name() -> None:
     with WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, address="no-such-host.invalid"))
-    assert error.cause is Cause.NAME
+    assert error.cause is HostCause.NAME
 
 
 def test_a_host_that_accepts_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, port=silent.getsockname()[1], timeout=0.5))
-    assert error.cause is Cause.TIMEOUT
+    assert error.cause is HostCause.TIMEOUT
 
 
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
-        (Fault("Create", "status", code=404), Cause.LISTENER),
-        (Fault("Create", "status", code=413), Cause.SIZE),
-        (Fault("Create", "status", code=503), Cause.LISTENER),
-        (Fault("Create", "status", code=418), Cause.UNSEALED),
-        (Fault("Create", "fault", code=5), Cause.RIGHT),
-        (Fault("Create", "fault", code=2150859180), Cause.LISTENER),
-        (Fault("Command", "fault", code=2150859174), Cause.QUOTA),
-        (Fault("Create", "fault", code=2150858793), Cause.TIMEOUT),
-        (Fault("Send", "fault", code=1, text="something\nelse"), Cause.ANSWER),
+        (ShellFault("Create", "status", code=404), HostCause.LISTENER),
+        (ShellFault("Create", "status", code=413), HostCause.SIZE),
+        (ShellFault("Create", "status", code=503), HostCause.LISTENER),
+        (ShellFault("Create", "status", code=418), HostCause.UNSEALED),
+        (ShellFault("Create", "fault", code=5), HostCause.RIGHT),
+        (ShellFault("Create", "fault", code=2150859180), HostCause.LISTENER),
+        (ShellFault("Command", "fault", code=2150859174), HostCause.QUOTA),
+        (ShellFault("Create", "fault", code=2150858793), HostCause.TIMEOUT),
+        (ShellFault("Send", "fault", code=1, text="something\nelse"), HostCause.ANSWER),
     ],
 )
-def test_answers_of_winrm(fault: Fault, cause: Cause) -> None:
+def test_answers_of_winrm(fault: ShellFault, cause: HostCause) -> None:
     with WinrmEndpoint(Recorder(), faults=[fault]) as endpoint:
         error = refused(transport_to(endpoint))
         assert not endpoint.shells
@@ -204,5 +204,5 @@ def test_kerberos_says_what_is_missing() -> None:
         pytest.skip("the Kerberos package is installed")
     with WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, method="kerberos"))
-    assert error.cause is Cause.PACKAGE
+    assert error.cause is HostCause.PACKAGE
     assert "vswitch[kerberos]" in error.hint

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 import spnego._ntlm
 
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Fault, WinrmEndpoint
-from tests.support.winrm_hostile import ASKS, OK, Hostile
-from tests.support.winrm_runs import EXPORT, Recorder, refused, transport_to
-from vswitch.hyperv.guard import Unsealed
-from vswitch.hyperv.problems import Cause, OutcomeUnknown
-from vswitch.hyperv.sealed import Foreign, check_answer, check_log_on, parse
-from vswitch.hyperv.transport import ScriptRequest
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import ShellFault, WinrmEndpoint
+from tests.support.winrm.hostile import ASKS, OK, Hostile
+from tests.support.winrm.runs import EXPORT, Recorder, refused, transport_to
+from vswitch.hyperv.winrm.guard import Unsealed
+from vswitch.hyperv.winrm.sealed import Foreign, check_answer, check_log_on, parse
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause, OutcomeUnknown
 
 MESSAGES = ("Create", "Command", "Send", "Receive")
 SIGN, SEAL, ESS, KEY_128 = 0x10, 0x20, 0x80000, 0x20000000
@@ -36,10 +36,10 @@ def swapped(name: str) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("code", [200, 500])
 def test_without_tls_an_answer_in_the_clear_is_not_believed(method: str, message: str, code: int) -> None:
-    faults = [Fault(message, "clear", code=code)]
+    faults = [ShellFault(message, "clear", code=code)]
     with WinrmEndpoint(Recorder(), methods=[method], faults=faults) as endpoint:
         error = refused(transport_to(endpoint, method=method))
-    assert error.cause is Cause.UNSEALED
+    assert error.cause is HostCause.UNSEALED
     assert f"(HTTP {code}) was not believed: it is not encrypted" in error.message
     assert "somebody between" in error.hint
 
@@ -51,7 +51,7 @@ def test_without_tls_the_first_answer_is_not_believed_either(code: int) -> None:
     poison = [head + b"Content-Length: %d\r\n\r\n" % len(body) + body]
     with Hostile(lambda: iter(poison)) as hostile, WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, port=hostile.port))
-    assert error.cause in (Cause.UNSEALED, Cause.LISTENER)
+    assert error.cause in (HostCause.UNSEALED, HostCause.LISTENER)
     assert "redirect" in error.message if code == 307 else f"(HTTP {code}) was not believed" in error.message
 
 
@@ -59,7 +59,7 @@ def test_a_host_that_wants_no_log_on_is_no_host() -> None:
     poison = [OK + b"Content-Length: 0\r\n\r\n"]
     with Hostile(lambda: iter(poison)) as hostile, WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, port=hostile.port))
-    assert error.cause is Cause.UNSEALED
+    assert error.cause is HostCause.UNSEALED
     assert "the log-on was cut short" in error.message
 
 
@@ -69,7 +69,7 @@ def test_credssp_that_is_cut_short_seals_nothing() -> None:
         endpoint.cuts_log_on = True
         error = refused(transport_to(endpoint, method="credssp"))
         assert endpoint.raw == []
-    assert error.cause is Cause.UNSEALED
+    assert error.cause is HostCause.UNSEALED
 
 
 @pytest.mark.parametrize("method", ["ntlm", "credssp"])
@@ -89,7 +89,9 @@ def test_ntlm_that_was_weakened_seals_nothing(
         error = refused(transport_to(endpoint, method=method))
         assert endpoint.raw == []
     # Within CredSSP some of it ends the log-on by itself.
-    assert error.cause in ((Cause.UNSEALED,) if method == "ntlm" else (Cause.UNSEALED, Cause.CREDENTIALS))
+    assert error.cause in (
+        (HostCause.UNSEALED,) if method == "ntlm" else (HostCause.UNSEALED, HostCause.CREDENTIALS)
+    )
 
 
 @pytest.mark.parametrize("done", [True, False])
@@ -133,9 +135,9 @@ TAMPERED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("method", ["ntlm", "credssp"])
 @pytest.mark.parametrize("how", TAMPERED)
 def test_what_is_sealed_in_part_or_was_changed_is_not_believed(method: str, how: str) -> None:
-    faults = [Fault("Command", "tamper", change=TAMPERED[how])]
+    faults = [ShellFault("Command", "tamper", change=TAMPERED[how])]
     with WinrmEndpoint(Recorder(), methods=[method], faults=faults) as endpoint:
-        assert refused(transport_to(endpoint, method=method)).cause is Cause.UNSEALED
+        assert refused(transport_to(endpoint, method=method)).cause is HostCause.UNSEALED
 
 
 def test_an_answer_of_before_is_not_believed() -> None:
@@ -146,9 +148,12 @@ def test_an_answer_of_before_is_not_believed() -> None:
         kept.append(body)
         return body
 
-    faults = [Fault("Command", "tamper", change=keep), Fault("Send", "tamper", change=lambda _: kept[0])]
+    faults = [
+        ShellFault("Command", "tamper", change=keep),
+        ShellFault("Send", "tamper", change=lambda _: kept[0]),
+    ]
     with WinrmEndpoint(Recorder(), faults=faults) as endpoint:
-        assert refused(transport_to(endpoint)).cause is Cause.UNSEALED
+        assert refused(transport_to(endpoint)).cause is HostCause.UNSEALED
 
 
 FOREIGN = [
@@ -162,15 +167,15 @@ FOREIGN = [
 def test_an_answer_belongs_to_its_question(
     message: str, name: str, tls: bool, authority: Authority, server: tuple[Path, Path]
 ) -> None:
-    faults = [Fault(message, "change", change=swapped(name))]
+    faults = [ShellFault(message, "change", change=swapped(name))]
     with WinrmEndpoint(Recorder(), certificate=server if tls else None, faults=faults) as endpoint:
         error = refused(transport_to(endpoint, authority=authority.file))
-    assert error.cause is Cause.ANSWER
+    assert error.cause is HostCause.ANSWER
     assert f"{name} in it is not the" in error.message
 
 
 def test_a_foreign_answer_leaves_the_outcome_of_a_write_open() -> None:
-    faults = [Fault("Receive", "change", change=swapped("RelatesTo"))]
+    faults = [ShellFault("Receive", "change", change=swapped("RelatesTo"))]
     with WinrmEndpoint(Recorder(), faults=faults) as endpoint:
         error = refused(transport_to(endpoint), ScriptRequest("apply"))
     assert isinstance(error, OutcomeUnknown)
@@ -179,10 +184,12 @@ def test_a_foreign_answer_leaves_the_outcome_of_a_write_open() -> None:
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_fault_is_no_result(message: str) -> None:
     faults = [
-        Fault(message, "change", change=lambda text: re.sub(rb"(?<=<s:Body>).*(?=</s:Body>)", FAULT, text))
+        ShellFault(
+            message, "change", change=lambda text: re.sub(rb"(?<=<s:Body>).*(?=</s:Body>)", FAULT, text)
+        )
     ]
     with WinrmEndpoint(Recorder(), faults=faults) as endpoint:
-        assert refused(transport_to(endpoint)).cause is Cause.ANSWER
+        assert refused(transport_to(endpoint)).cause is HostCause.ANSWER
 
 
 ENVELOPE = (
@@ -240,7 +247,7 @@ def test_xml_that_is_a_burden_is_not_read(text: str | bytes) -> None:
 
 def test_a_401_in_between_ends_the_connection_and_nothing_else() -> None:
     """It is no log-on any more, whoever sent it; the run goes on over a new connection."""
-    with WinrmEndpoint(Recorder(), faults=[Fault("Receive", "status", code=401)]) as endpoint:
+    with WinrmEndpoint(Recorder(), faults=[ShellFault("Receive", "status", code=401)]) as endpoint:
         assert transport_to(endpoint).run(EXPORT)["ok"]
 
 
@@ -248,13 +255,13 @@ def test_methods_that_are_offered_without_proof_give_no_advice_to_log_on_weaker(
     offer = b'HTTP/1.1 401 \r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'
     with Hostile(lambda: iter([offer])) as hostile, WinrmEndpoint(Recorder()) as endpoint:
         error = refused(transport_to(endpoint, port=hostile.port))
-    assert error.cause is Cause.METHOD
+    assert error.cause is HostCause.METHOD
     assert "nothing proves who said so" in error.hint
 
 
 def test_a_challenge_that_costs_without_end_is_not_read() -> None:
     """The pattern that Kerberos looks for takes years over such a header."""
-    from vswitch.hyperv import guard
+    from vswitch.hyperv.winrm import guard
 
     assert guard._challenges("," * 60_000 + "x") == ""
     assert guard._challenges("a,b c,Negotiate dG9rZW4=, CredSSP") == "Negotiate dG9rZW4=, CredSSP"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import kerberos_realm
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Fault, WinrmEndpoint
-from tests.support.winrm_runs import EXPORT, Recorder, refused, transport_to
-from vswitch.hyperv.problems import Cause
-from vswitch.hyperv.transport import ScriptRequest
+from tests.support.winrm import kerberos_realm
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import ShellFault, WinrmEndpoint
+from tests.support.winrm.runs import EXPORT, Recorder, refused, transport_to
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause
 
 pytestmark = pytest.mark.skipif(
     bool(kerberos_realm.missing()), reason=f"not installed: {', '.join(kerberos_realm.missing())}"
@@ -52,7 +52,7 @@ def test_kerberos(tls: bool, authority: Authority) -> None:
 @pytest.mark.parametrize("kind", ["before", "after", "quiet", "half"])
 def test_kerberos_and_a_break(kind: str) -> None:
     recorder = Recorder()
-    with WinrmEndpoint(recorder, methods=["kerberos"], faults=[Fault("Send", kind)]) as endpoint:
+    with WinrmEndpoint(recorder, methods=["kerberos"], faults=[ShellFault("Send", kind)]) as endpoint:
         transport = transport_to(
             endpoint, method="kerberos", address="localhost", username=kerberos_realm.USER
         )
@@ -66,6 +66,6 @@ def test_without_a_ticket(in_realm: pytest.MonkeyPatch, capfd: pytest.CaptureFix
         error = refused(
             transport_to(endpoint, method="kerberos", address="localhost", username=kerberos_realm.USER)
         )
-    assert error.cause is Cause.CREDENTIALS
+    assert error.cause is HostCause.CREDENTIALS
     assert "kinit" in error.hint
     assert not any(capfd.readouterr())

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Fault, Output, WinrmEndpoint, answer
-from tests.support.winrm_hostile import OK, POISONS, SLOW, Hostile, slowly
-from tests.support.winrm_http import server_tls
-from tests.support.winrm_runs import EXPORT, Recorder, refused, transport_to
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import ShellFault, ShellOutput, WinrmEndpoint, answer
+from tests.support.winrm.hostile import OK, POISONS, SLOW, Hostile, slowly
+from tests.support.winrm.http import server_tls
+from tests.support.winrm.runs import EXPORT, Recorder, refused, transport_to
 from vswitch.errors import OutOfResources
-from vswitch.hyperv import framing, guard, transport
-from vswitch.hyperv.connection import Connection
-from vswitch.hyperv.guard import Guard
-from vswitch.hyperv.problems import Cause, OutcomeUnknown
-from vswitch.hyperv.transport import ScriptRequest
+from vswitch.hyperv.winrm import framing, guard, transport
+from vswitch.hyperv.winrm.connection import HostConnection
+from vswitch.hyperv.winrm.guard import Guard
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause, OutcomeUnknown
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a time limit may be passed by on a busy machine.
@@ -55,14 +55,14 @@ def test_the_time_limit_holds_before_log_on(
         )
         assert time.monotonic() - started < 0.8 + SLACK
         assert hostile.met.is_set()
-    assert error.cause is Cause.TIMEOUT
+    assert error.cause is HostCause.TIMEOUT
     assert "no answer within 0.8 seconds" in error.message
 
 
 @pytest.mark.parametrize("message", ["Create", "Send", "Receive", "Delete"])
 @pytest.mark.usefixtures("soon")
 def test_the_time_limit_holds_after_log_on(message: str) -> None:
-    fault = Fault(message, "raw", raw=lambda: slowly(OK))
+    fault = ShellFault(message, "raw", raw=lambda: slowly(OK))
     with WinrmEndpoint(Recorder(), faults=[fault]) as endpoint:
         run = transport_to(endpoint, timeout=1.0)
         started = time.monotonic()
@@ -70,7 +70,7 @@ def test_the_time_limit_holds_after_log_on(message: str) -> None:
             assert run.run(EXPORT)["ok"]
         else:
             error = refused(run, ScriptRequest("apply"))
-            assert error.cause is Cause.TIMEOUT
+            assert error.cause is HostCause.TIMEOUT
             assert isinstance(error, OutcomeUnknown) is (message != "Create")
         assert time.monotonic() - started < 1.5 + SLACK
 
@@ -82,7 +82,7 @@ def test_a_slow_tls_handshake_ends() -> None:
     ):
         started = time.monotonic()
         run = transport_to(endpoint, method="basic", port=hostile.port, https=True, connect_timeout=0.5)
-        assert refused(run).cause in (Cause.TIMEOUT, Cause.UNREACHABLE)
+        assert refused(run).cause in (HostCause.TIMEOUT, HostCause.UNREACHABLE)
         assert time.monotonic() - started < 0.5 + SLACK
 
 
@@ -104,7 +104,7 @@ def test_silence_has_a_limit_of_its_own() -> None:
         started = time.monotonic()
         error = refused(transport_to(endpoint, port=hostile.port, silence_timeout=0.3))
         assert time.monotonic() - started < 0.3 + SLACK
-    assert error.cause is Cause.TIMEOUT
+    assert error.cause is HostCause.TIMEOUT
     assert "silence_timeout" in error.hint
 
 
@@ -121,7 +121,7 @@ def test_a_name_that_is_not_answered_ends(monkeypatch: pytest.MonkeyPatch) -> No
         started = time.monotonic()
         error = refused(transport_to(endpoint, address="slow.invalid", connect_timeout=0.3))
         assert time.monotonic() - started < 0.3 + SLACK
-    assert error.cause is Cause.UNREACHABLE
+    assert error.cause is HostCause.UNREACHABLE
 
 
 def test_all_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +154,17 @@ def test_all_addresses_of_a_host_share_the_time(monkeypatch: pytest.MonkeyPatch)
 def test_the_host_is_asked_to_answer_before_it_is_silent_for_too_long(
     options: dict[str, int], silence: float, operation: int
 ) -> None:
-    connection = Connection(name="h", address="h", **options)  # type: ignore[arg-type]
+    connection = HostConnection(name="h", address="h", **options)  # type: ignore[arg-type]
     assert (connection.silence, connection.operation(300.0)) == (silence, operation)
     assert connection.operation(0.2) == 1
 
 
 RUN = """
 import json, resource, sys
-from tests.support.winrm_runs import EXPORT, MODULE
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.credentials import Credentials, Secret
-from vswitch.hyperv.transport import PywinrmTransport
+from tests.support.winrm.runs import EXPORT, MODULE
+from vswitch.hyperv.winrm.connection import Authentication, Connection
+from vswitch.hyperv.winrm.credentials import Credentials, Secret
+from vswitch.hyperv.winrm.transport import PywinrmTransport
 port, timeout = int(sys.argv[1]), float(sys.argv[2])
 connection = Connection(name="hv01", address="127.0.0.1", port=port, https=False, timeout=timeout,
                         authentication=Authentication.NTLM, username="admin")
@@ -202,7 +202,7 @@ def test_before_log_on_next_to_nothing_is_read() -> None:
             started = time.monotonic()
             error = refused(transport_to(endpoint, port=hostile.port))
             assert time.monotonic() - started < SLACK, how
-            assert error.cause in (Cause.SIZE, Cause.BROKEN, Cause.ANSWER), (how, error)
+            assert error.cause in (HostCause.SIZE, HostCause.BROKEN, HostCause.ANSWER), (how, error)
             # What is on its way through the sockets' buffers counts as sent.
             assert hostile.sent < 32 << 20, how
 
@@ -219,18 +219,18 @@ def test_what_is_refused_before_log_on_costs_no_memory(how: str) -> None:
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_document_is_limited(read_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "LARGEST_REPLY", 1 << 20)
-    with WinrmEndpoint(lambda _: Output(stdout=bytes(2 << 20))) as endpoint:
+    with WinrmEndpoint(lambda _: ShellOutput(stdout=bytes(2 << 20))) as endpoint:
         error = refused(transport_to(endpoint), EXPORT if read_only else ScriptRequest("apply"))
         assert not endpoint.shells
-    assert error.cause is Cause.SIZE
+    assert error.cause is HostCause.SIZE
     assert "sends more than the 1 MiB that are taken of it" in error.message
     assert isinstance(error, OutcomeUnknown) is not read_only
 
 
 REPLY = """
 import resource, sys
-from vswitch.hyperv import framing
-from vswitch.hyperv.guard import TooLarge
+from vswitch.hyperv.winrm import framing
+from vswitch.hyperv.winrm.guard import TooLarge
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 piece, end = eval(sys.argv[1]), "accepted"
 reply = framing.Reply()
@@ -272,18 +272,18 @@ def test_what_a_document_costs_in_memory(piece: bytes, size: str, end: str, most
 
 
 def test_a_document_that_is_announced_as_too_large_is_not_waited_for() -> None:
-    announced = Output(stdout=b'{"documentBytes":%d}\n' % (framing.LARGEST_REPLY + 1))
+    announced = ShellOutput(stdout=b'{"documentBytes":%d}\n' % (framing.LARGEST_REPLY + 1))
     with WinrmEndpoint(lambda _: announced) as endpoint:
         error = refused(transport_to(endpoint))
-    assert error.cause is Cause.SIZE
+    assert error.cause is HostCause.SIZE
 
 
 def test_one_answer_is_limited_after_log_on() -> None:
     body = OK + b"Content-Length: 3000000000\r\n\r\n"
-    fault = Fault("Receive", "raw", raw=lambda: itertools.chain([body], itertools.repeat(bytes(65536))))
+    fault = ShellFault("Receive", "raw", raw=lambda: itertools.chain([body], itertools.repeat(bytes(65536))))
     with WinrmEndpoint(Recorder(), faults=[fault]) as endpoint:
         error = refused(transport_to(endpoint))
-    assert error.cause is Cause.SIZE
+    assert error.cause is HostCause.SIZE
     assert "1 MiB" in error.message
 
 

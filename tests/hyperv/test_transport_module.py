@@ -9,15 +9,15 @@ import subprocess
 
 import pytest
 
-from tests.support.hyperv_host import Fault, HypervHost
-from tests.support.hyperv_states import sample_state
-from tests.support.winrm_endpoint import WinrmEndpoint, answer, host_handler, split_input
-from tests.support.winrm_runs import transport_to
-from vswitch.hyperv import framing
-from vswitch.hyperv.guard import TooLarge
-from vswitch.hyperv.module import module_text
-from vswitch.hyperv.problems import OutcomeUnknown
-from vswitch.hyperv.transport import ScriptRequest
+from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.states import sample_state
+from tests.support.winrm.endpoint import WinrmEndpoint, answer, host_handler, split_input
+from tests.support.winrm.runs import transport_to
+from vswitch.hyperv.winrm import framing
+from vswitch.hyperv.winrm.guard import TooLarge
+from vswitch.hyperv.winrm.shipped_module import module_text
+from vswitch.hyperv.winrm.transport import ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import OutcomeUnknown
 
 NAMES = "Büro-VM Ω 'a'; Stop-VM * \u2028 \U0001f600"
 
@@ -43,7 +43,7 @@ def test_another_script_is_no_module() -> None:
 
 @pytest.mark.parametrize("kind", ["die", "hang"])
 def test_a_modelled_host_that_goes_wrong(kind: str) -> None:
-    host = HypervHost(sample_state(), faults=[Fault(1, kind=kind)])
+    host = HypervHost(sample_state(), faults=[CmdletFault(1, kind=kind)])
     with WinrmEndpoint(host_handler(host)) as endpoint:
         transport = transport_to(endpoint, module=module_text(), timeout=1.5)
         with pytest.raises(OutcomeUnknown) as caught:
@@ -92,16 +92,16 @@ def test_a_reply_is_limited_while_it_is_read(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(framing, "LARGEST_REPLY", 1000)
     for flood in ((b'{"documentBytes":1001}\n', b""), (b"x" * 500, b"x" * 501)):
         with pytest.raises(TooLarge):
-            framing.Reply().add(*flood)
-    reply = framing.Reply()
+            framing.FramedReply().add(*flood)
+    reply = framing.FramedReply()
     for _ in range(10):
         reply.add(b"", b"x" * 100)
     with pytest.raises(TooLarge):
         reply.add(b"", b"x")
 
 
-def _reply(output: bytes, size: int = 1 << 20) -> framing.Reply:
-    reply = framing.Reply()
+def _reply(output: bytes, size: int = 1 << 20) -> framing.FramedReply:
+    reply = framing.FramedReply()
     for start in range(0, len(output), size):
         reply.add(output[start : start + size], b"")
     return reply

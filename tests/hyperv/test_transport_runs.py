@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Limits, Output, WinrmEndpoint, answer
-from tests.support.winrm_runs import EXPORT, METHODS, MODULE, PASSWORD, Recorder, refused, transport_to
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import Limits, ShellOutput, WinrmEndpoint, answer
+from tests.support.winrm.runs import EXPORT, METHODS, MODULE, PASSWORD, Recorder, refused, transport_to
 from vswitch.errors import InputError
-from vswitch.hyperv import framing
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.problems import Cause, OutcomeUnknown
-from vswitch.hyperv.transport import CHUNK, ScriptRequest
+from vswitch.hyperv.winrm import framing
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.transport import CHUNK, ScriptRequest
+from vswitch.hyperv.winrm.winrm_errors import HostCause, OutcomeUnknown
 
 # --- authentication ------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def test_a_wrong_password_is_tried_once(
         error = refused(transport)
         assert endpoint.log == []
         assert endpoint.total_connections <= 2  # the second asks for the methods, without credentials
-    assert error.cause is Cause.CREDENTIALS
+    assert error.cause is HostCause.CREDENTIALS
     assert ("certificate" if method == "certificate" else "admin") in error.message
     assert "Wr0ng-pass" not in str(error)
 
@@ -72,7 +72,7 @@ def test_a_method_that_the_host_does_not_offer(
     others = [other for other in ("ntlm", "basic") if other != method][:1]
     with WinrmEndpoint(Recorder(), methods=others, certificate=server) as endpoint:
         error = refused(transport_to(endpoint, method=method, authority=authority.file))
-    assert error.cause is Cause.METHOD
+    assert error.cause is HostCause.METHOD
     assert method in error.message
 
 
@@ -115,7 +115,7 @@ def test_ipv6() -> None:
 @pytest.mark.parametrize("method", ["basic", "certificate"])
 def test_some_methods_need_tls(method: str) -> None:
     with pytest.raises(InputError, match="over HTTP"):
-        Connection(
+        HostConnection(
             name="hv01",
             address="hv01",
             https=False,
@@ -127,14 +127,14 @@ def test_some_methods_need_tls(method: str) -> None:
 
 def test_ports_follow_from_the_authentication() -> None:
     def port(method: str, **options: object) -> tuple[bool | None, int]:
-        found = Connection(name="h", address="h", authentication=Authentication(method), **options)  # type: ignore[arg-type]
+        found = HostConnection(name="h", address="h", authentication=Authentication(method), **options)  # type: ignore[arg-type]
         return found.https, found.port
 
     assert port("kerberos") == (False, 5985)
     assert port("kerberos", https=True) == (True, 5986)
     assert port("ntlm") == (True, 5986)
     assert port("ntlm", port=5985) == (False, 5985)
-    assert Connection(name="h", address="fe80::1%eth0").url == "http://[fe80::1%25eth0]:5985/wsman"
+    assert HostConnection(name="h", address="fe80::1%eth0").url == "http://[fe80::1%25eth0]:5985/wsman"
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -176,20 +176,20 @@ def test_the_command_line_is_short_and_always_the_same() -> None:
 def test_the_endpoint_enforces_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "BOOTSTRAP", framing.BOOTSTRAP + "#" * 3000)
     with WinrmEndpoint(Recorder()) as endpoint:
-        assert refused(transport_to(endpoint)).cause is Cause.SIZE
+        assert refused(transport_to(endpoint)).cause is HostCause.SIZE
 
 
 def test_the_endpoint_enforces_the_envelope() -> None:
     with WinrmEndpoint(Recorder(), limits=Limits(envelope=32 * 1024)) as endpoint:
         error = refused(transport_to(endpoint, module=b"x" * 60_000))
-    assert error.cause is Cause.SIZE
+    assert error.cause is HostCause.SIZE
     assert "MaxEnvelopeSizekb" in error.hint
 
 
 def test_shells_per_user() -> None:
     with WinrmEndpoint(Recorder(), limits=Limits(shells_per_user=0)) as endpoint:
         error = refused(transport_to(endpoint))
-    assert error.cause is Cause.QUOTA
+    assert error.cause is HostCause.QUOTA
     assert "MaxShellsPerUser" in error.hint
 
 
@@ -224,7 +224,7 @@ def test_one_transport_in_many_threads() -> None:
 
 def test_text_before_the_answer_is_passed_over() -> None:
     document = answer({"schema": 1, "ok": True, "result": {}})
-    noisy = Output(b"Welcome to this host!\r\n" + document.stdout + b"\r\n")
+    noisy = ShellOutput(b"Welcome to this host!\r\n" + document.stdout + b"\r\n")
     with WinrmEndpoint(lambda _: noisy) as endpoint:
         assert transport_to(endpoint).run(EXPORT) == {"schema": 1, "ok": True, "result": {}}
 
@@ -237,7 +237,7 @@ def test_a_refusal_of_the_module_is_an_answer() -> None:
 
 @pytest.mark.parametrize("stdout", [b"", b"hello", b'{"documentBytes":9}\n{}', b'{"documentBytes":3}\nabc'])
 def test_something_else_is_no_answer(stdout: bytes) -> None:
-    with WinrmEndpoint(lambda _: Output(stdout)) as endpoint:
+    with WinrmEndpoint(lambda _: ShellOutput(stdout)) as endpoint:
         with pytest.raises(OutcomeUnknown):
             transport_to(endpoint).run(ScriptRequest("apply"))
         assert not isinstance(refused(transport_to(endpoint)), OutcomeUnknown)

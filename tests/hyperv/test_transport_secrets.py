@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 from rich.traceback import Traceback
 
-from tests.support.certificates import Authority
-from tests.support.winrm_endpoint import Fault, WinrmEndpoint
-from tests.support.winrm_runs import EXPORT, METHODS, MODULE, PASSWORD, Recorder, transport_to
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.credentials import CredentialFinder, Credentials
-from vswitch.hyperv.problems import WinrmError
-from vswitch.hyperv.transport import PywinrmTransport, ScriptRequest, find_credentials
+from tests.support.winrm.certificates import Authority
+from tests.support.winrm.endpoint import ShellFault, WinrmEndpoint
+from tests.support.winrm.runs import EXPORT, METHODS, MODULE, PASSWORD, Recorder, transport_to
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.credentials import CredentialFinder, Credentials
+from vswitch.hyperv.winrm.transport import PywinrmTransport, ScriptRequest, find_credentials
+from vswitch.hyperv.winrm.winrm_errors import WinrmError
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[io.StringIO]:
 SCENES = {
     "success": ([], PASSWORD),
     "wrong password": ([], "Wr0ng-pass"),
-    "broken": ([Fault("Send", "before")], PASSWORD),
-    "lost": ([Fault("Receive", "after")], PASSWORD),
-    "fault": ([Fault("Create", "fault", code=1, text=f"never say {PASSWORD}")], PASSWORD),
-    "status": ([Fault("Command", "status", code=500)], PASSWORD),
+    "broken": ([ShellFault("Send", "before")], PASSWORD),
+    "lost": ([ShellFault("Receive", "after")], PASSWORD),
+    "fault": ([ShellFault("Create", "fault", code=1, text=f"never say {PASSWORD}")], PASSWORD),
+    "status": ([ShellFault("Command", "status", code=500)], PASSWORD),
 }
 
 
@@ -137,8 +137,8 @@ def test_credentials_come_from_the_finder_at_the_first_run() -> None:
 
 def test_no_password_is_asked_for_where_none_is_needed() -> None:
     finder = CredentialFinder(environment={}, keyring=None, prompt=lambda _: pytest.fail("asked"))
-    kerberos = Connection(name="h", address="h")
-    certificate = Connection(
+    kerberos = HostConnection(name="h", address="h")
+    certificate = HostConnection(
         name="h",
         address="h",
         authentication=Authentication.CERTIFICATE,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vswitch.lab.netns import in_netns
+from vswitch.lab.isolation.netns import in_netns
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vswitch.errors import LabError
-from vswitch.lab.capture import Capture, Match, write_pcap
-from vswitch.lab.frames import Seen, parse_frame
-from vswitch.lab.netns import socket_in
+from vswitch.lab.isolation.netns import socket_in
+from vswitch.lab.probing.capture import Capture, Match, write_pcap
+from vswitch.lab.probing.captured_frames import Seen, parse_frame
 from vswitch.model.types import TCP, UDP
 
 lab = pytest.mark.lab

@@ -18,8 +18,8 @@ from tests.support.hanging import ROOT, command, ended, start, supervisor_of
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.errors import Fault, LabError, OutOfResources
 from vswitch.exhausted import exhausted_by, exhausted_in
-from vswitch.lab import client
-from vswitch.lab.finding import address_of
+from vswitch.lab.process import client
+from vswitch.lab.process.finding import address_of
 from vswitch.patience import Patience
 from vswitch.wire import connect
 

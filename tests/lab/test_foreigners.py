@@ -14,7 +14,7 @@ import pytest
 from tests.lab.conftest import Namespace
 from tests.support.command_line import LAYOUT
 from tests.support.hanging import ROOT, command
-from vswitch.lab.netns import in_netns
+from vswitch.lab.isolation.netns import in_netns
 
 pytestmark = [
     pytest.mark.lab,

@@ -16,7 +16,7 @@ import pytest
 from tests.support.command_line import LAYOUT
 from tests.support.ordinary_user import ROOT, as_ordinary_user, require_ordinary_user
 from tests.support.running_lab import wait_until
-from vswitch.lab.cells import MOST_PROCESSES, most_memory
+from vswitch.lab.isolation.cells import MOST_PROCESSES, most_memory
 
 pytestmark = pytest.mark.lab
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
-from vswitch.lab import client, finding, isolation
-from vswitch.lab.lab import Lab, read_sources
+from vswitch.lab import isolation
+from vswitch.lab.building.lab import Lab, read_sources
+from vswitch.lab.process import client, finding
 
 pytestmark = pytest.mark.lab
 
@@ -237,7 +238,7 @@ def test_unknown_requests_are_refused(start):
 
 @pytest.mark.parametrize(
     "victim",
-    ["unshare", "init", "vswitch.lab.supervisor", "ovs-vswitchd", "ovsdb-server"],
+    ["unshare", "init", "vswitch.lab.process.supervisor", "ovs-vswitchd", "ovsdb-server"],
 )
 def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
     name = start()
@@ -245,7 +246,9 @@ def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
     lab = Running.find(name)
     assert any("sleep 1000" in line for line in lab.pids.values())
     if victim == "init":
-        pid = next(pid for pid, line in lab.pids.items() if "lab/init.py" in line and "unshare" not in line)
+        pid = next(
+            pid for pid, line in lab.pids.items() if "isolation/init.py" in line and "unshare" not in line
+        )
     else:
         pid = next(
             pid
@@ -260,7 +263,9 @@ def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
 def test_a_lab_that_hangs_can_be_taken_down(start, monkeypatch):
     name = start()
     lab = Running.find(name)
-    hung = next(pid for pid, line in lab.pids.items() if "lab.supervisor" in line and "init.py" not in line)
+    hung = next(
+        pid for pid, line in lab.pids.items() if "process.supervisor" in line and "init.py" not in line
+    )
     os.kill(hung, signal.SIGSTOP)
     monkeypatch.setattr(client, "_DOWN_PATIENCE", 0.5)
     client.down(name)
@@ -278,14 +283,14 @@ def test_switches_can_be_asked(start):
     assert client.call(name, "connections") == {"hv01": []}
     assert client.call(name, "ports", host="hv01")["p1"]["rx_packets"] >= 0
     assert set(client.call(name, "status")["processes"]) >= {"supervisor", "services", "ovs-vswitchd of lan"}
-    os.kill(Running.find(name).pid("vswitch.lab.services"), signal.SIGKILL)
+    os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
     time.sleep(0.3)
     assert "services has ended" in client.call(name, "log")
 
 
 def test_a_killed_service_process_is_replaced(start):
     name = start()
-    os.kill(Running.find(name).pid("vswitch.lab.services"), signal.SIGKILL)
+    os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
     deadline = time.monotonic() + 10
     script = "import socket; print(socket.create_connection(('10.0.10.11', 80), 3).recv(99).decode())"
     while "web01" not in run(name, "client", sys.executable, "-c", script).stdout:
@@ -297,7 +302,7 @@ def test_a_killed_service_process_is_replaced(start):
 def test_a_killed_controller_changes_no_verdict_and_comes_back(start):
     name = start("hyper-v")
     assert pings(name, "client", "web01")
-    os.kill(Running.find(name).pid("controllers"), signal.SIGKILL)
+    os.kill(Running.find(name).pid("vswitch.controller"), signal.SIGKILL)
     assert pings(name, "client", "web01")
     deadline = time.monotonic() + 20
     while True:
@@ -324,8 +329,8 @@ def test_a_start_cut_short_leaves_nothing(start, layout, sent):
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
         "import sys\n"
-        "from vswitch.lab import client\n"
-        "from vswitch.lab.lab import read_sources\n"
+        "from vswitch.lab.process import client\n"
+        "from vswitch.lab.building.lab import read_sources\n"
         "client.start(sys.argv[1], read_sources(sys.argv[2])[1], options={'switching': 'normal'},\n"
         "             progress=lambda text: print(text, flush=True))\n"
         "print('up', flush=True)\n"
@@ -350,8 +355,8 @@ def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
         "import sys\n"
-        "from vswitch.lab import client\n"
-        "from vswitch.lab.lab import read_sources\n"
+        "from vswitch.lab.process import client\n"
+        "from vswitch.lab.building.lab import read_sources\n"
         "sources = read_sources(sys.argv[2])[1]\n"
         "client.start(sys.argv[1], sources, options={'switching': 'normal'}, attached=True)\n"
         "print('up', flush=True)\n"

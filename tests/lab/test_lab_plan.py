@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vswitch.lab.plan import EDGE, LabPlan, make_plan
+from vswitch.lab.building.lab_plan import EDGE, LabPlan, make_plan
 from vswitch.model import load_site
 
 LAYOUT = """\

@@ -70,7 +70,7 @@ def test_the_mininet_api_works_twice_in_one_script(layout, tmp_path):
         import json, sys
         from vswitch.lab.isolation import enter
         enter()
-        from vswitch.lab.network import LabNet
+        from vswitch.lab.mininet_net import LabNet
         from mininet.log import setLogLevel
         setLogLevel("warning")
         found = []

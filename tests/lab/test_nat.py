@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.running_lab import RunningLab, Talker, running_lab
 from vswitch.errors import EnvironmentError_
-from vswitch.lab import nat
+from vswitch.lab.building import nat_tables as nat
 from vswitch.model import load_site
 
 pytestmark = [pytest.mark.lab, pytest.mark.requires("nft")]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vswitch.errors import EnvironmentError_, LabError, VswitchError
-from vswitch.lab.netns import in_netns, socket_in
+from vswitch.lab.isolation.netns import in_netns, socket_in
 
 pytestmark = pytest.mark.lab
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from vswitch.errors import LabError
-from vswitch.lab.gueststack import Listener, guest_firewall, guest_listens, listening, next_hop
-from vswitch.lab.netns import socket_in
-from vswitch.lab.probe import Cause, Outcome, ProbeRequest, WatchPoint, probe
-from vswitch.lab.services import Reply, Service, plan_line
+from vswitch.lab.building.guest_services import GuestService, ServicesReply, plan_line
+from vswitch.lab.isolation.netns import socket_in
+from vswitch.lab.probing.guest_stack import Listener, guest_firewall, guest_listens, listening, next_hop
+from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, WatchPoint, probe
 from vswitch.model.types import TCP, UDP
 
 pytestmark = pytest.mark.lab
@@ -90,7 +90,7 @@ class Lan:
 def lan(new_namespace):
     lan = Lan(new_namespace)
     services = subprocess.Popen(
-        [sys.executable, "-m", "vswitch.lab.services"],
+        [sys.executable, "-m", "vswitch.lab.building.guest_services"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
@@ -98,11 +98,14 @@ def lan(new_namespace):
     try:
         services.stdin.write(
             plan_line(
-                [Service("web01", lan.server.path, "tcp", 80), Service("web01", lan.server.path, "udp", 53)]
+                [
+                    GuestService("web01", lan.server.path, "tcp", 80),
+                    GuestService("web01", lan.server.path, "udp", 53),
+                ]
             )
         )
         services.stdin.flush()
-        assert Reply.parse(services.stdout.readline()) == Reply(2)
+        assert ServicesReply.parse(services.stdout.readline()) == ServicesReply(2)
         yield lan
     finally:
         services.communicate()

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from vswitch.errors import LabError
-from vswitch.lab.netns import in_netns, socket_in
-from vswitch.lab.services import Failure, Reply, Service, plan_line
+from vswitch.lab.building.guest_services import GuestService, ServiceFailure, ServicesReply, plan_line
+from vswitch.lab.isolation.netns import in_netns, socket_in
 
 pytestmark = pytest.mark.lab
 
@@ -29,20 +29,20 @@ class Process:
 
     def __init__(self, *arguments: str) -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "vswitch.lab.services", *arguments],
+            [sys.executable, "-m", "vswitch.lab.building.guest_services", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
         )
 
-    def send(self, line: bytes) -> Reply:
+    def send(self, line: bytes) -> ServicesReply:
         assert self.popen.stdin is not None
         assert self.popen.stdout is not None
         self.popen.stdin.write(line)
         self.popen.stdin.flush()
-        return Reply.parse(self.popen.stdout.readline())
+        return ServicesReply.parse(self.popen.stdout.readline())
 
-    def plan(self, *services: Service) -> Reply:
+    def plan(self, *services: GuestService) -> ServicesReply:
         return self.send(plan_line(services))
 
     def open_files(self) -> int:
@@ -92,7 +92,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize("address", [V4, V6])
 def test_tcp_says_who_it_is_and_echoes(start, guest, address):
     process = start()
-    assert process.plan(Service("web01", guest.path, "tcp", 80, "http")) == Reply(1)
+    assert process.plan(GuestService("web01", guest.path, "tcp", 80, "http")) == ServicesReply(1)
     with connect(guest, address, 80) as sock:
         lines = sock.makefile("rb")
         assert lines.readline() == b"vswitch web01 tcp/80\n"
@@ -109,7 +109,7 @@ HTTP_PORTS = (80, 8000, 1433)
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"POST /a%20b?c HTTP/1.0", b"HEAD / HTTP/1.1"])
 def test_an_http_request_gets_an_http_answer(start, guest, port, request_line):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", port))
+    process.plan(GuestService("web01", guest.path, "tcp", port))
     body = b"x" * 300_000 if request_line.startswith(b"POST") else b""
     with connect(guest, V4, port) as sock:
         head = request_line + b"\r\nHost: web01\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -127,7 +127,7 @@ def test_an_http_request_gets_an_http_answer(start, guest, port, request_line):
 
 def test_a_slow_http_request_is_waited_for(start, guest):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n")
         time.sleep(0.4)
@@ -138,7 +138,7 @@ def test_a_slow_http_request_is_waited_for(start, guest):
 @pytest.mark.parametrize("first", [b"", b"GET", b"HELO web01\r\n", b"GET / HTTP/2\r\n", b"\x16\x03\x01"])
 def test_what_is_not_http_gets_the_banner_and_its_echo(start, guest, first):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
         sock.sendall(first)
         wanted = b"vswitch web01 tcp/80\n" + first
@@ -153,14 +153,14 @@ def test_what_is_not_http_gets_the_banner_and_its_echo(start, guest, first):
 @pytest.mark.requires("curl")
 def test_curl_understands(start, guest):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80, "http"))
+    process.plan(GuestService("web01", guest.path, "tcp", 80, "http"))
     assert guest.run("curl", "--silent", "--show-error", f"http://{V4}/") == "vswitch web01 tcp/80\n"
     assert "200 OK" in guest.run("curl", "--silent", "--head", f"http://[{V6}]/")
 
 
 def test_tcp_echoes_more_than_the_buffers_hold(start, guest):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
         sock.setblocking(False)
         data = bytes(range(256)) * 120_000
@@ -178,7 +178,7 @@ def test_tcp_echoes_more_than_the_buffers_hold(start, guest):
 @pytest.mark.parametrize("address", [V4, OTHER_V4, V6, OTHER_V6])
 def test_udp_answers_from_the_address_asked(start, guest, address):
     process = start()
-    assert process.plan(Service("dns01", guest.path, "udp", 53, "domain")) == Reply(1)
+    assert process.plan(GuestService("dns01", guest.path, "udp", 53, "domain")) == ServicesReply(1)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket_in(guest.path, family, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
@@ -191,7 +191,7 @@ def test_udp_answers_from_the_address_asked(start, guest, address):
 
 def test_udp_leaves_answers_unanswered(start, guest):
     process = start()
-    process.plan(Service("dns01", guest.path, "udp", 53), Service("ntp01", guest.path, "udp", 123))
+    process.plan(GuestService("dns01", guest.path, "udp", 53), GuestService("ntp01", guest.path, "udp", 123))
     with socket_in(guest.path, socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
         sock.sendto(b"vswitch ntp01 udp/123\n", (V4, 53))
@@ -205,11 +205,12 @@ def test_a_port_in_use_is_reported_and_the_rest_listens(start, guest):
         other.bind((V4, 8080))
         other.listen()
         reply = process.plan(
-            Service("web01", guest.path, "tcp", 8080, "http-alt"), Service("web01", guest.path, "tcp", 443)
+            GuestService("web01", guest.path, "tcp", 8080, "http-alt"),
+            GuestService("web01", guest.path, "tcp", 443),
         )
     assert reply.listening == 1
     assert reply.failed == (
-        Failure("web01", "tcp", 8080, "something else in the guest already uses this port"),
+        ServiceFailure("web01", "tcp", 8080, "something else in the guest already uses this port"),
     )
     connect(guest, V4, 443).close()
 
@@ -218,9 +219,9 @@ def test_a_missing_namespace_is_reported(start, guest, tmp_path):
     plain = tmp_path / "plain"
     plain.touch()
     reply = start().plan(
-        Service("gone", str(tmp_path / "gone"), "tcp", 80),
-        Service("plain", str(plain), "tcp", 80),
-        Service("web01", guest.path, "tcp", 80),
+        GuestService("gone", str(tmp_path / "gone"), "tcp", 80),
+        GuestService("plain", str(plain), "tcp", 80),
+        GuestService("web01", guest.path, "tcp", 80),
     )
     assert reply.listening == 1
     assert {failure.guest: failure.reason for failure in reply.failed} == {
@@ -232,23 +233,23 @@ def test_a_missing_namespace_is_reported(start, guest, tmp_path):
 def test_a_later_plan_replaces_the_first_and_keeps_what_stays(start, guest):
     process = start()
     web, tls, dns = (
-        Service("web01", guest.path, "tcp", 80),
-        Service("web01", guest.path, "tcp", 443),
-        Service("web01", guest.path, "udp", 53),
+        GuestService("web01", guest.path, "tcp", 80),
+        GuestService("web01", guest.path, "tcp", 443),
+        GuestService("web01", guest.path, "udp", 53),
     )
-    assert process.plan(web, tls) == Reply(2)
+    assert process.plan(web, tls) == ServicesReply(2)
     kept, ended = connect(guest, V4, 80), connect(guest, V4, 443)
     with kept, ended:
         kept_lines = kept.makefile("rb")
         assert kept_lines.readline() == b"vswitch web01 tcp/80\n"
         assert ended.makefile("rb").readline() == b"vswitch web01 tcp/443\n"
-        assert process.plan(web, dns) == Reply(2)
+        assert process.plan(web, dns) == ServicesReply(2)
         assert ended.recv(100) == b""
         kept.sendall(b"still here\n")
         assert kept_lines.readline() == b"still here\n"
         with pytest.raises(ConnectionRefusedError):
             connect(guest, V4, 443)
-    assert process.plan() == Reply(0)
+    assert process.plan() == ServicesReply(0)
     with pytest.raises(ConnectionRefusedError):
         connect(guest, V4, 80)
 
@@ -260,7 +261,7 @@ def test_a_guest_made_anew_under_its_old_path_is_served_again(start, new_namespa
         space = new_namespace()
         path.unlink(missing_ok=True)
         path.symlink_to(space.path)
-        assert process.plan(Service("web01", str(path), "tcp", 80)) == Reply(1)
+        assert process.plan(GuestService("web01", str(path), "tcp", 80)) == ServicesReply(1)
         with connect(space, "127.0.0.1", 80) as sock:
             assert sock.makefile("rb").readline() == b"vswitch web01 tcp/80\n"
 
@@ -277,7 +278,7 @@ def test_a_guest_made_anew_under_its_old_path_is_served_again(start, new_namespa
 )
 def test_a_line_that_is_no_plan_changes_nothing(start, guest, line):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     reply = process.send(line)
     assert reply.listening == 1
     assert reply.error.startswith("not a plan: ")
@@ -286,7 +287,7 @@ def test_a_line_that_is_no_plan_changes_nothing(start, guest, line):
 
 def test_silent_connections_end(start, guest):
     process = start("--idle", "0.2")
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     files = process.open_files()
     with connect(guest, V4, 80) as one, connect(guest, V4, 80) as other:
         assert read_to_end(one) == read_to_end(other) == b"vswitch web01 tcp/80\n"
@@ -295,7 +296,7 @@ def test_silent_connections_end(start, guest):
 
 def test_running_out_of_files_turns_callers_away_and_recovers(start, guest):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     room = process.open_files() + 4
     resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE, (room, room))
     callers = [connect(guest, V4, 80) for _ in range(8)]
@@ -310,14 +311,14 @@ def test_running_out_of_files_turns_callers_away_and_recovers(start, guest):
         sock.recv(100)
     with connect(guest, V4, 80) as sock:
         assert sock.recv(100) == b"vswitch web01 tcp/80\n"
-    reply = process.plan(*(Service("web01", guest.path, "tcp", 1000 + port) for port in range(20)))
+    reply = process.plan(*(GuestService("web01", guest.path, "tcp", 1000 + port) for port in range(20)))
     assert 0 < reply.listening < 20
     assert "open files is used up" in reply.failed[-1].reason
 
 
 def test_it_ends_with_its_input(start, guest):
     process = start()
-    process.plan(Service("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 80))
     process.popen.communicate(timeout=10)
     assert process.popen.returncode == 0
     with pytest.raises(ConnectionRefusedError):
@@ -327,12 +328,12 @@ def test_it_ends_with_its_input(start, guest):
 def test_a_thousand_services_of_many_guests(start, new_namespace):
     spaces = [new_namespace() for _ in range(20)]
     services = [
-        Service(f"vm{number}", space.path, protocol, port)
+        GuestService(f"vm{number}", space.path, protocol, port)
         for number, space in enumerate(spaces)
         for protocol in ("tcp", "udp")
         for port in range(1, 26)
     ]
-    assert start().plan(*services) == Reply(1000)
+    assert start().plan(*services) == ServicesReply(1000)
     with connect(spaces[13], "::1", 25) as sock:
         assert sock.makefile("rb").readline() == b"vswitch vm13 tcp/25\n"
 
@@ -340,7 +341,7 @@ def test_a_thousand_services_of_many_guests(start, new_namespace):
 def test_it_serves_without_ipv6_addresses(start, new_namespace):
     space = new_namespace()
     in_netns(space.path, lambda: Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1"))
-    assert start().plan(Service("old", space.path, "tcp", 80)) == Reply(1)
+    assert start().plan(GuestService("old", space.path, "tcp", 80)) == ServicesReply(1)
     with connect(space, "127.0.0.1", 80) as sock:
         assert sock.makefile("rb").readline() == b"vswitch old tcp/80\n"
 
@@ -348,10 +349,10 @@ def test_it_serves_without_ipv6_addresses(start, new_namespace):
 def test_no_reply_is_a_clear_error():
     for line in (b"", b"null\n", b'{"listening": 1}\n'):
         with pytest.raises(LabError, match="gave no answer"):
-            Reply.parse(line)
+            ServicesReply.parse(line)
 
 
 def test_a_service_is_tcp_or_udp_with_a_port():
     for protocol, port in (("sctp", 80), ("tcp", 0), ("udp", 65536)):
         with pytest.raises(ValueError, match="no TCP or UDP service"):
-            Service("a", "b", protocol, port)
+            GuestService("a", "b", protocol, port)

@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.model_files import LAYOUT, reader
 from vswitch.errors import InputError, InputErrors
-from vswitch.model import load_site, yamltext
-from vswitch.model import loader as loader_module
-from vswitch.model.limits import MOST_ENTRIES, MOST_GROUP_DEPTH, MOST_VALUES, Budget, LayoutBudgets
+from vswitch.model import load_site
+from vswitch.model.files import yaml_text as yamltext
+from vswitch.model.files.file_limits import MOST_ENTRIES, MOST_GROUP_DEPTH, MOST_VALUES, Budget, LayoutBudgets
+from vswitch.model.resolving import loader as loader_module
 from vswitch.model.site import Site
 
 HOSTS = "name: x\nhosts:\n  h:\n    switches: {vs: {type: Internal}}\n    vms:\n"
@@ -187,7 +188,7 @@ from vswitch.model import load_site
 from vswitch.textfiles import read_text
 def used():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-import vswitch.model.loader
+import vswitch.model.resolving.loader
 before = used()
 site = load_site("l.yaml", ["p.yaml"], read=read_text)
 print(sum(len(adapter.extended_acls) for adapter in site.adapters), used() - before)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors
-from vswitch.model import load_site, loader, policy
-from vswitch.model.memo import Memo
-from vswitch.model.policy_text import split_policy
+from vswitch.model import load_site
+from vswitch.model.files.policy_text import split_policy
+from vswitch.model.resolving import loader
+from vswitch.model.resolving import policy_expansion as policy
+from vswitch.model.resolving.memo import Memo
 
 
 def outcome(load: Callable[[], object]) -> object:

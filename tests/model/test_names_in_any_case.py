@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors, Origin
-from vswitch.hyperv.inventory import load_inventory
+from vswitch.hyperv.fleet.inventory import load_inventory
 from vswitch.model import load_site
 from vswitch.model.names import find_name, matching
 from vswitch.model.site import Site

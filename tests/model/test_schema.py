@@ -13,8 +13,8 @@ import yaml
 from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors
 from vswitch.model import json_schema, load_site
-from vswitch.model.schema import schema_text
-from vswitch.model.services import ALIASES
+from vswitch.model.files.schema import schema_text
+from vswitch.model.service_names import ALIASES
 
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -78,7 +78,7 @@ def against(kind: str, text: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["layout", "policy"])
 def test_published_files_are_current(kind: str) -> None:
     published = files("vswitch.model").joinpath(f"schema/{kind}.schema.json").read_text(encoding="utf-8")
-    assert published == schema_text(kind), "run python -m vswitch.model.schema"
+    assert published == schema_text(kind), "run python -m vswitch.model.files.schema"
 
 
 def test_another_kind() -> None:

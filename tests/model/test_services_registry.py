@@ -9,7 +9,7 @@ import pytest
 
 from vswitch.errors import InputError, Origin
 from vswitch.model import parse_traffic
-from vswitch.model.services import ALIASES, DCCP, SCTP, lookup, name_of, names, port_range
+from vswitch.model.service_names import ALIASES, DCCP, SCTP, lookup, name_of, names, port_range
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, PortRange
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "dccp": DCCP}

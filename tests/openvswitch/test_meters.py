@@ -8,7 +8,7 @@ import time
 import pytest
 
 from vswitch.errors import SwitchError
-from vswitch.lab.netns import in_netns
+from vswitch.lab.isolation.netns import in_netns
 from vswitch.openvswitch.meters import parse_meter_drops, parse_meters
 
 pytestmark = pytest.mark.ovs

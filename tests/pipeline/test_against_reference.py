@@ -18,7 +18,7 @@ from tests.support import generate
 from tests.support.tracer import Tracer
 from vswitch.model.site import Site
 from vswitch.semantics.frame import Frame
-from vswitch.semantics.state import FlowState, Learned, SwitchState, flow_key
+from vswitch.semantics.switch_memory import FlowState, Learned, SwitchState, flow_key
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import DropReason, Result, Stage
 

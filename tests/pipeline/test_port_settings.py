@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.naive import adapters
+from tests.support.naive_readings.naive import adapters
 from tests.support.sites import SiteBuilder, extended
 from vswitch.model.site import Site
 from vswitch.model.types import PortMirroring
-from vswitch.pipeline import Change, Flow, Table, compile_site, difference
+from vswitch.pipeline import Flow, FlowChange, Table, compile_site, difference
 
 NONE, SOURCE, DESTINATION = PortMirroring
 RULES = [extended("Allow", "Inbound", 20 - n, protocol="TCP", local_port=n + 1) for n in range(10)]
@@ -29,7 +29,7 @@ def flows(of: Site) -> dict[int, Flow]:
     return dict(compile_site(of)["hv01"].switches["br0"].flows)
 
 
-def change(before: Site, after: Site) -> Change:
+def change(before: Site, after: Site) -> FlowChange:
     return difference(flows(before), flows(after))
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.hyperv_cmdlets import Cmdlets
-from tests.support.hyperv_module import Module
-from tests.support.powershell_tree import Script, command_of, string_of, text_of, walk
+from tests.support.modelled_host.cmdlets import Cmdlets
+from tests.support.modelled_host.module_functions import Module
+from tests.support.powershell.tree import Script, command_of, string_of, text_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Script("Vswitch.psm1", (ROOT / "powershell/Vswitch/Vswitch.psm1").read_bytes())
 
 # Functions without an effect on the host, or with one that the model has in another form (files,
-# folders, rights); hyperv_values.py and the model's files stand for them.
+# folders, rights); values.py and the model's files stand for them.
 NOT_MIRRORED = set(
     """Assert-VswitchPlan Assert-VswitchReadable ConvertFrom-VswitchJson ConvertTo-VswitchAddress
     ConvertTo-VswitchBackup ConvertTo-VswitchBasicEntry ConvertTo-VswitchError
@@ -120,7 +120,7 @@ def test_words_that_decide_are_the_same(method: str) -> None:
 
 
 READERS = {f"Get-Vswitch{kind}" for kind in ("Value", "Text", "Number", "Flag", "List", "Guid", "TimeText")}
-SUPPORT = [f"hyperv_{name}" for name in ("module", "reading", "values", "states", "site", "cmdlets")]
+SUPPORT = ["module_functions", "reading", "values", "states", "as_site", "cmdlets"]
 #: What only the module has: tables of its own, and fields of teams and NAT mappings.
 OWN_FIELDS = set(
     """key acl error NetAdapterInterfaceDescription TeamingMode LoadBalancingAlgorithm ExternalIPAddress
@@ -146,7 +146,8 @@ def fields(script: Script) -> Iterator[str]:
 
 def known_fields() -> set[str]:
     trees = (
-        ast.parse((ROOT / "tests" / "support" / f"{name}.py").read_text(encoding="utf-8")) for name in SUPPORT
+        ast.parse((ROOT / "tests" / "support" / "modelled_host" / f"{name}.py").read_text(encoding="utf-8"))
+        for name in SUPPORT
     )
     nodes = [node for tree in trees for node in ast.walk(tree)]
     return OWN_FIELDS | {

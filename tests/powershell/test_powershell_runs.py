@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.hyperv_host import Fault, HypervHost, blank_state, shipped_module
-from tests.support.hyperv_states import basic, extended, plan, sample_state, step
-from tests.support.powershell_tree import Script, walk
+from tests.support.modelled_host.host import CmdletFault, HypervHost, blank_state, shipped_module
+from tests.support.modelled_host.states import basic, extended, plan, sample_state, step
+from tests.support.powershell.tree import Script, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MOCKS = Path(__file__).parent / "mock"
@@ -82,7 +82,7 @@ def performed(
 
 
 def modelled(
-    state: dict[str, Any], requests: list[dict[str, Any]], faults: list[Fault]
+    state: dict[str, Any], requests: list[dict[str, Any]], faults: list[CmdletFault]
 ) -> tuple[list[Any], list[list[str]]]:
     """The same by the model."""
     host = HypervHost(state, faults=faults)
@@ -169,7 +169,7 @@ def test_module_answers_as_the_model(tmp_path: Path, name: str) -> None:
 def test_failing_step_is_undone_as_in_the_model(tmp_path: Path) -> None:
     state, requests = scenario("apply and undo")
     names = HypervHost(state).steps_of(requests[0])
-    fault = Fault(names.index("Add-VMNetworkAdapterAcl") + 1)
+    fault = CmdletFault(names.index("Add-VMNetworkAdapterAcl") + 1)
     answers, _ = performed(tmp_path, state, requests[:1], fail="Add-VMNetworkAdapterAcl 1")
     expected, _ = modelled(state, requests[:1], [fault])
     assert stable(answers[0]["result"]) == stable(expected[0]["result"])

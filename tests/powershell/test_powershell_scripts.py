@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.powershell_rules import Checker, Finding, module_findings
-from tests.support.powershell_tree import Script, text_of, walk
+from tests.support.powershell.rules import Checker, Finding, module_findings
+from tests.support.powershell.tree import Script, text_of, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for path in (ROOT / "powershell").rglob("*") if path.suffix in (".ps1", ".psm1", ".psd1"))

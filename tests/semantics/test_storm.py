@@ -18,8 +18,8 @@ from vswitch.semantics.cause import Layer
 from vswitch.semantics.conversation import Conversation, converse
 from vswitch.semantics.frame import BROADCAST, arp_request, raw
 from vswitch.semantics.network import SiteState, send
-from vswitch.semantics.state import SwitchState
 from vswitch.semantics.storm import Bucket, count
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import DropReason
 

@@ -24,7 +24,7 @@ from vswitch.semantics.frame import (
     tcp,
     udp,
 )
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import DropReason, Result, Stage
 

@@ -20,7 +20,7 @@ from tests.support.sites import (
 from vswitch.model.site import Site
 from vswitch.model.types import Direction, Vlan
 from vswitch.semantics.frame import BROADCAST, Frame, icmp, raw, tcp, udp
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import DropReason, Result, Stage
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from vswitch.lab import workers
-from vswitch.lab.lab import RUNDIR, Lab
-from vswitch.lab.operations import operation
+from vswitch.lab.building import workers
+from vswitch.lab.building.lab import RUNDIR, Lab
+from vswitch.lab.process.lab_operations import operation
 
 HALT = "halt"  # the file that names what is to happen, and where
 DEFAULT_PATIENCE = 1.0  # seconds

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controllers import transaction
-from controllers.__main__ import main
-from controllers.transaction import Transactions
 from tests.support.halting import HELD, halt_file
+from vswitch.controller import transaction
+from vswitch.controller.__main__ import main
+from vswitch.controller.transaction import Transactions
 from vswitch.inforce import Record
 from vswitch.openvswitch import SwitchClient
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vswitch.lab import finding
+from vswitch.lab.process import finding
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vswitch.errors import LabError, NoSuchLab
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.model import load_site
 from vswitch.model.site import Site
 from vswitch.pipeline import LEARNED_COOKIE, compile_site
@@ -189,7 +189,7 @@ def running_lab(
         "texts": {LAYOUT: layout, **lab.policies},
         "policies": list(lab.policies),
     }
-    known = ("vswitch.diagnose.operations", *extensions)
+    known = ("vswitch.diagnose.question_operations", *extensions)
     client.start(lab.name, sources, extensions=known, log_file=log_file)
     try:
         yield lab

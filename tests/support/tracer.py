@@ -12,7 +12,7 @@ from vswitch.model.types import colon_mac
 from vswitch.openvswitch import BridgeSpec, Instance, PortSpec, Trace
 from vswitch.pipeline import Compiler, Flow, Purpose, Table, meter_difference
 from vswitch.semantics.frame import Frame
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 
 PORTS = range(1, 65)
 

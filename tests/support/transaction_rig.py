@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from controllers import transaction
-from controllers.transaction import Transactions
+from vswitch.controller import transaction
+from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
     SwitchError,
 )
 from vswitch.inforce import held_mark
 from vswitch.model import load_site
-from vswitch.openvswitch import Connection
+from vswitch.openvswitch import TrackedConnection
 from vswitch.pipeline import LEARNED_COOKIE, MARK_COOKIE, MARK_TABLE, compile_site, mark_of
 
 __all__ = ["FIRST", "LAYOUT", "NEW", "OLD", "SECOND", "SWITCHES", "FakeSwitch", "Rig", "fail", "live", "rig"]
@@ -57,7 +57,7 @@ class FakeSwitch:
 
     held: dict[int, str] = field(default_factory=dict)
     zones: dict[int, int] = field(default_factory=dict)
-    live: list[Connection] = field(default_factory=list)
+    live: list[TrackedConnection] = field(default_factory=list)
     held_meters: dict[int, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)  # commands that changed meters, and bundles
     bundles: int = 0
@@ -121,11 +121,11 @@ class FakeSwitch:
     def settle(self) -> None:
         self.before("settle")
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[TrackedConnection]:
         self.before("connections")
         return list(self.live)
 
-    def flush_connections(self, zone: int, unwanted: Callable[[Connection], bool]) -> int:
+    def flush_connections(self, zone: int, unwanted: Callable[[TrackedConnection], bool]) -> int:
         self.before("flush")
         ended = [c for c in self.live if c.zone == zone and unwanted(c)]
         self.live = [c for c in self.live if c not in ended]
@@ -193,5 +193,7 @@ def live(rig: Rig, name: str, mark: int | None = None) -> None:
     program = rig.transactions._programs[name]
     ((zone, own),) = program.marks
     rig.switches[name].live.append(
-        Connection(zone, "tcp", "10.0.0.7", "10.0.0.1", 1, 80, own if mark is None else mark, 30, "", "")
+        TrackedConnection(
+            zone, "tcp", "10.0.0.7", "10.0.0.1", 1, 80, own if mark is None else mark, 30, "", ""
+        )
     )

@@ -22,7 +22,7 @@ from vswitch.errors import (
     SessionsLeft,
     VswitchError,
 )
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, error_as_data
 

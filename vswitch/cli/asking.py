@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from vswitch.cli import completion, render
-from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.choosing import choose_lab
 from vswitch.cli.files import load
+from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
 from vswitch.errors import InputError
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.model import parse_traffic
 from vswitch.patience import Patience
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from vswitch.cli import completion
 from vswitch.errors import InputError, NoSuchLab
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.model.names import find_name
 
-__all__ = ["TEST_MARK", "LabOption", "choose_lab", "running_labs"]
+__all__ = ["TEST_MARK", "choose_lab", "running_labs"]
 
 #: In the names of labs that `vswitch test` starts.
 TEST_MARK = ".test."
-
-LabOption = Annotated[
-    str | None,
-    typer.Option(
-        "--lab",
-        "-l",
-        help="The lab's name; not needed while only one runs.",
-        envvar="VSWITCH_LAB",
-        autocompletion=completion.lab_names,
-    ),
-]
 
 
 def running_labs() -> list[str]:

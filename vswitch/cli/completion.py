@@ -215,12 +215,12 @@ def _known(ctx: typer.Context) -> dict[str, Any]:
     """What the layout given, or else the lab, has to name."""
     if layout := ctx.params.get("layout"):
         from vswitch.cli.files import load
-        from vswitch.model.naming import names_of
+        from vswitch.model.name_lookup import names_of
 
         site, _ = load(layout, ctx.params.get("policy"))
         return dict(names_of(site))
     from vswitch.cli.choosing import choose_lab
-    from vswitch.lab import client
+    from vswitch.lab.process import client
     from vswitch.patience import Patience
 
     within = Patience(_PATIENCE, _PATIENCE, _PATIENCE)
@@ -232,7 +232,9 @@ Offer = Callable[[typer.Context, str], list[str]]
 
 def _from_known(choose: Callable[[dict[str, Any], str], list[str]]) -> Offer:
     def offer(ctx: typer.Context, incomplete: str) -> list[str]:
-        with _silent("vswitch.model.loader" if ctx.params.get("layout") else "vswitch.lab.client"):
+        with _silent(
+            "vswitch.model.resolving.loader" if ctx.params.get("layout") else "vswitch.lab.process.client"
+        ):
             return choose(_known(ctx), incomplete)
         return []
 
@@ -255,17 +257,19 @@ def hosts(ctx: typer.Context) -> list[str]:
     """The hosts of the layout given."""
     if ctx.args:  # where an option's value is missing, click leaves the arguments alone
         ctx.params["layout"] = ctx.args[0]
-    with _silent("vswitch.model.loader"):
+    with _silent("vswitch.model.resolving.loader"):
         return list(_known(ctx)["hosts"])
     return []
 
 
 def traffic(ctx: typer.Context, incomplete: str) -> list[str]:
     """What the destination listens on and the forms of TRAFFIC; known services once something is typed."""
-    from vswitch.model import services
+    from vswitch.model import service_names as services
 
     found = ["icmp"]
-    with _silent("vswitch.model.loader" if ctx.params.get("layout") else "vswitch.lab.client"):
+    with _silent(
+        "vswitch.model.resolving.loader" if ctx.params.get("layout") else "vswitch.lab.process.client"
+    ):
         named = str(ctx.params.get("destination")).partition("/")[0]
         found += _known(ctx)["guests"][named]["services"]
     protocol, slash, _ = incomplete.partition("/")
@@ -295,9 +299,9 @@ def lab_names() -> list[str]:
 
 def inventory_hosts(ctx: typer.Context) -> list[str]:
     """Hosts and groups of the inventory given, else the hosts of the layout given."""
-    with _silent("vswitch.hyperv.inventory", "vswitch.model.loader"):
+    with _silent("vswitch.hyperv.fleet.inventory", "vswitch.model.resolving.loader"):
         if inventory := ctx.params.get("inventory"):
-            from vswitch.hyperv.inventory import load_inventory
+            from vswitch.hyperv.fleet.inventory import load_inventory
 
             loaded = load_inventory(inventory)
             return [*(host.name for host in loaded.hosts), *loaded.groups]

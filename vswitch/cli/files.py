@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vswitch.errors import InputError, InputErrors, Origin
-from vswitch.model.kinds import KEYS, top_keys
+from vswitch.model.files.file_kinds import KEYS, top_keys
 from vswitch.textfiles import read_text
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from vswitch.cli.files import load
 from vswitch.cli.front import Commands
 from vswitch.cli.output import Output, OutputOption, emit, note, verbatim
 from vswitch.errors import InputError, Origin
-from vswitch.hyperv.connection import Authentication
+from vswitch.hyperv.winrm.connection import Authentication
 from vswitch.model.names import find_name
 
 __all__ = ["app"]
@@ -411,7 +411,7 @@ def export(
         raise InputError(
             f"the layout has no host {host!r}" if host else "which host?", hint=f"hosts: {', '.join(names)}"
         )
-    from vswitch.hyperv.script import powershell_script
+    from vswitch.hyperv.planning.script import powershell_script
 
     script = powershell_script(site, host)
     if out is not None:

@@ -15,12 +15,12 @@ import typer
 
 from vswitch.cli.output import Page, note, progress
 from vswitch.errors import InputError, VswitchError
-from vswitch.hyperv.connection import Authentication, Connection
-from vswitch.hyperv.credentials import CredentialFinder
-from vswitch.hyperv.fleet import (
+from vswitch.hyperv.applying.remote_host import RemoteHost
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.fleet.fleet_run import (
     Account,
     FleetResult,
-    Host,
+    InventoryHost,
     Progress,
     Status,
     account_of,
@@ -28,10 +28,10 @@ from vswitch.hyperv.fleet import (
     load_inventory,
     run_fleet,
 )
-from vswitch.hyperv.state import state_from_file
-from vswitch.hyperv.store import Store
-from vswitch.hyperv.tasks import Target
-from vswitch.hyperv.transport import PywinrmTransport
+from vswitch.hyperv.host.host_state import state_from_file
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
+from vswitch.hyperv.winrm.credentials import CredentialFinder
+from vswitch.hyperv.winrm.transport import PywinrmTransport
 from vswitch.model.site import Site
 
 __all__ = ["Hosts", "choose", "work_on"]
@@ -46,9 +46,9 @@ class Hosts:
     `options` are those with which another command chooses the same hosts, as words for a shell.
     """
 
-    hosts: tuple[Host, ...]
+    hosts: tuple[InventoryHost, ...]
     canary: tuple[str, ...]
-    targets: dict[str, Target]
+    targets: dict[str, RemoteHost]
     proven: set[Account] = field(default_factory=set)
     options: str = ""
 
@@ -89,7 +89,7 @@ def choose(
         raise InputError("no host is named", hint="name hosts, or an inventory with --inventory")
     finder, proven = CredentialFinder(), set[Account]()
     targets = {
-        host.name: Target(
+        host.name: RemoteHost(
             host.name,
             PywinrmTransport(
                 host.connection, finder=finder, accepted=partial(_accepted, proven, account_of(host))
@@ -109,35 +109,35 @@ def _accepted(proven: set[Account], account: Account | None) -> None:
         proven.add(account)
 
 
-def _bare(word: str, user: str | None, authentication: Authentication | None) -> Host:
+def _bare(word: str, user: str | None, authentication: Authentication | None) -> InventoryHost:
     host = host_from_word(word)
     if user is None and authentication is None:
         return host
     method = authentication or Authentication.KERBEROS
-    return Host(
-        host.name, Connection(name=host.name, address=host.name, authentication=method, username=user)
+    return InventoryHost(
+        host.name, HostConnection(name=host.name, address=host.name, authentication=method, username=user)
     )
 
 
 def _from_files(words: Sequence[str], files: Sequence[Path]) -> Hosts:
     if len(words) > len(files):
         raise InputError("more hosts are named than files", hint="each --from-file is the state of one host")
-    hosts: list[Host] = []
-    targets: dict[str, Target] = {}
+    hosts: list[InventoryHost] = []
+    targets: dict[str, RemoteHost] = {}
     for index, path in enumerate(files):
         state = state_from_file(path)
         name = words[index] if index < len(words) else state.computer
         if name in targets:
             raise InputError(f"two files are of the host {name}", hint="name the hosts, in the files' order")
-        hosts.append(Host(name, Connection(name=name, address=name)))
-        targets[name] = Target(name, None, Store(name), state)
+        hosts.append(InventoryHost(name, HostConnection(name=name, address=name)))
+        targets[name] = RemoteHost(name, None, Store(name), state)
     return Hosts(tuple(hosts), (), targets)
 
 
 def work_on(
     chosen: Hosts,
     title: str,
-    work: Callable[[Target], R],
+    work: Callable[[RemoteHost], R],
     *,
     limit: int,
     writing: bool = False,
@@ -166,7 +166,7 @@ def work_on(
             failed = f", {now.failed} failed" if now.failed else ""
             say(f"{now.done + now.failed} of {now.total}{failed} {running}")
 
-        def one(host: Host) -> Any:
+        def one(host: InventoryHost) -> Any:
             return work(chosen.targets[host.name])
 
         result: FleetResult[R] = run_fleet(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vswitch.acl_entries import Entry, describe
 from vswitch.cli.output import Page, Part
-from vswitch.hyperv.entries import Entry, describe
-from vswitch.hyperv.outcomes import Applied
-from vswitch.hyperv.plan import AdapterPlan, HostPlan
-from vswitch.hyperv.semantic import Change
-from vswitch.hyperv.traffic import Traffic
+from vswitch.compare.acl_diff import TrafficChange
+from vswitch.compare.regions import Region
+from vswitch.hyperv.applying.outcomes import Applied
+from vswitch.hyperv.planning.adapter_plan import AdapterPlan
+from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.wording import counted
 
 __all__ = ["applied", "check", "drift", "plan", "short"]
 
 _COLOURS = {
-    Change.ALLOWED: "green",
-    Change.DENIED: "red",
-    Change.STATEFUL: "green",
-    Change.STATELESS: "yellow",
+    TrafficChange.ALLOWED: "green",
+    TrafficChange.DENIED: "red",
+    TrafficChange.STATEFUL: "green",
+    TrafficChange.STATELESS: "yellow",
 }
 _SIGNS = {"-": "red", "+": "green", "=": "cyan", "~": "dim", " ": ""}
 _INDENT = " " * 4
@@ -109,7 +110,7 @@ def _regions(
     page: Page,
     title: str,
     colour: str,
-    regions: Sequence[Traffic],
+    regions: Sequence[Region],
     more: int,
     unfinished: bool,
     everything: bool,

@@ -14,14 +14,14 @@ from vswitch.cli import hyperv_text as text
 from vswitch.cli.hyperv_hosts import Hosts, choose, work_on
 from vswitch.cli.output import Output, Page, ask, emit, note, print_error
 from vswitch.errors import EnvironmentError_, InputError, Origin
-from vswitch.hyperv.answers import BackupSummary
-from vswitch.hyperv.documents import write_file
-from vswitch.hyperv.fleet import FleetResult, Outcome, Status
-from vswitch.hyperv.importing import import_hosts
-from vswitch.hyperv.outcomes import Applied, ApplyError, Standing
-from vswitch.hyperv.plan import HostPlan
-from vswitch.hyperv.saved import read_plan_file, saved_plans
-from vswitch.hyperv.tasks import backups, plan_policy, plan_rollback
+from vswitch.hyperv.applying.json_files import write_file
+from vswitch.hyperv.applying.outcomes import Applied, ApplyError, Standing
+from vswitch.hyperv.applying.remote_host import backups, plan_policy, plan_rollback
+from vswitch.hyperv.applying.saved_plans import read_plan_file, saved_plans
+from vswitch.hyperv.fleet.fleet_run import FleetResult, HostOutcome, Status
+from vswitch.hyperv.host.answers import BackupSummary
+from vswitch.hyperv.importing.importer import import_hosts
+from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model import load_site
 from vswitch.model.problems import listing
 from vswitch.model.site import Site
@@ -235,10 +235,10 @@ def _refuse_twins(plans: dict[str, HostPlan]) -> None:
                 )
 
 
-def _without_work(planned: Outcome[HostPlan]) -> Outcome[Applied]:
+def _without_work(planned: HostOutcome[HostPlan]) -> HostOutcome[Applied]:
     """What there is to say of a host on which nothing was to be done, or that could not be read."""
     nothing = None if planned.value is None else Applied(planned.value.plan_id, 0, note="nothing to do")
-    return Outcome(planned.host, planned.status, nothing, planned.error, planned.seconds)
+    return HostOutcome(planned.host, planned.status, nothing, planned.error, planned.seconds)
 
 
 def _ask(questions: list[str], anything: bool, yes: bool, accept: bool) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from vswitch.cli import completion
-from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.choosing import choose_lab
+from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, Page, emit
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.model.types import DropReason
 from vswitch.wording import counted
 

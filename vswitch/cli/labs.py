@@ -15,11 +15,12 @@ from typer.core import TyperCommand
 
 from vswitch.cli import completion
 from vswitch.cli.applying import write_status
-from vswitch.cli.choosing import LabOption, choose_lab
+from vswitch.cli.choosing import choose_lab
 from vswitch.cli.files import load
+from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
 from vswitch.errors import InputError, LabError, NoSuchLab
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, TooSlow
@@ -34,7 +35,7 @@ GuestArgument = Annotated[
     ),
 ]
 
-_EXTENSIONS = ("vswitch.diagnose.operations",)
+_EXTENSIONS = ("vswitch.diagnose.question_operations",)
 _STATUS_PATIENCE = 3.0  # seconds: `down` is for labs that hang, too
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 

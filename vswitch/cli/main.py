@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from vswitch.cli import asking, completion, hyperv, inspecting, labs, policies, testing
+from vswitch.cli import asking, completion, hyperv, inspecting, labs, testing
+from vswitch.cli import policy_commands as policies
 from vswitch.cli.ending import end_with
 from vswitch.cli.front import Commands, add_help, arranged, top
 from vswitch.cli.output import print_error, usage_error

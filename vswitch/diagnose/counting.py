@@ -6,8 +6,8 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from vswitch.diagnose.explain import rule_as_dict
-from vswitch.diagnose.limits import count_packets
-from vswitch.diagnose.tracing import Lab
+from vswitch.diagnose.limit_drops import count_packets
+from vswitch.diagnose.tracing import TracedLab
 from vswitch.model.site import Switch
 from vswitch.pipeline import Flow
 
@@ -52,7 +52,9 @@ class CounterMove:
 class Moves:
     """Counters before and after: cookie to packets, by switch."""
 
-    def __init__(self, lab: Lab, before: dict[str, dict[int, int]], after: dict[str, dict[int, int]]) -> None:
+    def __init__(
+        self, lab: TracedLab, before: dict[str, dict[int, int]], after: dict[str, dict[int, int]]
+    ) -> None:
         self._before = before
         self._after = after
         self._limits: dict[str, list[Flow]] = {}
@@ -73,7 +75,7 @@ class Moves:
         return CounterMove(switch.id, flow, before.get(flow.cookie, 0), after.get(flow.cookie, 0), cut)
 
 
-def count_all(lab: Lab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
+def count_all(lab: TracedLab, switches: Iterable[Switch]) -> dict[str, dict[int, int]]:
     """The packets of every flow of these switches, by switch and cookie; see `count_packets`."""
     found = {}
     for switch in switches:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vswitch.diagnose.limits import limited_by
+from vswitch.diagnose.limit_drops import limited_by
 from vswitch.diagnose.mirrored import Mirrored, mirrored
-from vswitch.diagnose.tracing import Lab, SwitchCheck, check_conversation
+from vswitch.diagnose.tracing import SwitchCheck, TracedLab, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Action, DropReason, PortRange
@@ -122,7 +122,7 @@ def explain(
     traffic: Traffic,
     *,
     version: int | None = None,
-    lab: Lab | None = None,
+    lab: TracedLab | None = None,
 ) -> Explanation:
     """Ask the reference, and the lab's Open vSwitch if there is one.
 

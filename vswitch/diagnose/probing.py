@@ -18,12 +18,12 @@ from typing import Any
 
 from vswitch.diagnose.counting import CounterMove, Moves, count_all
 from vswitch.diagnose.explain import rule_as_dict
-from vswitch.diagnose.limits import limited_by
+from vswitch.diagnose.limit_drops import limited_by
 from vswitch.diagnose.mirrored import mirrored
-from vswitch.diagnose.tracing import Lab, deciding_flows
+from vswitch.diagnose.tracing import TracedLab, deciding_flows
 from vswitch.errors import InputError
-from vswitch.lab.netns import in_netns
-from vswitch.lab.probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
+from vswitch.lab.isolation.netns import in_netns
+from vswitch.lab.probing.packet_probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
 from vswitch.model.site import Adapter, Guest, Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
@@ -34,7 +34,7 @@ from vswitch.semantics.endpoints import Nic, nics_of
 from vswitch.semantics.frame import Address, Frame
 from vswitch.semantics.journey import LegKind
 
-__all__ = ["CounterMove", "Question", "Report", "ask", "ask_all", "ask_destination", "forget_neighbours"]
+__all__ = ["CounterMove", "Question", "ProbeReport", "ask", "ask_all", "ask_destination", "forget_neighbours"]
 
 _THREADS = 64
 _MOST_PORTS = 4096
@@ -53,7 +53,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Report:
+class ProbeReport:
     """What happened to the packets of one port (or of traffic without ports), or of a run of ports alike."""
 
     question: Question
@@ -116,10 +116,10 @@ class Report:
         }
 
 
-_Waiting = list[tuple[Report, list[tuple[Switch, Flow]]]]
+_Waiting = list[tuple[ProbeReport, list[tuple[Switch, Flow]]]]
 
 
-def ask(lab: Lab, question: Question) -> list[Report]:
+def ask(lab: TracedLab, question: Question) -> list[ProbeReport]:
     """Send the packets of one question. Ports with the same outcome for the same reason are joined.
 
     Each report's counters are those of its own ports. Raises InputError for an end that is not there or a
@@ -133,8 +133,8 @@ def ask(lab: Lab, question: Question) -> list[Report]:
 
 
 def ask_all(
-    lab: Lab, questions: Sequence[Question], progress: Callable[[str], None] = lambda _: None
-) -> list[list[Report]]:
+    lab: TracedLab, questions: Sequence[Question], progress: Callable[[str], None] = lambda _: None
+) -> list[list[ProbeReport]]:
     """Send the packets of many questions; one list of reports for each, a report for each port.
 
     Packets that would move the same counters are not under way at the same time, so that every
@@ -156,7 +156,7 @@ def ask_all(
     return [[report for report, _ in pairs] for pairs in planned]
 
 
-def _ask_again(lab: Lab, planned: Iterable[_Waiting], pool: ThreadPoolExecutor) -> None:
+def _ask_again(lab: TracedLab, planned: Iterable[_Waiting], pool: ThreadPoolExecutor) -> None:
     """Ask questions that a limit has cut again, each by itself: asked side by side, they can be a storm.
 
     Ends when one is cut again: then it is something else that sends too much.
@@ -176,7 +176,7 @@ def forget_neighbours(netns: str) -> None:
     in_netns(netns, lambda: subprocess.run(command, check=True, capture_output=True))
 
 
-def ask_destination(lab: Lab, question: Question) -> list[ProbeResult]:
+def ask_destination(lab: TracedLab, question: Question) -> list[ProbeResult]:
     """Have the destination ask itself, at the address the question would reach it by.
 
     Its packets meet no switch: what it answers shows that the machine and its service are there. Of
@@ -195,7 +195,7 @@ def ask_destination(lab: Lab, question: Question) -> list[ProbeResult]:
 
 
 def _ask_itself(
-    lab: Lab, question: Question, talk: Conversation, address: IPv4Address | IPv6Address, port: int
+    lab: TracedLab, question: Question, talk: Conversation, address: IPv4Address | IPv6Address, port: int
 ) -> ProbeResult:
     netns = lab.netns(talk.destination)
     request = ProbeRequest(
@@ -210,7 +210,7 @@ def _ask_itself(
     return probe(request)
 
 
-def _plan(lab: Lab, question: Question) -> Iterable[Report]:
+def _plan(lab: TracedLab, question: Question) -> Iterable[ProbeReport]:
     ports = question.traffic.ports
     _check_ports(question.traffic)
     answers = converse_range(
@@ -218,12 +218,12 @@ def _plan(lab: Lab, question: Question) -> Iterable[Report]:
     )
     for part, conversation in answers:
         if ports is None:
-            yield Report(question, None, conversation, None)
+            yield ProbeReport(question, None, conversation, None)
             continue
         for port in range(part.first, part.last + 1):
             single = PortRange(port, port)
             about = replace(question, traffic=replace(question.traffic, ports=single))
-            yield Report(about, single, conversation, None)
+            yield ProbeReport(about, single, conversation, None)
 
 
 def _check_ports(traffic: Traffic) -> None:
@@ -257,7 +257,7 @@ def _disjoint(waiting: _Waiting) -> tuple[_Waiting, _Waiting]:
     return batch, rest
 
 
-def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
+def _run(lab: TracedLab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
     switches = {switch.id: switch for _, flows in batch for switch, _ in flows}
     for report, _ in batch:
         for adapter in _passed(lab.site, report.conversation):
@@ -290,7 +290,7 @@ def _run(lab: Lab, batch: _Waiting, pool: ThreadPoolExecutor) -> None:
 
 
 def _other_drops(
-    lab: Lab, report: Report, switches: Iterable[Switch], moves: Moves, passed: Set[str]
+    lab: TracedLab, report: ProbeReport, switches: Iterable[Switch], moves: Moves, passed: Set[str]
 ) -> Iterable[CounterMove]:
     """Drops at the adapters passed that counted packets, beside those that were to decide."""
     expected = {(move.switch, move.flow.cookie) for move in report.counters}
@@ -321,7 +321,7 @@ def _passed(site: Site, conversation: Conversation) -> list[Adapter]:
     return [adapter for guest in guests for adapter in site.guest[guest].adapters]
 
 
-def _probe(lab: Lab, report: Report) -> ProbeResult | None:
+def _probe(lab: TracedLab, report: ProbeReport) -> ProbeResult | None:
     talk, question = report.conversation, report.question
     if talk.source_address is None or talk.destination_address is None:
         return None
@@ -387,22 +387,22 @@ def _by_which(guest: Guest, address: Address, *, anywhere: bool) -> Iterable[Nic
     return [nic for nic in nics if nic.owns(address) or (anywhere and nic.mac not in own)]
 
 
-def _groups(reports: Sequence[Report]) -> list[list[Report]]:
+def _groups(reports: Sequence[ProbeReport]) -> list[list[ProbeReport]]:
     """Reports of neighbouring ports that have the same outcome for the same reason, together."""
     alike = groupby(reports, key=lambda report: (id(report.conversation), report.outcome))
     return [list(group) for _, group in alike]
 
 
-def _parted(reports: Sequence[Report]) -> Iterable[list[Report]]:
+def _parted(reports: Sequence[ProbeReport]) -> Iterable[list[ProbeReport]]:
     """Groups for which the reference expected one outcome, and whose packets were counted together."""
     groups = _groups(reports)
     parts = Counter(id(group[0].conversation) for group in groups)
     return [group for group in groups if parts[id(group[0].conversation)] > 1]
 
 
-def _joined(reports: Sequence[Report]) -> list[Report]:
+def _joined(reports: Sequence[ProbeReport]) -> list[ProbeReport]:
     """One report for each group."""
-    found: list[Report] = []
+    found: list[ProbeReport] = []
     for first, *others in _groups(reports):
         if first.ports and others and (last := others[-1].ports):
             first.ports = PortRange(first.ports.first, last.last)

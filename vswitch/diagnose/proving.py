@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vswitch.errors import NoSuchLab
-from vswitch.lab import client
+from vswitch.lab.process import client
 from vswitch.model.site import Expectation, Site
 from vswitch.patience import Patience
 from vswitch.semantics.conversation import Conversation, converse_range
@@ -26,7 +26,7 @@ __all__ = ["Proof", "prove"]
 _PASSED = {"Allow": ("open", "delivered"), "Refused": ("refused",)}
 _REACHED = ("open", "refused", "delivered")
 _EACH = 10.0  # seconds that a question may take where many are asked at once
-_EXTENSIONS = ("vswitch.diagnose.operations",)
+_EXTENSIONS = ("vswitch.diagnose.question_operations",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vswitch.diagnose.flowtext import flow_text
-from vswitch.diagnose.limits import count_packets
+from vswitch.diagnose.limit_drops import count_packets
 from vswitch.model.site import ExtendedAcl, Site, Switch
 from vswitch.model.types import DropReason
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import Flow, HostProgram, Purpose, Table
 from vswitch.semantics.conversation import Conversation
 from vswitch.semantics.network import SwitchPassage
-from vswitch.semantics.state import FlowState, Learned, SwitchState, flow_key
+from vswitch.semantics.switch_memory import FlowState, Learned, SwitchState, flow_key
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Stage
 
-__all__ = ["FlowSeen", "Lab", "SwitchCheck", "check_conversation", "deciding_flows"]
+__all__ = ["FlowSeen", "TracedLab", "SwitchCheck", "check_conversation", "deciding_flows"]
 
 #: A mark no conntrack entry is given by chance: the traced packet belongs to a live flow.
 _LIVE = ",ct_mark=1"
 
 
-class Lab(Protocol):
+class TracedLab(Protocol):
     """What the running lab offers to whoever diagnoses it."""
 
     @property
@@ -100,7 +100,7 @@ class SwitchCheck:
         return bool(self.skipped) or same
 
 
-def check_conversation(lab: Lab, conversation: Conversation) -> list[SwitchCheck]:
+def check_conversation(lab: TracedLab, conversation: Conversation) -> list[SwitchCheck]:
     """Trace every frame of a conversation through every switch it meets, in order."""
     passages = [
         passage
@@ -117,7 +117,7 @@ def check_conversation(lab: Lab, conversation: Conversation) -> list[SwitchCheck
 class _Known:
     """One switch as it is now: its program, counters and learned addresses, read once."""
 
-    def __init__(self, lab: Lab, switch: Switch) -> None:
+    def __init__(self, lab: TracedLab, switch: Switch) -> None:
         self._site = lab.site
         self._switch = switch
         self._client = lab.client(switch.host)
@@ -201,7 +201,7 @@ def _live_states(site: Site, passage: SwitchPassage) -> bool | None:
     return True in found
 
 
-def deciding_flows(lab: Lab, conversation: Conversation) -> list[tuple[Switch, Flow]]:
+def deciding_flows(lab: TracedLab, conversation: Conversation) -> list[tuple[Switch, Flow]]:
     """The flows whose counters move when this conversation is really held.
 
     For a Deny, the flow that drops; for an Allow, those of the ACL entries that let it pass.

@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vswitch.model.loader import load_site
-    from vswitch.model.schema import json_schema
+    from vswitch.model.files.schema import json_schema
+    from vswitch.model.resolving.loader import load_site
     from vswitch.model.traffic import parse_traffic
 
 __all__ = ["json_schema", "load_site", "parse_traffic"]
 
 # The loader needs pydantic, which takes longer to import than the rest of the model: programs that
 # are handed a site (the lab, the controller) start without it.
-_HOMES = {"load_site": "loader", "json_schema": "schema", "parse_traffic": "traffic"}
+_HOMES = {"load_site": "resolving.loader", "json_schema": "files.schema", "parse_traffic": "traffic"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from vswitch.errors import InputError, Origin
-from vswitch.model import services
+from vswitch.model import service_names as services
 from vswitch.model.problems import FieldError, did_you_mean, shorten
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, PortRange
 

@@ -4,16 +4,16 @@
 knows the instance's run folder. Imports nothing of ours but the errors.
 """
 
-from vswitch.openvswitch.client import SwitchClient
-from vswitch.openvswitch.conntrack import Connection
+from vswitch.openvswitch.conntrack import TrackedConnection
 from vswitch.openvswitch.database import BridgeSpec, PortSpec
 from vswitch.openvswitch.flows import FlowStats
 from vswitch.openvswitch.instance import Instance, start_all, stop_all
+from vswitch.openvswitch.switch_client import SwitchClient
 from vswitch.openvswitch.trace import MatchedFlow, Trace
 
 __all__ = [
     "BridgeSpec",
-    "Connection",
+    "TrackedConnection",
     "FlowStats",
     "Instance",
     "MatchedFlow",

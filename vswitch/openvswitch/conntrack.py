@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Connection", "parse_connections"]
+__all__ = ["TrackedConnection", "parse_connections"]
 
 _TUPLE = re.compile(r"orig=\(([^)]*)\)")
 _STATE = re.compile(r"protoinfo=\(state=([^),]*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class TrackedConnection:
     """One tracked connection, seen from the packet that created it.
 
     `protocol` is Open vSwitch's word (tcp, udp, icmp, icmpv6, ...). Ports are 0 where the protocol has
@@ -51,7 +51,7 @@ _WORDS = {
 }
 
 
-def parse_connections(text: str) -> list[Connection]:
+def parse_connections(text: str) -> list[TrackedConnection]:
     """Read the output of `dpctl/dump-conntrack -s`."""
     return [_parse(line) for line in text.splitlines() if line.strip()]
 
@@ -67,10 +67,10 @@ def _number(line: str, key: str) -> int:
     return int(match[1], 0) if match else 0
 
 
-def _parse(line: str) -> Connection:
+def _parse(line: str) -> TrackedConnection:
     fields = _fields(_TUPLE, line)
     state = _STATE.search(line)
-    return Connection(
+    return TrackedConnection(
         zone=_number(line, "zone"),
         protocol=line.partition(",")[0],
         source=fields.get("src", ""),

@@ -13,10 +13,10 @@ from time import monotonic, sleep
 from typing import Any, Literal
 
 from vswitch.errors import EnvironmentError_, SwitchError
-from vswitch.openvswitch.client import PACKAGES_HINT, SwitchClient
 from vswitch.openvswitch.database import BridgeSpec, to_map
 from vswitch.openvswitch.jsonrpc import connect
 from vswitch.openvswitch.sockets import widen_receive_buffers
+from vswitch.openvswitch.switch_client import PACKAGES_HINT, SwitchClient
 
 __all__ = ["Instance", "start_all", "stop_all"]
 

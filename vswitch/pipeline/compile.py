@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from vswitch.errors import InputError
 from vswitch.model.site import Adapter, ExtendedAcl, Site, Switch
 from vswitch.model.types import Direction
-from vswitch.pipeline.acl import (
+from vswitch.pipeline.acl_flows import (
     Zones,
     basic_flows,
     blocks,
@@ -22,8 +22,8 @@ from vswitch.pipeline.acl import (
     state_mark,
 )
 from vswitch.pipeline.flow import Flow, digest
-from vswitch.pipeline.forwarding import forwarding_flows
-from vswitch.pipeline.limits import Meter, meters_of
+from vswitch.pipeline.forwarding_flows import forwarding_flows
+from vswitch.pipeline.limit_meters import Meter, meters_of
 
 __all__ = ["Compiler", "HostProgram", "SwitchProgram", "check_lookups", "compile_site"]
 

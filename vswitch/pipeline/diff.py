@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from vswitch.pipeline.flow import Flow
 
-__all__ = ["Change", "difference"]
+__all__ = ["FlowChange", "difference"]
 
 _ALL_COOKIE_BITS = "-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FlowChange:
     """Flows to add and cookies of flows to remove. Order: removals first, in one bundle."""
 
     add: tuple[Flow, ...] = ()
@@ -39,9 +39,9 @@ class Change:
         return max(len(self.add), len(self.remove))
 
 
-def difference(held: Collection[int], wanted: Mapping[int, Flow]) -> Change:
+def difference(held: Collection[int], wanted: Mapping[int, Flow]) -> FlowChange:
     """From the cookies a switch holds to the flows it is to hold. Deterministic order."""
     present = held if isinstance(held, (set, frozenset, dict)) else set(held)
     add = tuple(flow for cookie, flow in wanted.items() if cookie not in present)
     remove = tuple(sorted(cookie for cookie in present if cookie not in wanted))
-    return Change(add, remove)
+    return FlowChange(add, remove)

@@ -9,7 +9,7 @@ from vswitch.semantics.conversation import Conversation, Expected, converse, con
 from vswitch.semantics.frame import Frame
 from vswitch.semantics.journey import Decision, Hop, Leg, LegKind
 from vswitch.semantics.network import Delivery, NetworkPassage, SiteResult, SiteState, SwitchPassage, send
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Drop, DropReason, Result, Stage, Step, rule_text
 

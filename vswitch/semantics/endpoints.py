@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 
 from vswitch.errors import InputError
+from vswitch.model.name_lookup import find_guest
 from vswitch.model.names import find_name
-from vswitch.model.naming import find_guest
 from vswitch.model.problems import did_you_mean, listing
 from vswitch.model.site import Adapter, Guest, PhysicalPort, Site
 from vswitch.model.types import Interface

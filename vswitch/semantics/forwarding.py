@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vswitch.model.site import Adapter, Site, Switch
 from vswitch.semantics._identity import cached_by_identity
 from vswitch.semantics.frame import Frame, is_multicast
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.verdict import DropReason
 from vswitch.semantics.vlan import filtered_reason
 

@@ -16,7 +16,7 @@ from vswitch.model.site import Adapter, PhysicalPort, Site, Switch
 from vswitch.semantics.forwarding import ports_of
 from vswitch.semantics.frame import Frame, is_multicast
 from vswitch.semantics.nat import Session
-from vswitch.semantics.state import SwitchState
+from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.switching import process
 from vswitch.semantics.verdict import Drop, DropReason, Result, Stage, Step
 from vswitch.wording import counted

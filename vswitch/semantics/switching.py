@@ -25,8 +25,8 @@ from vswitch.semantics.forwarding import Destinations, destinations, learn, port
 from vswitch.semantics.frame import Fragment, Frame, is_multicast
 from vswitch.semantics.guards import guard_drops
 from vswitch.semantics.mirroring import mirror_destinations
-from vswitch.semantics.state import FlowState, SwitchState, flow_key
 from vswitch.semantics.storm import count
+from vswitch.semantics.switch_memory import FlowState, SwitchState, flow_key
 from vswitch.semantics.verdict import Drop, DropReason, Result, Rule, Stage, Step, rule_text
 from vswitch.semantics.vlan import from_guest, from_wire, to_guest, to_wire
 from vswitch.wording import counted

@@ -12,7 +12,7 @@ from vswitch.model.types import Direction, DropReason
 
 if TYPE_CHECKING:
     from vswitch.semantics.frame import Frame
-    from vswitch.semantics.state import SwitchState
+    from vswitch.semantics.switch_memory import SwitchState
 
 __all__ = ["Drop", "DropReason", "Result", "Rule", "Stage", "Step", "rule_text"]
 

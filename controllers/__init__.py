@@ -1,1 +1,0 @@
-"""The OS-Ken application: the learning virtual switch."""

@@ -1,0 +1,1 @@
+"""Rules for PowerShell files, checked on the syntax tree."""

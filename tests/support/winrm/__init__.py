@@ -1,0 +1,1 @@
+"""A WinRM endpoint on a real socket, certificates and a Kerberos realm."""

@@ -1,0 +1,1 @@
+"""Exact comparison of ACL entries: which packets two lists of rules treat differently."""

@@ -1,0 +1,1 @@
+"""The OS-Ken application: what each switch has to hold."""

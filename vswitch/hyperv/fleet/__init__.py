@@ -1,0 +1,1 @@
+"""Many hosts: the inventory, and work on them side by side."""

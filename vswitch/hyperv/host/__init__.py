@@ -1,0 +1,1 @@
+"""What a Hyper-V host says of itself, read into typed data."""

@@ -1,0 +1,1 @@
+"""Host states as a layout and a policy."""

@@ -1,0 +1,1 @@
+"""What has to be written on a host, in which order, and what that does."""

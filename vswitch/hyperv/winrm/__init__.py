@@ -1,0 +1,1 @@
+"""One PowerShell operation on one host over WinRM, and its errors in sentences."""

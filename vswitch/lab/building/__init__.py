@@ -1,0 +1,1 @@
+"""Building a running lab from a site: namespaces, cables, switches, services, workers."""

@@ -1,0 +1,1 @@
+"""Real packets from inside a guest, and what captures show of them."""

@@ -1,0 +1,1 @@
+"""The lab as a process: start it, find it, ask it, end it."""

@@ -1,0 +1,240 @@
+"""What a running lab can be asked: operation name to function, called with the lab and JSON arguments.
+
+Results are JSON data, or `WithDescriptors`. Raise VswitchErrors; they reach whoever asked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from vswitch.errors import InForceUnknown, LabError, LabFault, NotInForce
+from vswitch.lab.building.lab import Lab
+from vswitch.model.name_lookup import find_switch, names_of
+from vswitch.model.site import Switch
+from vswitch.openvswitch import SwitchClient
+from vswitch.pipeline import MARK_COOKIE
+from vswitch.wire import NoAnswer, WithDescriptors
+
+__all__ = ["OPERATIONS", "operation", "switches"]
+
+Operation = Callable[..., Any]
+F = TypeVar("F", bound=Operation)
+
+OPERATIONS: dict[str, Operation] = {}
+
+_LOG_FILE = 2  # the supervisor's standard error
+
+#: Seconds for an apply to end. Whoever asks sets a limit of their own; `apply_status` says what came of it.
+_APPLY = 3600.0
+_RETURN = 30.0  # seconds a controller that has died has to come back and settle what it was doing
+_PAUSE = 0.05
+
+
+def operation(function: F) -> F:
+    """Offer `function` under its own name."""
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+def switches(lab: Lab, switch: str | None) -> list[tuple[Switch, SwitchClient]]:
+    """The switches to look at: one, as `find_switch` finds it, or all. Raises InputError."""
+    site = lab.site
+    chosen = list(site.switch.values()) if switch is None else [site.switch[find_switch(site, switch)]]
+    return [(each, lab.instance(each.host)) for each in chosen]
+
+
+@operation
+def ping(lab: Lab) -> str:
+    """Whether the lab answers: "pong"."""
+    del lab
+    return "pong"
+
+
+@operation
+def status(lab: Lab) -> dict[str, Any]:
+    """What runs, since when and started where, what is in force; process ids in the lab's own numbering."""
+    site = lab.site
+    state = lab.policy.look()
+    policies = state.sources.policies if state.sources else None
+    return {
+        "site": site.name,
+        "since": lab.since.isoformat(timespec="seconds"),
+        "folder": lab.folder,
+        "files": list(site.files) if policies is None else [site.files[0], *policies],
+        "in_force": state.as_dict(),
+        "hosts": len(site.hosts),
+        "switches": len(site.switch),
+        "guests": len(site.guests),
+        "adapters": len(site.adapters),
+        "switching": lab.switching,
+        "restarts": {worker.name: worker.restarts for worker in lab.workers},
+        "processes": lab.processes(),
+    }
+
+
+@operation
+def guests(lab: Lab) -> list[dict[str, Any]]:
+    """The guests, in the site's order: name, kind, host, addresses, services, network namespace."""
+    return [
+        {
+            "name": guest.name,
+            "kind": str(guest.kind),
+            "host": guest.host,
+            "addresses": [str(address) for address in guest.addresses],
+            "services": [
+                {"protocol": service.protocol, "port": service.port, "name": service.name}
+                for service in guest.services
+            ],
+        }
+        for guest in lab.site.guests
+    ]
+
+
+@operation
+def names(lab: Lab) -> dict[str, Any]:
+    """What there is to name: guests with their adapters and services, hosts, switches."""
+    return dict(names_of(lab.site))
+
+
+@operation
+def sources(lab: Lab) -> dict[str, Any]:
+    """The files in force: layout path, texts by path, policies."""
+    in_force = lab.policy.agreed().sources
+    return {} if in_force is None else in_force.as_dict()
+
+
+@operation
+def namespaces(lab: Lab, guest: str | None = None) -> WithDescriptors:
+    """The way into a guest; without one, to the lab's own processes: kinds of the descriptors, limits."""
+    way = lab.way_into(guest)
+    limits = (way.processes, way.memory, int(way.idle))
+    return WithDescriptors({"kinds": way.kinds, "limits": limits}, way.descriptors)
+
+
+@operation
+def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Switch id to its flows with counters; the mark of its program is none of them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each, client in switches(lab, switch):
+        client.settle()
+        held = client.dump_flows(each.bridge, table)
+        found[each.id] = [asdict(flow) for flow in held if flow.cookie != MARK_COOKIE]
+    return found
+
+
+@operation
+def counters(lab: Lab, switch: str | None = None) -> dict[str, dict[str, list[int]]]:
+    """Switch id to {cookie in hexadecimal: [packets, bytes]}, flows of one cookie summed."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for each, client in switches(lab, switch):
+        client.settle()
+        sums = client.counters(each.bridge)
+        sums.pop(MARK_COOKIE, None)
+        found[each.id] = {f"{cookie:#x}": list(pair) for cookie, pair in sums.items()}
+    return found
+
+
+@operation
+def trace(lab: Lab, switch: str, flow: str, ct_next: list[str] | None = None) -> dict[str, Any]:
+    """Follow a frame, written as an ovs-ofctl flow, through one switch."""
+    ((each, client),) = switches(lab, switch)
+    return asdict(client.trace(each.bridge, flow, ct_next or ()))
+
+
+@operation
+def connections(
+    lab: Lab, host: str | None = None, zone: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Host to the connections its switches track."""
+    hosts = [each.name for each in lab.site.hosts] if host is None else [host]
+    return {name: [asdict(entry) for entry in lab.instance(name).connections(zone)] for name in hosts}
+
+
+@operation
+def ports(lab: Lab, host: str) -> dict[str, dict[str, int]]:
+    """Interface of a host's Open vSwitch to its counters."""
+    return lab.instance(host).ports()
+
+
+@operation
+def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
+    """Put policies in force; the controller's report, with numbers None if it died meanwhile.
+
+    Raises as the controller's, and InForceUnknown if it cannot be found out whether they are in force.
+    """
+    with lab.policy.applying(policies):
+        try:
+            report = lab.ask_controller("apply", timeout=_APPLY, policies=policies, texts=texts)
+        except (NoAnswer, LabFault) as error:
+            return _find_out(lab, policies, texts, error)
+    return {**report, "in_force": "new"}
+
+
+def _find_out(lab: Lab, policies: list[str], texts: dict[str, str], error: LabError) -> dict[str, Any]:
+    """What became of an apply whose controller gave no proper answer: waits until one has settled it."""
+    why = "the controller ended during the apply" if isinstance(error, NoAnswer) else error.message
+    started = time.monotonic()
+    while not _controller_has_settled(lab):
+        if time.monotonic() > started + _RETURN:
+            raise InForceUnknown(
+                f"whether the new policy is in force is not known: {why}, and no other has settled it",
+                hint="`vswitch log` has what the controller said.",
+            ) from None
+        time.sleep(_PAUSE)
+    if _in_force(lab, policies, texts) != "new":
+        raise NotInForce(
+            f"the new policy is not in force, the one from before is, on every switch: {why}",
+            hint="Apply it again; `vswitch log` has what the controller said.",
+        ) from None
+    return {
+        "switches": [], "flows": None, "flows_changed": None, "sessions_ended": None,
+        "seconds": time.monotonic() - started, "warnings": [why], "in_force": "new",
+    }  # fmt: skip
+
+
+def _controller_has_settled(lab: Lab) -> bool:
+    """Whether the controller is there, all switches are as it wants them, and no apply is under way."""
+    try:
+        status = lab.ask_controller("status", timeout=_RETURN)
+    except LabError:
+        return False
+    return not status["missing"] and lab.policy.look().settled
+
+
+def _in_force(lab: Lab, policies: list[str], texts: dict[str, str]) -> str:
+    """Whether these policies are in force ("new"), others are ("old"), or that is "unknown"."""
+    sources = lab.policy.look().sources
+    if sources is None:
+        return "unknown"
+    held = [sources.texts.get(path) for path in sources.policies or ()]
+    return "new" if held == [texts[path] for path in policies] else "old"
+
+
+@operation
+def apply_status(
+    lab: Lab, policies: list[str] | None = None, texts: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What is in force by what the switches carry, and whether it is these policies (by their texts)."""
+    asked = {} if policies is None else {"in_force": _in_force(lab, policies, texts or {})}
+    return {**lab.policy.look().as_dict(), **asked}
+
+
+@operation
+def controller_status(lab: Lab) -> Any:
+    """The controller's own status."""
+    return lab.ask_controller("status")
+
+
+@operation
+def log(lab: Lab) -> str:
+    """What the lab's processes have written so far."""
+    del lab
+    size = os.fstat(_LOG_FILE).st_size
+    try:
+        return os.pread(_LOG_FILE, size, 0).decode(errors="replace")
+    except OSError:
+        return "the log is not kept by the lab\n"

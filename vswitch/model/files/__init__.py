@@ -1,0 +1,1 @@
+"""The files users write: YAML with positions, and the models that read them."""

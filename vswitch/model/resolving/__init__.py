@@ -1,0 +1,1 @@
+"""From files to the frozen site: names looked up, lists expanded, everything checked."""
