@@ -163,7 +163,7 @@ def test_one_style_of_errors() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nonsense"], "error: no such command 'nonsense'\n"),
+        (["nonsense"], "error: vswitch has no command 'nonsense'\n"),
         (["up"], "error: missing argument 'layout'\n  Usage: vswitch up "),
         (["flows", "--bogus"], "error: no such option: --bogus\n  Usage: vswitch flows "),
         (["schema", "all"], "error: invalid value for 'kind': 'all' is not one of 'layout', 'policy'\n"),
@@ -268,6 +268,10 @@ LAB: dict[str, Any] = {
     "status": {
         "files": ["l.yaml"], "hosts": 1, "switches": 1, "guests": 1, "folder": "f",
         "since": "2026-11-28T00:00:00+00:00",
+        "in_force": {
+            "policies": ["p.yaml"],
+            "apply": {"policies": ["q.yaml"], "taken_back": False, "switches": {"s": "old"}},
+        },
     },
     "guests": [GUEST],
     "probe": PROBE,

@@ -63,7 +63,8 @@ def test_each_command_gives_a_hung_lab_up(run: Run, lab: RunningLab, monkeypatch
         for words in ASKING:
             ran = run(*_named(words, lab))
             said = ran.out + ran.err
-            assert ran.status == 1, said
+            # Of an apply it is not known then what came of it.
+            assert ran.status == (3 if words[0] == "apply" else 1), said
             assert "has said nothing for 0.2 s" in said, (words, said)
             assert "VSWITCH_SILENCE_TIMEOUT" in said, (words, said)
             assert f"vswitch down {lab.name}" in said, (words, said)

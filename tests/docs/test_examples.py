@@ -28,6 +28,8 @@ VARYING = [
     (re.compile(r"\b\d+ -> \d+"), "# -> #"),
     (re.compile(r"\b(?!1 )\d+ (requests|replies|packets)"), r"# \1"),
     (re.compile(r"\(\d+ sent\)"), "(# sent)"),
+    (re.compile(r"\bup \d+ (second|minute)s?\b"), "up # #"),
+    (re.compile(r"started in /.*"), "started in FOLDER"),
     (re.compile(r" of \d+ flows"), " of # flows"),
     (re.compile(r"\b((my-[a-z-]+|two)\.yaml):\d+:\d+"), r"\1:#:#"),  # files of the reader's own
 ]

@@ -157,4 +157,4 @@ def write_status(page: Page, status: Mapping[str, Any]) -> None:
         doing = "being taken back" if under_way["taken_back"] else "under way"
         page.line(f"an apply of {', '.join(under_way['policies']) or 'no policy'} is {doing}")
         for switch, held in under_way["switches"].items():
-            page.line(f"  {switch}: {_HELD[held]}")
+            page.line(f"  {switch}: {_HELD.get(held, held)}")

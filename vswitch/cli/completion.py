@@ -20,6 +20,7 @@ from typing import Any
 import typer
 
 from vswitch.cli.front import GROUPS, split_global
+from vswitch.cli.output import verbatim
 
 __all__ = [
     "ANY_FILE",
@@ -147,7 +148,7 @@ def answer(app: typer.Typer) -> int:
             if os.environ[_VARIABLE] != _OURS:
                 return int(app(prog_name="vswitch", standalone_mode=False) or 0)
             for value, meaning in offers(app, os.environ.get(_LINE, "")):
-                print(f"{value}\t{meaning}")
+                verbatim(f"{value}\t{meaning}\n")
         except SystemExit as done:  # this is how Typer ends
             return done.code if isinstance(done.code, int) else 0
         except Exception:
