@@ -84,7 +84,7 @@ class Result:
     """What one virtual switch did with one frame.
 
     `outputs` maps OpenFlow ports to the frame as it leaves on that port's wire. `flags` names, for
-    each port, the open questions (hyperv-semantics §10, "U1"...) on which what happened there
+    each port, the open questions (hyper-v-facts §10, "U1"...) on which what happened there
     hangs. `state` is what the switch knows afterwards.
     """
 
