@@ -98,6 +98,17 @@ def test_a_fact_has_one_place() -> None:
     assert {f"symptom {number}" for number in range(1, 59)} <= known.keys()
 
 
+def test_every_section_says_how_sure_it_is() -> None:
+    unmarked = [
+        section.splitlines()[0]
+        for page in PAGES
+        if page != INDEX
+        for section in re.split(r"^#{2,3} (?=\d)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        if section.count("\n") > 4 and not re.search(r"\[[DOI]\]", section)
+    ]
+    assert not unmarked, unmarked
+
+
 def test_every_scenario_cites_a_fact() -> None:
     without = []
     for path in sorted((ROOT / "tests/scenarios").glob("*.yaml")):
