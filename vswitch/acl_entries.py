@@ -2,7 +2,7 @@
 
 An entry read from a host and one made from a policy are equal exactly when Hyper-V would call them
 the same entry: no origin, no name, `/32` dropped, `TCP` for 6, `ANY` for every wildcard
-(hyperv-semantics §§3.1, 4.1, 5.1, 5.2). A basic ANY for IP is two entries, one for each IP version,
+(hyper-v-facts §§3.1, 4.1, 5.1, 5.2). A basic ANY for IP is two entries, one for each IP version,
 since hosts show it as one or as two. Everything is text and numbers, so that entries hash fast.
 """
 

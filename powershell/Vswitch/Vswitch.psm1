@@ -1739,7 +1739,7 @@ function Undo-VswitchPlan {
     .OUTPUTS
     As Invoke-VswitchPlan.
     .EXAMPLE
-    Undo-VswitchPlan -PlanId 20261121-0857-web
+    Undo-VswitchPlan -PlanId 20261121-085712-3f9a1c
     #>
     [CmdletBinding()]
     param([Parameter(Mandatory = $true)] [AllowEmptyString()] [string] $PlanId, [switch] $IfDue)
@@ -1794,7 +1794,7 @@ function Confirm-VswitchPlan {
     .OUTPUTS
     An ordered dictionary: plan id, confirmed, and whether an undo was armed.
     .EXAMPLE
-    Confirm-VswitchPlan -PlanId 20261121-0857-web
+    Confirm-VswitchPlan -PlanId 20261121-085712-3f9a1c
     #>
     [CmdletBinding()]
     param([Parameter(Mandatory = $true)] [AllowEmptyString()] [string] $PlanId)

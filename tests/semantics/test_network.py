@@ -1,4 +1,4 @@
-"""Frames across hosts and the physical network (hyperv-semantics §§1.1, 1.2, 2.1)."""
+"""Frames across hosts and the physical network (hyper-v-facts §§1.1, 1.2, 2.1)."""
 
 from __future__ import annotations
 

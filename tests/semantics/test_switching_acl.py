@@ -1,4 +1,4 @@
-"""Extended and basic port ACLs at one virtual switch (hyperv-semantics §§0, 3.2, 4.2-4.6)."""
+"""Extended and basic port ACLs at one virtual switch (hyper-v-facts §§0, 3.2, 4.2-4.6)."""
 
 from __future__ import annotations
 

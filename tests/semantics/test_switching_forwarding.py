@@ -1,4 +1,4 @@
-"""Guards, MAC checks, VLANs, learning and forwarding (hyperv-semantics §§1.2-1.6, 2, 2.1)."""
+"""Guards, MAC checks, VLANs, learning and forwarding (hyper-v-facts §§1.2-1.6, 2, 2.1)."""
 
 from __future__ import annotations
 

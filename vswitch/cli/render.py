@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vswitch.cli.output import Page, Part
-from vswitch.diagnose.assumptions import ASSUMPTIONS
+from vswitch.semantics.assumptions import Assumption
 from vswitch.wording import counted
 
 __all__ = ["explanation", "probe_reports"]
@@ -15,6 +15,8 @@ _GOOD = {"Allow", "open", "delivered"}
 _WARN = {"refused"}
 _DISAGREEMENT: Part = (" DISAGREEMENT ", "bold white on red")
 _LIMIT = "limit"  # the one layer that packets show and the reference does not know of
+
+_ASSUMED = {each.value: each.text for each in Assumption}
 
 
 def _verdict(word: str) -> Part:
@@ -78,7 +80,7 @@ def _summary(page: Page, answer: Mapping[str, Any]) -> None:
         what = f"{_packets(each['copies'])} to {each['adapter']} on {each['switch']}{but}"
         page.item("mirrored", what)
     for name in answer.get("assumptions", ()):
-        page.item("assumes", f"{name}: {ASSUMPTIONS.get(name, 'see docs/reference/assumptions.md')}")
+        page.item("assumes", f"{name}: {_ASSUMED.get(name, 'see docs/reference/assumptions.md')}")
 
 
 def _legs(page: Page, legs: Iterable[Mapping[str, Any]]) -> None:

@@ -65,7 +65,7 @@ class Answer:
             if decided
             else None,
             "rules": [rule_as_dict(rule) for rule in talk.rules],
-            "assumptions": sorted(talk.assumptions, key=lambda name: int(name[1:])),
+            "assumptions": [each.value for each in sorted(talk.assumptions, key=lambda each: each.number)],
             "mirrored": [each.as_dict() for each in self.mirrored],
             "legs": [_leg(leg) for leg in talk.legs],
             "open_vswitch": [

@@ -1,6 +1,6 @@
 """Small value types of the model, in Hyper-V's own words.
 
-Enumeration values are the strings Hyper-V's cmdlets take (hyperv-semantics §§2-4).
+Enumeration values are the strings Hyper-V's cmdlets take (hyper-v-facts §§2-4).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PortMirroring(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a frame ends, in pktmon's words where it has one (hyperv-semantics §8).
+    """Why a frame ends, in pktmon's words where it has one (hyper-v-facts §8).
 
     ACL (pktmon's word for it is open question U8), UnknownUnicast, OwnPort, NotConnected and
     PhysicalVlan are this project's own.

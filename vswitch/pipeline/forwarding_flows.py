@@ -1,6 +1,6 @@
 """Everything of a virtual switch but its ACLs, as flows: VLANs, MAC checks, learning, forwarding.
 
-Sources: hyperv-semantics §§1.2-1.6, 2 and 2.1; where those leave a question open, the working
+Sources: hyper-v-facts §§1.2-1.6, 2 and 2.1; where those leave a question open, the working
 assumptions in docs/reference/assumptions.md.
 """
 

@@ -1,4 +1,4 @@
-"""The OpenFlow tables, in the order in which Hyper-V treats a frame (hyperv-semantics §1.6).
+"""The OpenFlow tables, in the order in which Hyper-V treats a frame (hyper-v-facts §1.6).
 
 A frame enters at INPUT, passes the sender's Outbound side, is forwarded, and passes each
 destination's Inbound side before OUTPUT. A table that has nothing to say about a frame hands it to

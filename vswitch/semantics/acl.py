@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
 from vswitch.semantics._identity import cached_by_identity
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.frame import ARP, IPV6_FRAGMENT, Address, Fragment, Frame
 
 __all__ = ["BasicVerdict", "ExtendedVerdict", "arp_hangs_on", "evaluate_basic", "evaluate_extended"]
@@ -19,7 +20,7 @@ class ExtendedVerdict:
     """The first entry that matches, by weight; None when none does, which lets the frame pass (§4.5)."""
 
     rule: ExtendedAcl | None
-    assumptions: frozenset[str] = frozenset()
+    assumptions: frozenset[Assumption] = frozenset()
 
     @property
     def denies(self) -> bool:
@@ -32,7 +33,7 @@ class BasicVerdict:
     """`rule` is the entry that denies, or else the first family's Allow, or None (no entry matches)."""
 
     rule: BasicAcl | None
-    assumptions: frozenset[str] = frozenset()
+    assumptions: frozenset[Assumption] = frozenset()
 
     @property
     def denies(self) -> bool:
@@ -135,7 +136,7 @@ def evaluate_extended(
     portless = frame.fragment is Fragment.LATER
     fragmented = frame.fragment is not Fragment.NONE
     protocol = IPV6_FRAGMENT if portless and version == 6 else frame.protocol
-    assumptions: set[str] = set()
+    assumptions: set[Assumption] = set()
     for entry in _extended_table(rules)[direction, version]:
         if entry.protocol not in (None, protocol, frame.protocol):
             continue
@@ -146,18 +147,18 @@ def evaluate_extended(
         if below_weight is not None and entry.rule.weight >= below_weight:
             continue
         if entry.protocol not in (None, protocol):
-            assumptions.add("U5")
+            assumptions.add(Assumption.FRAGMENTS)
             continue
         has_ports = entry.local_port is not None or entry.remote_port is not None
         if has_ports and (portless or (fragmented and entry.rule.stateful)):
-            assumptions.add("U5")
+            assumptions.add(Assumption.FRAGMENTS)
             continue
         if entry.local_port is not None and local_port not in entry.local_port:
             continue
         if entry.remote_port is not None and remote_port not in entry.remote_port:
             continue
         if fragmented and entry.rule.stateful:
-            assumptions.add("U5")
+            assumptions.add(Assumption.FRAGMENTS)
         return ExtendedVerdict(entry.rule, frozenset(assumptions))
     return ExtendedVerdict(None, frozenset(assumptions))
 
@@ -206,17 +207,17 @@ def evaluate_basic(rules: tuple[BasicAcl, ...], direction: Direction, frame: Fra
     if not rules:
         return BasicVerdict(None)
     table = _basic_table(rules)
-    assumptions: set[str] = set()
+    assumptions: set[Assumption] = set()
     decisions = [rule for rule in _families(table, direction, frame, assumptions) if rule is not None]
     denials = [rule for rule in decisions if rule.action is BasicAction.DENY]
     if denials and len(denials) < len(decisions):
-        assumptions.add("U2")
+        assumptions.add(Assumption.BASIC_PRECEDENCE)
     deciding = denials or decisions
     return BasicVerdict(deciding[0] if deciding else None, frozenset(assumptions))
 
 
 def _families(
-    table: _BasicTable, direction: Direction, frame: Frame, assumptions: set[str]
+    table: _BasicTable, direction: Direction, frame: Frame, assumptions: set[Assumption]
 ) -> Iterable[BasicAcl | None]:
     if frame.is_ip and table.prefixes:
         local, remote = _local_remote(frame, direction)
@@ -239,18 +240,18 @@ def _families(
         yield _longest(matching, assumptions)
 
 
-def _longest(matching: list[tuple[int, BasicAcl]], assumptions: set[str]) -> BasicAcl | None:
+def _longest(matching: list[tuple[int, BasicAcl]], assumptions: set[Assumption]) -> BasicAcl | None:
     """The entry that decides one family. Meter entries only count (§3.4, U14)."""
     deciding = [found for found in matching if found[1].action is not BasicAction.METER]
     if not deciding:
         return None
     length = max(found[0] for found in deciding)
     if any(found[0] > length for found in matching):
-        assumptions.add("U14")
+        assumptions.add(Assumption.METER)
     best = [rule for found, rule in deciding if found == length]
     denials = [rule for rule in best if rule.action is BasicAction.DENY]
     if denials and len(denials) < len(best):
-        assumptions.add("U2")
+        assumptions.add(Assumption.BASIC_PRECEDENCE)
     return (denials or best)[0]
 
 

@@ -17,6 +17,7 @@ from vswitch.model.site import ExtendedAcl, Guest, Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, Action, PortRange
 from vswitch.semantics.advice import advise
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.bypass import bypassing, not_denied, without_virtual_functions
 from vswitch.semantics.cause import Advice, Layer
 from vswitch.semantics.endpoints import Endpoint, choose_addresses, endpoint
@@ -72,7 +73,7 @@ class Conversation:
     layer: Layer | None
     cause: str
     fix: str
-    assumptions: frozenset[str]
+    assumptions: frozenset[Assumption]
     state: SiteState
 
     @property
@@ -355,18 +356,18 @@ class _Exchange:
             self.travel.state,
         )
 
-    def _assumptions(self, failure: Failure | None) -> frozenset[str]:
+    def _assumptions(self, failure: Failure | None) -> frozenset[Assumption]:
         """A Deny hangs on what is assumed about the frame that ended; whatever passed before by an
         assumption could only have ended the conversation earlier.
         """
         hops = [hop for leg in self.legs for hop in leg.hops]
         if failure is not None:
             hops = [hop for leg in self.legs if leg.failure is failure for hop in leg.hops[-1:]]
-        found = frozenset[str]().union(*(hop.assumptions for hop in hops))
+        found = frozenset[Assumption]().union(*(hop.assumptions for hop in hops))
         if self._unrelated_error(failure):
-            found |= {"U6"}
+            found |= {Assumption.STATEFUL}
         if self._disputed_nat():
-            found |= {"U12"}
+            found |= {Assumption.NAT}
         return found
 
     def _disputed_nat(self) -> bool:

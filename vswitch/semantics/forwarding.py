@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vswitch.model.site import Adapter, Site, Switch
 from vswitch.semantics._identity import cached_by_identity
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.frame import Frame, is_multicast
 from vswitch.semantics.switch_memory import SwitchState
 from vswitch.semantics.verdict import DropReason
@@ -43,7 +44,7 @@ class Destinations:
     reason: DropReason | None = None
     dropped_at: int = 0
     filtered: tuple[int, ...] = ()
-    assumptions: frozenset[str] = frozenset()
+    assumptions: frozenset[Assumption] = frozenset()
     stormy: bool = False
 
 
@@ -160,6 +161,6 @@ def _unknown(switch: Switch, ports: Ports, ingress: int, vlan: int) -> Destinati
         "unknown unicast is not delivered to adapters with MacAddressSpoofing Off",
         DropReason.UNKNOWN_UNICAST,
         ingress,
-        assumptions=frozenset({"U3"}) if receivers else frozenset(),
+        assumptions=frozenset({Assumption.UNKNOWN_UNICAST}) if receivers else frozenset(),
         stormy=True,
     )

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from vswitch.model.site import Adapter, Guest, Site, StaticMapping
 from vswitch.model.types import Direction
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.endpoints import Nic, nics_of, owners, route
 from vswitch.semantics.frame import Address, Frame, arp_request, neighbour_solicitation
 from vswitch.semantics.nat import How, Translated, inward, outward
@@ -62,9 +63,9 @@ class Hop:
         return self.result.frame
 
     @property
-    def assumptions(self) -> frozenset[str]:
+    def assumptions(self) -> frozenset[Assumption]:
         """The open questions on which this hop hangs: at its two ends, not at bystanders' ports."""
-        found: frozenset[str] = frozenset()
+        found: frozenset[Assumption] = frozenset()
         for passage in self.result.passages:
             if not isinstance(passage, SwitchPassage):
                 continue

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vswitch.model.site import Adapter, PhysicalPort, Site, Switch
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.forwarding import ports_of
 from vswitch.semantics.frame import Frame, is_multicast
 from vswitch.semantics.nat import Session
@@ -171,9 +172,9 @@ class SiteResult:
         return tuple((passage, drop) for passage in self.passages for drop in passage.drops)
 
     @property
-    def assumptions(self) -> frozenset[str]:
+    def assumptions(self) -> frozenset[Assumption]:
         """The open questions on which any part of this hangs."""
-        found: frozenset[str] = frozenset()
+        found: frozenset[Assumption] = frozenset()
         for passage in self.passages:
             if isinstance(passage, SwitchPassage):
                 found |= passage.result.assumptions

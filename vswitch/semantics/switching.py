@@ -21,6 +21,7 @@ from vswitch.semantics.acl import (
     evaluate_basic,
     evaluate_extended,
 )
+from vswitch.semantics.assumptions import Assumption
 from vswitch.semantics.forwarding import Destinations, destinations, learn, ports_of, source_mac_drops
 from vswitch.semantics.frame import Fragment, Frame, is_multicast
 from vswitch.semantics.guards import guard_drops
@@ -70,7 +71,7 @@ class _Passage:
         self.outputs: dict[int, Frame] = {}
         self.drops: list[Drop] = []
         self.steps: list[Step] = []
-        self.flags: dict[int, frozenset[str]] = {}
+        self.flags: dict[int, frozenset[Assumption]] = {}
 
     def run(self) -> Result:
         vlan = self._enter()
@@ -89,7 +90,7 @@ class _Passage:
         sender, frame = self.sender, self.frame
         vlan = from_wire(frame) if sender is None else from_guest(sender, frame)
         if frame.vlan == 0:
-            self._flag(self.ingress, "U16")
+            self._flag(self.ingress, Assumption.PRIORITY_TAG)
         if sender is not None and not (
             self._filter(sender, Direction.OUTBOUND, vlan) and self._guards(sender, vlan)
         ):
@@ -157,7 +158,7 @@ class _Passage:
         """Copies for mirroring Destinations, each of which then takes its way out of the switch (U17)."""
         for port, text in mirror_destinations(self.ports, self.ingress, where):
             self._step(port, Stage.MIRRORING, text, Direction.INBOUND)
-            self._flag(port, "U17")
+            self._flag(port, Assumption.MIRRORING)
             self._deliver(port, vlan)
 
     def _within_storm_limit(self, vlan: int) -> bool:
@@ -172,7 +173,7 @@ class _Passage:
             self._step(self.ingress, Stage.STORM_LIMIT, f"within {limit}", Direction.OUTBOUND)
             return True
         if not is_multicast(self.frame.dst_mac):
-            self._flag(self.ingress, "U11")
+            self._flag(self.ingress, Assumption.STORM_LIMIT)
         stage, reason = Stage.STORM_LIMIT, DropReason.STORM_LIMIT
         self._drop(self.ingress, stage, reason, Direction.OUTBOUND, vlan, f"more than {limit}")
         return False
@@ -227,7 +228,7 @@ class _Passage:
         self._flag(port, *basic.assumptions)
         self._note_combination(port, extended, basic, flow)
         if arp_hangs_on(adapter.extended_acls, adapter.acls, direction, frame):
-            self._flag(port, "U13")
+            self._flag(port, Assumption.ARP)
         if not frame.is_ip:
             self._step(port, Stage.EXTENDED_ACL, "not an IP frame: extended ACLs do not apply", direction)
         elif flow is None:
@@ -253,7 +254,7 @@ class _Passage:
         key = flow_key(self.frame)
         flow = self.state.flow(port, key, self.now)
         if self.frame.fragment is not Fragment.NONE and any(kept == port for kept, _ in self.state.flows):
-            self._flag(port, "U5")
+            self._flag(port, Assumption.FRAGMENTS)
         if key is None or flow is None:
             self._step(port, Stage.STATE, "no live flow state", direction)
             return None
@@ -268,7 +269,7 @@ class _Passage:
         if key is None or rule is None or not rule.stateful:
             return
         if self.frame.tcp_flags not in ("", "S"):
-            self._flag(port, "U6")
+            self._flag(port, Assumption.STATEFUL)
         self.state = self.state.see(port, key, rule, self.now)
 
     def _note_combination(
@@ -279,11 +280,11 @@ class _Passage:
             return
         if flow is not None:
             if basic.denies:
-                self._flag(port, "U6")
+                self._flag(port, Assumption.STATEFUL)
         elif extended.rule is not None and extended.denies != (basic.rule.action is BasicAction.DENY):
-            self._flag(port, "U1")
+            self._flag(port, Assumption.BOTH_KINDS_OF_ACL)
 
-    def _flag(self, port: int, *questions: str) -> None:
+    def _flag(self, port: int, *questions: Assumption) -> None:
         if questions:
             self.flags[port] = self.flags.get(port, frozenset()) | frozenset(questions)
 
@@ -292,7 +293,7 @@ class _Passage:
         for port in ports:
             adapter = self.ports.by_number.get(port)
             if adapter is not None and adapter.virtual_function:
-                self._flag(port, "U18")
+                self._flag(port, Assumption.VIRTUAL_FUNCTIONS)
 
     def _step(
         self,

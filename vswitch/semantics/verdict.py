@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Direction, DropReason
+from vswitch.semantics.assumptions import Assumption
 
 if TYPE_CHECKING:
     from vswitch.semantics.frame import Frame
@@ -84,20 +85,20 @@ class Result:
     """What one virtual switch did with one frame.
 
     `outputs` maps OpenFlow ports to the frame as it leaves on that port's wire. `flags` names, for
-    each port, the open questions (hyperv-semantics §10, "U1"...) on which what happened there
-    hangs. `state` is what the switch knows afterwards.
+    each port, the open questions (hyper-v-facts §10) on which what happened there depends.
+    `state` is what the switch knows afterwards.
     """
 
     outputs: Mapping[int, Frame]
     drops: tuple[Drop, ...]
     steps: tuple[Step, ...]
     state: SwitchState
-    flags: Mapping[int, frozenset[str]]
+    flags: Mapping[int, frozenset[Assumption]]
 
     @property
-    def assumptions(self) -> frozenset[str]:
-        """The open questions on which any part of this outcome hangs."""
-        return frozenset[str]().union(*self.flags.values())
+    def assumptions(self) -> frozenset[Assumption]:
+        """The open questions on which any part of this outcome depends."""
+        return frozenset[Assumption]().union(*self.flags.values())
 
 
 def rule_text(rule: Rule) -> str:

@@ -1,7 +1,7 @@
 """A modelled host's state as a Site, so that the project's reference can judge its frames.
 
 Written without the project's importer and reader of entries, which it serves to check: nothing of
-`vswitch.hyperv` is used. Values in a state are numbers: OnOffState On is 0 (hyperv-semantics §5.1).
+`vswitch.hyperv` is used. Values in a state are numbers: OnOffState On is 0 (hyper-v-facts §5.1).
 """
 
 from __future__ import annotations

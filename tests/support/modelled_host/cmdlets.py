@@ -1,6 +1,6 @@
 """The cmdlets of a Hyper-V host, as strict as the real ones: types, ranges, uniqueness, late refusals.
 
-Every call is a numbered step at which a test can inject a fault. Facts: hyperv-semantics §§3, 4, 5;
+Every call is a numbered step at which a test can inject a fault. Facts: hyper-v-facts §§3, 4, 5;
 where the sources leave a choice, the model takes the stricter side.
 """
 

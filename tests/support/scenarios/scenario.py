@@ -5,7 +5,7 @@ A file in tests/scenarios holds one topic:
     layout: lan.yaml            # below tests/scenarios/layouts, or topologies/NAME.yaml
     scenarios:
       - name: a larger weight wins
-        cites: §4.3             # of the semantics; `rule: 1` where it is one of §0's twelve
+        cites: §4.3             # of hyper-v-facts; `rule: 1` where it is one of §0's twelve
         policy: {...}           # as in a policy file; nothing: no ACLs
         steps: [...]
 

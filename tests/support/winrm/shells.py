@@ -36,7 +36,7 @@ class ShellOutput:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a Windows host (hyperv-semantics §7)."""
+    """The limits of a Windows host (hyper-v-facts §7)."""
 
     command_line: int = 8191
     envelope: int = 150 * 1024

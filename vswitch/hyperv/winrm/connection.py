@@ -17,7 +17,7 @@ _MARGIN = 10
 
 
 class Authentication(StrEnum):
-    """The ways to log on to WinRM (hyperv-semantics §7)."""
+    """The ways to log on to WinRM (hyper-v-facts §7)."""
 
     KERBEROS = "kerberos"
     NTLM = "ntlm"

@@ -2,7 +2,7 @@
 
 `winrm_problem` reads what pywinrm and the libraries below it raise; `hyperv_problem` (refusals.py)
 reads the `error` of a document that the PowerShell module returned. Fault codes are those of
-wsmerror.h (hyperv-semantics §7).
+wsmerror.h (hyper-v-facts §7).
 """
 
 from __future__ import annotations

@@ -18,26 +18,21 @@ from vswitch.model.resolving.programs import Program, basic_program, extended_pr
 from vswitch.model.resolving.rules import Basic, Extended, Lane
 from vswitch.model.resolving.suspicious import MANY_ENTRIES, Note, denies_discovery
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Guest
-from vswitch.model.types import Direction
+from vswitch.model.types import Direction, DropReason
 
 __all__ = ["DROP_REASONS", "Assembly", "assemble"]
 
 R = TypeVar("R", bound=Extended | Basic)
 E = TypeVar("E", bound=ExtendedAcl | BasicAcl)
 
-#: Words of pktmon (§8) that a verdict may give as its reason, and UnknownUnicast, this project's own.
-DROP_REASONS = (
-    "DhcpGuard",
-    "FailedPvlanSetting",
-    "FilteredVLAN",
-    "InvalidSourceMac",
-    "MacSpoofing",
-    "RouterGuard",
-    "StormLimit",
-    "UnauthorizedMAC",
-    "UnauthorizedVLAN",
-    "UnknownUnicast",
-)
+#: What `by` of an expectation may name beside rules: reasons (§8) that can decide a verdict.
+DROP_REASONS = frozenset(DropReason) - {
+    DropReason.ACL,  # the rule is named
+    DropReason.QOS,  # a limit decides no verdict
+    DropReason.OWN_PORT,
+    DropReason.NOT_CONNECTED,
+    DropReason.PHYSICAL_VLAN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +220,7 @@ def _expected_by(bare: Bare, names: set[str]) -> list[Note]:
     found: list[Note] = []
     for expectation in bare.expectations:
         if expectation.by and expectation.by not in names and expectation.by not in DROP_REASONS:
-            guess = did_you_mean(expectation.by, [*names, *DROP_REASONS])
+            guess = did_you_mean(expectation.by, [*names, *sorted(DROP_REASONS)])
             text = f"`by: {expectation.by}` is neither a rule nor a drop reason"
             found.append(Note(expectation.origin, f"{text}; {guess}" if guess else text))
     return found
