@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from ipaddress import ip_address
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from vswitch.errors import LabError
 from vswitch.lab.isolation.netns import socket_in
-from vswitch.lab.probing.capture import Capture, Match, write_pcap
+from vswitch.lab.probing.capture import Capture, Match
 from vswitch.lab.probing.captured_frames import Seen, parse_frame
 from vswitch.model.types import TCP, UDP
 
@@ -184,23 +183,6 @@ def test_a_full_buffer_is_owned_up_to(wire, send):
         assert caught + capture.lost == 12_000
         send(big)
         assert len(capture.frames()) == caught + 1
-
-
-@lab
-def test_a_pcap_file_is_read_by_others(wire, send, tmp_path):
-    from scapy.layers import inet, l2  # noqa: F401  their import teaches the reader the layers
-    from scapy.utils import rdpcap
-
-    with Capture(wire[0].path, "w0") as capture:
-        send(ip_frame(V4[0], V4[1], UDP))
-        send(ip_frame(V6[0], V6[1], TCP))
-        capture.write_pcap(tmp_path / "one.pcap")
-    write_pcap(tmp_path / "two.pcap", capture.frames())
-    assert (tmp_path / "one.pcap").read_bytes() == (tmp_path / "two.pcap").read_bytes()
-    packets = rdpcap(os.fspath(tmp_path / "one.pcap"))
-    assert [bytes(packet) for packet in packets] == [frame.raw for frame in capture.frames()]
-    assert float(packets[0].time) == pytest.approx(capture.frames()[0].time, abs=1e-5)
-    assert packets[0]["IP"].dst == str(V4[1])
 
 
 @lab

@@ -155,8 +155,8 @@ def work_on(
     hosts = [host for host in chosen.hosts if only is None or host.name in only]
     for host in hosts:
         transport = chosen.targets[host.name].transport
-        if isinstance(transport, PywinrmTransport):
-            # Asked for here, a password meets no progress bar, and Ctrl-C. Errors are told of each host.
+        if transport is not None:
+            # Prompt before the progress bar starts, so that Ctrl-C works. Errors are reported per host later.
             with suppress(VswitchError):
                 transport.prepare()
     with progress(title) as say:

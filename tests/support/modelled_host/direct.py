@@ -25,6 +25,9 @@ class DirectTransport:
         self.dead = False
         self.trips = 0
 
+    def prepare(self) -> None:
+        pass
+
     def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
         self.trips += 1
         name = self.host.computer

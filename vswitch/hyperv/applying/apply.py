@@ -39,9 +39,8 @@ from vswitch.hyperv.host.answers import (
 from vswitch.hyperv.host.records import read_entries, record_of
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.hyperv.planning.plan_steps import entries_of_step, rule_of_step
-from vswitch.hyperv.winrm.refusals import wrote_nothing
-from vswitch.hyperv.winrm.transport import Transport
-from vswitch.hyperv.winrm.winrm_errors import OutcomeUnknown, hyperv_problem
+from vswitch.hyperv.winrm.interface import OutcomeUnknown, Transport
+from vswitch.hyperv.winrm.refusals import hyperv_problem, wrote_nothing
 from vswitch.model.problems import shorten
 
 __all__ = ["apply_plan"]

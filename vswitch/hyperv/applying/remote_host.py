@@ -28,8 +28,7 @@ from vswitch.hyperv.host.records import entries_of, read_entries
 from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted, desired, host_of
 from vswitch.hyperv.planning.host_plan import HostPlan, plan_host
 from vswitch.hyperv.planning.plan_steps import entries_of_step
-from vswitch.hyperv.winrm.transport import Transport
-from vswitch.hyperv.winrm.winrm_errors import OutcomeUnknown
+from vswitch.hyperv.winrm.interface import OutcomeUnknown, Transport
 from vswitch.model.problems import shorten
 from vswitch.model.site import Site
 

@@ -15,8 +15,9 @@ from typing import Generic, Literal, TypeVar
 
 from vswitch.errors import Fault, HostError, InputError, OutOfResources, VswitchError
 from vswitch.hyperv.fleet.inventory import Inventory, InventoryHost, host_from_word, load_inventory
-from vswitch.hyperv.winrm.causes import HostCause, resources_problem
 from vswitch.hyperv.winrm.connection import Authentication
+from vswitch.hyperv.winrm.interface import HostCause
+from vswitch.hyperv.winrm.used_up import resources_problem
 from vswitch.model.problems import listing
 from vswitch.wording import counted, visible
 

@@ -15,8 +15,8 @@ from pydantic.alias_generators import to_camel
 
 from vswitch.errors import HostError, InputError, VswitchError
 from vswitch.hyperv.host.host_state import HostState, read_state
-from vswitch.hyperv.winrm.transport import ScriptRequest, Transport
-from vswitch.hyperv.winrm.winrm_errors import hyperv_problem
+from vswitch.hyperv.winrm.interface import ScriptRequest, Transport
+from vswitch.hyperv.winrm.refusals import hyperv_problem
 from vswitch.model.problems import shorten
 
 __all__ = [

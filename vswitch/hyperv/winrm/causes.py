@@ -1,108 +1,12 @@
-"""Errors of one host's link as classes, and the sentences for what is not believed or not to be had."""
+"""The sentences for answers of a host that are not believed."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from enum import StrEnum
-
-from vswitch.errors import HostError, OutOfResources
 from vswitch.hyperv.winrm.guard import Compressed, TooLarge, Unsealed
+from vswitch.hyperv.winrm.interface import HostCause
 from vswitch.hyperv.winrm.sealed import Foreign
 
-__all__ = ["HostCause", "OutcomeUnknown", "WinrmError", "chain", "disbelief", "resources_problem"]
-
-
-class HostCause(StrEnum):
-    """Why a host could not be worked with, for programs."""
-
-    NAME = "name"
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    BROKEN = "broken"
-    TLS = "tls"
-    LISTENER = "listener"
-    CREDENTIALS = "credentials"
-    METHOD = "method"
-    PACKAGE = "package"
-    RIGHT = "right"
-    QUOTA = "quota"
-    SIZE = "size"
-    SCRIPT = "script"
-    ANSWER = "answer"
-    UNSEALED = "unsealed"
-
-
-class WinrmError(HostError):
-    """A host could not be worked with; the operation cannot have changed anything there."""
-
-    def __init__(self, message: str, *, host: str, cause: HostCause, hint: str = "") -> None:
-        super().__init__(message, host=host, hint=hint)
-        self.cause = cause
-
-    def as_dict(self) -> dict[str, object]:
-        """The error as plain data, for `--output json`."""
-        return super().as_dict() | {"cause": str(self.cause)}
-
-
-class OutcomeUnknown(WinrmError):
-    """Contact was lost after the operation was handed over: what the host holds must be read again.
-
-    `may_still_run` is False if the script is known to have ended.
-    """
-
-    def __init__(
-        self, message: str, *, host: str, cause: HostCause, may_still_run: bool, hint: str = ""
-    ) -> None:
-        super().__init__(message, host=host, cause=cause, hint=hint)
-        self.may_still_run = may_still_run
-
-    def as_dict(self) -> dict[str, object]:
-        """The error as plain data, for `--output json`."""
-        return super().as_dict() | {"may_still_run": self.may_still_run}
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything it was made from."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        found = waiting.pop(0)
-        if any(found is other for other in seen):
-            continue
-        seen.append(found)
-        yield found
-        inner = [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
-        waiting += [item for item in inner if isinstance(item, BaseException)]
-
-
-_USED_UP = {
-    errno.EMFILE: "open files (of this process)",
-    errno.ENFILE: "open files (of all processes)",
-    errno.ENOMEM: "memory",
-    errno.ENOBUFS: "memory for connections",
-}
-
-
-def resources_problem(error: BaseException) -> OutOfResources | None:
-    """What this machine has run out of, if that is what an error is about."""
-    for each in chain(error):
-        if isinstance(each, OutOfResources):
-            return each
-        used_up = None
-        if isinstance(each, MemoryError):
-            used_up = "memory"
-        elif isinstance(each, OSError):
-            used_up = _USED_UP.get(each.errno or 0)
-        elif isinstance(each, RuntimeError) and "can't start new thread" in str(each):
-            used_up = "processes"
-        if used_up is not None:
-            return OutOfResources(
-                f"this machine has run out of {used_up}",
-                hint="raise the limit (ulimit), or work on fewer hosts at a time (--limit)",
-            )
-    return None
+__all__ = ["disbelief"]
 
 
 def _size(error: TooLarge) -> str:

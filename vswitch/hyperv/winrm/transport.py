@@ -1,23 +1,21 @@
-"""One script run on one Hyper-V host: the interface, and its implementation with pywinrm.
+"""One script run on one Hyper-V host by means of pywinrm: the implementation of `Transport`.
 
 A run is one WinRM shell: Create, Command, Send (as often as the input needs), Receive (until the
-answer is whole), Delete. What the rest of the bridge relies on:
+answer is whole), Delete. How it keeps what interface.py promises:
 
-- an operation that changes something is never executed twice: while the last piece of input has not
-  been sent it cannot have begun, and the run starts over; from then on only the same shell is
-  taken up again, on a new connection;
-- a run ends: there is one time limit for the whole, and the shell is closed whatever happens;
-- errors are WinrmError or OutcomeUnknown, never pywinrm's, and drag no frames of pywinrm with them,
-  whose local variables hold passwords.
+- while the last piece of input has not been sent the operation cannot have begun, and the run starts
+  over; from then on only the same shell is taken up again, on a new connection;
+- there is one time limit for the whole run, and the shell is closed whatever happens;
+- pywinrm's errors are replaced by WinrmError or OutcomeUnknown, and keep no reference to its stack
+  frames, whose locals contain passwords.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
 
@@ -26,12 +24,10 @@ from vswitch.hyperv.winrm import framing
 from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.credentials import CredentialFinder, Credentials
 from vswitch.hyperv.winrm.guard import ONE_ANSWER, Guard, TimeIsUp
+from vswitch.hyperv.winrm.interface import HostCause, OutcomeUnknown, ScriptRequest, WinrmError
 from vswitch.hyperv.winrm.link import new_link, offered_methods
 from vswitch.hyperv.winrm.shipped_module import module_text
 from vswitch.hyperv.winrm.winrm_errors import (
-    HostCause,
-    OutcomeUnknown,
-    WinrmError,
     is_broken,
     is_shell_gone,
     resources_problem,
@@ -40,10 +36,7 @@ from vswitch.hyperv.winrm.winrm_errors import (
     winrm_problem,
 )
 
-__all__ = ["READ_ONLY", "PywinrmTransport", "ScriptRequest", "Transport", "find_credentials"]
-
-#: Operations that change nothing on the host and may be repeated.
-READ_ONLY = frozenset({"export", "backups"})
+__all__ = ["PywinrmTransport", "ScriptRequest", "find_credentials"]
 
 #: Bytes of input in one Send: base64 and the SOAP header keep it below an envelope of 150 KB.
 CHUNK = 96 * 1024
@@ -54,30 +47,6 @@ _CLOSING_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptRequest:
-    """One operation of the PowerShell module and its arguments (plain data)."""
-
-    operation: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def read_only(self) -> bool:
-        """Whether it changes nothing on the host."""
-        return self.operation in READ_ONLY
-
-
-class Transport(Protocol):
-    """A way to run the PowerShell module on one host. Safe for use by several threads."""
-
-    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
-        """The document that the module answered with, whether it says ok or not.
-
-        `timeout` limits the whole run, in seconds; None means the host's own. Raises WinrmError, or
-        OutcomeUnknown if the operation may have changed something.
-        """
 
 
 def _nothing() -> None:
@@ -119,7 +88,7 @@ class PywinrmTransport:
         payload = framing.encode_request(
             module_text() if self._module is None else self._module, request.operation, request.arguments
         )
-        credentials = self.prepare()
+        credentials = self._log_on_with()
         deadline = time.monotonic() + seconds
         repeats = 1
         while True:
@@ -133,8 +102,11 @@ class PywinrmTransport:
             repeats -= 1
             time.sleep(min(self._retry_delay, max(0.0, deadline - time.monotonic())))
 
-    def prepare(self) -> Credentials:
-        """Find the credentials, once. Raises InputError. Asks at the terminal: best in the main thread."""
+    def prepare(self) -> None:
+        """See Transport.prepare."""
+        self._log_on_with()
+
+    def _log_on_with(self) -> Credentials:
         if self._credentials is None:
             self._credentials = find_credentials(self.connection, self._finder)
         return self._credentials

@@ -21,17 +21,12 @@ from winrm.exceptions import (
     WSManFaultError,
 )
 
-from vswitch.hyperv.winrm.causes import (
-    HostCause,
-    OutcomeUnknown,
-    WinrmError,
-    chain,
-    disbelief,
-    resources_problem,
-)
+from vswitch.hyperv.winrm.causes import disbelief
 from vswitch.hyperv.winrm.credentials import Credentials
 from vswitch.hyperv.winrm.guard import Unsealed
+from vswitch.hyperv.winrm.interface import HostCause, OutcomeUnknown, WinrmError
 from vswitch.hyperv.winrm.refusals import hyperv_problem
+from vswitch.hyperv.winrm.used_up import chain, resources_problem
 from vswitch.model.problems import listing, shorten
 from vswitch.wording import counted
 

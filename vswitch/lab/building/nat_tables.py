@@ -56,6 +56,7 @@ def install(nat: Nat, cables: Sequence[Cable]) -> None:
 def forget(nat: Nat, cables: Sequence[Cable]) -> None:
     """End all sessions of the NAT in the network namespace of the calling thread. Raises as `install`."""
     install(nat, cables)  # anew, with empty maps
+    # One message without a body: not worth a library (docs/decisions/0015).
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
         netlink.settimeout(_SECONDS)
         netlink.send(struct.pack("=IHHIIBBH", 20, _DELETE_CONNECTIONS, _REQUEST_ACK, 1, 0, 0, 0, 0))

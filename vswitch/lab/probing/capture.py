@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import os
 import socket
 import struct
 import threading
@@ -32,7 +31,7 @@ from vswitch.lab.probing.captured_frames import (
 )
 from vswitch.model.types import ICMPV4, ICMPV6
 
-__all__ = ["Capture", "Match", "write_pcap"]
+__all__ = ["Capture", "Match"]
 
 BUFFER = 4 << 20  # bytes; what the kernel grants without privilege may be less
 LONGEST = 70_000  # bytes of one frame, offloads included
@@ -177,10 +176,6 @@ class Capture:
             self._drain(self._socket)
         return tuple(self._frames)
 
-    def write_pcap(self, path: str | os.PathLike[str]) -> None:
-        """Write the frames caught so far as a capture file that tcpdump and Wireshark read."""
-        write_pcap(path, self.frames())
-
     def _open(self) -> socket.socket:
         try:
             # Protocol 0 catches nothing yet: the filter comes first.
@@ -223,14 +218,3 @@ class Capture:
             self._frames.append(parse_frame(raw, seconds + nanoseconds / 1e9, Seen(address[2])))
         # The kernel resets its count whenever it tells it.
         self.lost += struct.unpack("=II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
-
-
-def write_pcap(path: str | os.PathLike[str], frames: tuple[CapturedFrame, ...]) -> None:
-    """Write frames as a pcap file (Ethernet, nanoseconds)."""
-    with open(path, "wb") as file:
-        file.write(struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 0x40000, 1))
-        for frame in frames:
-            seconds = int(frame.time)
-            nanoseconds = int((frame.time - seconds) * 1e9)
-            file.write(struct.pack("=IIII", seconds, nanoseconds, len(frame.raw), len(frame.raw)))
-            file.write(frame.raw)

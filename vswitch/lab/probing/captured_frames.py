@@ -1,4 +1,8 @@
-"""What a captured Ethernet frame says, as far as a probe needs to know."""
+"""What a captured Ethernet frame says, as far as a probe needs to know.
+
+Also of what is cut short, such as the eight bytes of a TCP header that an ICMP error quotes: OS-Ken's
+packet library does not read the ports in those (docs/decisions/0015).
+"""
 
 from __future__ import annotations
 
