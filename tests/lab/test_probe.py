@@ -20,6 +20,7 @@ from vswitch.lab.building.guest_services import GuestService, ServicesReply, pla
 from vswitch.lab.isolation.netns import socket_in
 from vswitch.lab.probing.guest_stack import Listener, guest_firewall, guest_listens, listening, next_hop
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, WatchPoint, probe
+from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.model.types import TCP, UDP
 
 pytestmark = pytest.mark.lab
@@ -448,7 +449,7 @@ def test_many_at_once_do_not_mix_up(lan):
 @both
 def test_results_are_plain_data(lan, version):
     result = probe(lan.ask(version, UDP, 54))
-    data = json.loads(json.dumps(result.as_dict()))
+    data = json.loads(json.dumps(Evidence.of(result).to_dict()))
     assert data["outcome"] == "refused"
     assert data["traffic"] == "udp/54"
     assert data["sightings"][1]["requests"] == 1

@@ -21,7 +21,7 @@ _start = workers.Worker.start
 
 
 def _start_the_other(worker: workers.Worker) -> None:
-    if worker.argv and worker.argv[0] == "controllers":
+    if worker.argv and worker.argv[0] == "vswitch.controller":
         worker.argv = ("tests.support.halting_controller", *worker.argv[1:])
     _start(worker)
 
