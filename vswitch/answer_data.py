@@ -63,13 +63,20 @@ class AnswerData:
         try:
             if cls.SCHEMA is not None and data["schema"] != cls.SCHEMA:
                 raise ValueError(f"schema {data['schema']}, not {cls.SCHEMA}")
-            return cls(**{
-                name: read(data[key])
-                for name, key, read, optional in _fields(cls)
-                if not optional or key in data
-            })  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return cls._inner_from(data)
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise _not_understood(cls.__name__, error) from None
+
+    @classmethod
+    def _inner_from(cls, data: Any) -> Self:
+        """The answer as a part of another one."""
+        return cls(
+            **{
+                field.name: field.read(data[field.key])
+                for field in _fields(cls)
+                if not field.optional or field.key in data
+            }
+        )
 
     @classmethod
     def each_of(cls, data: Json) -> tuple[Self, ...]:
@@ -78,10 +85,12 @@ class AnswerData:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, with `schema` where the class has one."""
-        found = {} if self.SCHEMA is None else {"schema": self.SCHEMA}
-        for name, key, _, _ in _fields(type(self)):
-            found[key] = as_json(getattr(self, name))
-        return found
+        schema = {} if self.SCHEMA is None else {"schema": self.SCHEMA}
+        return schema | self._as_inner()
+
+    def _as_inner(self) -> dict[str, Any]:
+        """As plain data that is a part of another answer."""
+        return {field.key: _inner(getattr(self, field.name)) for field in _fields(type(self))}
 
 
 def each_in(data: Json) -> Sequence[Json]:
@@ -103,17 +112,25 @@ def _not_understood(what: str, error: Exception) -> LabError:
 
 
 def as_json(value: Reply) -> Any:
-    """Answers, enums and containers of them as plain data."""
+    """Answers, and containers of them, as plain data."""
+    return _as_plain(value, lambda answer: answer.to_dict())
+
+
+def _inner(value: Reply) -> Any:
+    return _as_plain(value, lambda answer: answer._as_inner())
+
+
+def _as_plain(value: Reply, answer: Callable[[AnswerData], dict[str, Any]]) -> Any:
     if isinstance(value, AnswerData):
-        return value.to_dict()
+        return answer(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, Mapping):
-        return {key: as_json(each) for key, each in value.items()}
+        return {key: _as_plain(each, answer) for key, each in value.items()}
     if isinstance(value, Iterable):
-        return [as_json(each) for each in value]
+        return [_as_plain(each, answer) for each in value]
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
@@ -145,7 +162,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         value = _reader(args[1])
         return lambda data: {key: value(item) for key, item in data.items()}
     if isinstance(hint, type) and issubclass(hint, AnswerData):
-        return hint.from_dict
+        return hint._inner_from
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint
     if hint is float:
@@ -166,7 +183,7 @@ def _one_of(hints: Sequence[Any]) -> Callable[[Any], Any]:
         if data is None and NoneType in hints:
             return None
         kinds = (kind for kind in others if all(key in data for _, key, _, _ in _fields(kind)))
-        return next(kinds).from_dict(data)
+        return next(kinds)._inner_from(data)
 
     return read
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vswitch.answer_data import AnswerData
 from vswitch.model.site import GuestKind
@@ -78,9 +78,9 @@ class PoliciesInForce(AnswerData):
     apply: UnderWay | None
     in_force: Holding | None = None
 
-    def to_dict(self) -> dict[str, object]:
+    def _as_inner(self) -> dict[str, Any]:
         """As the base does, without `in_force` where no policies were asked about."""
-        found = AnswerData.to_dict(self)
+        found = AnswerData._as_inner(self)
         if self.in_force is None:
             del found["in_force"]
         return found

@@ -1,4 +1,4 @@
-"""A policy is parsed and compiled once for each apply; whoever answers questions about it takes the result."""
+"""A policy is parsed and compiled once for each apply; whoever answers questions takes the result."""
 
 from __future__ import annotations
 

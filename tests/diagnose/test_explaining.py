@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.asking import traffic
+from tests.support.more_frames import later_fragment
 from tests.support.sites import access, extended, one_switch
 from vswitch.diagnose.explain import explain
 from vswitch.diagnose.flowtext import flow_text
@@ -165,7 +166,7 @@ SIX = (ip_address("2001:db8::1"), ip_address("2001:db8::2"))
     [
         (f.tcp(*MACS, *FOUR, 5, 80), "tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_frag=no,tcp_src=5,tcp_dst=80"),
         (f.udp(*MACS, *SIX, 5, 53), "udp6,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,nw_frag=no,udp_src=5"),
-        (f.tcp(*MACS, *FOUR, 5, 80).later_fragment(), "nw_dst=10.0.0.2,nw_frag=later"),
+        (later_fragment(f.tcp(*MACS, *FOUR, 5, 80)), "nw_dst=10.0.0.2,nw_frag=later"),
         (f.ip(*MACS, *FOUR, 47), "ip,nw_proto=47"),
         (f.raw(*MACS, 0x88CC), "dl_type=0x88cc"),
     ],

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.guest_sockets import socket_in
 from vswitch.errors import LabError
 from vswitch.lab.building.guest_services import GuestService, ServicesReply, plan_line
-from vswitch.lab.isolation.netns import socket_in
-from vswitch.lab.probing.guest_stack import Listener, guest_firewall, guest_listens, listening, next_hop
+from vswitch.lab.probing.guest_stack import next_hop
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, WatchPoint, probe
 from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.model.types import TCP, UDP
@@ -221,8 +221,6 @@ def test_arrived_but_not_answered(lan, version, protocol, port):
     match = {TCP: "tcp dport 80", UDP: "udp dport 53", ICMP: echo}
     with filter_in(lan.server, "input", f"{match[protocol]} drop"):
         result = probe(lan.ask(version, protocol, port))
-        assert guest_firewall(lan.server.path) == "nftables: 1 rule(s), 0 chain(s) that drop by default"
-    assert guest_firewall(lan.server.path) is None
     assert result.outcome is Outcome.FILTERED
     assert counts(result, "client") == counts(result, "server") == (2, 0, 0)
     assert result.detail.endswith("requests seen at client, server")
@@ -454,39 +452,6 @@ def test_results_are_plain_data(lan, version):
     assert data["traffic"] == "udp/54"
     assert data["sightings"][1]["requests"] == 1
     assert any("udp" in line for line in data["sightings"][1]["frames"])
-
-
-def test_what_listens(lan):
-    path = lan.server.path
-    with (
-        socket_in(path) as one,
-        socket_in(path, socket.AF_INET, socket.SOCK_DGRAM) as connected,
-        socket_in(path) as idle,
-    ):
-        one.bind(("10.2.0.1", 8080))
-        one.listen()
-        idle.bind(("10.2.0.1", 8081))
-        connected.connect(("10.2.0.254", 9))
-        assert listening(path) == [
-            Listener(TCP, 80, "::"),
-            Listener(TCP, 8080, "10.2.0.1"),
-            Listener(UDP, 53, "::"),
-        ]
-        for protocol, port, address, listens in (
-            (TCP, 80, "10.2.0.1", True),
-            (TCP, 80, "2001:db8:2::1", True),
-            (UDP, 80, "10.2.0.1", False),
-            (TCP, 8080, "10.2.0.1", True),
-            (TCP, 8080, "10.2.0.2", False),
-            (TCP, 8080, "2001:db8:2::1", False),
-            (TCP, 8081, "10.2.0.1", False),
-        ):
-            assert guest_listens(path, protocol, port, ip_address(address)) is listens
-    with socket_in(path) as any_v4:
-        any_v4.bind(("", 8080))
-        any_v4.listen()
-        assert guest_listens(path, TCP, 8080, ip_address("10.2.0.1"))
-        assert not guest_listens(path, TCP, 8080, ip_address("2001:db8:2::1"))
 
 
 @both
