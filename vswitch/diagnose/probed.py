@@ -31,7 +31,7 @@ class ReasonShown(AnswerData):
 class CounterShown(AnswerData):
     """A flow's packet counter before and after; `moved` leaves out those that a limit dropped behind it.
 
-    `rule` or `reason` is what the flow stands for, `adapter` the id of whose it is.
+    `rule` or `reason` is why the flow is there, `adapter` the id of the adapter it belongs to.
     """
 
     switch: str
@@ -46,7 +46,7 @@ class CounterShown(AnswerData):
 
     @property
     def name(self) -> str:
-        """What the flow stands for, as users know it."""
+        """Why the flow is there, as users know it."""
         return str(self.rule) if self.rule else self.reason or ""
 
     @property

@@ -174,7 +174,7 @@ def ask_destination(lab: TracedLab, question: Question) -> list[ProbeResult]:
     """Have the destination ask itself, at the address the question would reach it by.
 
     Its packets meet no switch: what it answers shows that the machine and its service are there. Of
-    ports that the reference tells nothing different about only the first is asked. Empty where the
+    ports with one answer by the reference only the first is asked. Empty where the
     ends have no address of one IP version. Raises InputError as `ask`.
     """
     _check_ports(question.traffic)

@@ -126,7 +126,7 @@ def namespaces(lab: Lab, guest: str | None = None) -> WithDescriptors:
 
 @operation
 def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> Mapping[str, Json]:
-    """Switch id to its flows with counters; the mark of its program is none of them."""
+    """Switch id to its flows with counters, without the mark of its program."""
     found: dict[str, Json] = {}
     for each, client in switches(lab, switch):
         client.settle()
