@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -22,10 +22,11 @@ from vswitch.errors import (
     SessionsLeft,
     VswitchError,
 )
-from vswitch.lab.process.lab_requests import apply_to, policies_in_force
-from vswitch.lab_answers import ApplyReport, Holding, PoliciesInForce
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, error_as_data
+
+if TYPE_CHECKING:
+    from vswitch.lab_answers import ApplyReport, Holding, PoliciesInForce
 
 __all__ = ["apply_policies", "print_status", "write_status"]
 
@@ -86,6 +87,8 @@ def _in_force_after(error: VswitchError) -> Holding:
 def _apply(
     lab: str, policies: Sequence[str], texts: Mapping[str, str], say: Callable[[str], None]
 ) -> ApplyReport:
+    from vswitch.lab.process.lab_requests import apply_to
+
     try:
         with _terminable():
             return apply_to(lab, policies, texts, progress=say)
@@ -120,6 +123,8 @@ def _how_to_find_out(lab: str, policies: Sequence[str]) -> str:
 
 def _so_far(lab: str, policies: Sequence[str], texts: Mapping[str, str]) -> str:
     """How far an apply has come by now, as far as the lab says so at once."""
+    from vswitch.lab.process.lab_requests import policies_in_force
+
     try:
         status = policies_in_force(lab, policies, texts, within=Patience(_GLANCE, _GLANCE, _GLANCE))
     except VswitchError:
@@ -137,6 +142,8 @@ def print_status(lab: str, policies: Sequence[str], texts: Mapping[str, str], ou
 
     Exit status 0: they are, 1: they are not, 3: not known, or an apply is under way that may yet change it.
     """
+    from vswitch.lab.process.lab_requests import policies_in_force
+
     status = policies_in_force(lab, policies, texts)
     emit(status, lambda page: write_status(page, status), output)
     in_force = status.in_force or ("unknown" if status.policies is None else "new")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.model.files.file_kinds import KEYS, top_keys
-from vswitch.model.resolving.sources import Sources
 from vswitch.textfiles import read_text
 
 if TYPE_CHECKING:
+    from vswitch.model.resolving.sources import Sources
     from vswitch.model.site import Site
 
 __all__ = ["load", "looks_like_layout", "looks_like_policy"]
@@ -42,4 +42,6 @@ def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, Sour
     if looks_like_policy(layout):
         hint = "Name the layout; its policies come with it, or with --policy."
         raise InputErrors([InputError("this is a policy, not a layout", where=Origin(layout), hint=hint)])
+    from vswitch.model.resolving.sources import Sources
+
     return Sources.read(layout, policies, read=read_text)

@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -23,13 +23,14 @@ from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, emit, progress
 from vswitch.errors import InputError, LabError, NoSuchLab
 from vswitch.lab.process import client
-from vswitch.lab.process.lab_requests import guests_of, log_of, status_of
 from vswitch.lab.shells import shell_command
-from vswitch.lab_answers import GuestShown, LabStatus, ServiceShown
 from vswitch.model.types import TCP, UDP
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, TooSlow
 from vswitch.wording import counted
+
+if TYPE_CHECKING:
+    from vswitch.lab_answers import GuestShown, LabStatus, ServiceShown
 
 __all__ = ["register"]
 
@@ -192,6 +193,8 @@ class _Silent:
 
 
 def _about(name: str) -> _About:
+    from vswitch.lab.process.lab_requests import guests_of, status_of
+
     return _About(name, status_of(name), guests_of(name))
 
 
@@ -265,6 +268,8 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
 
     Raises InputError where nobody can be asked, typer.Abort for a no.
     """
+    from vswitch.lab.process.lab_requests import status_of
+
     named = f"vswitch down {shlex.quote(lab)}"
     try:
         status = status_of(lab, within=Patience.from_environment().at_most(_STATUS_PATIENCE))
@@ -336,6 +341,8 @@ def shell(
 
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """What the lab's own processes have said."""
+    from vswitch.lab.process.lab_requests import log_of
+
     text = log_of(choose_lab(lab))
     said = text.removesuffix("\n") or "The lab's processes have said nothing."
     emit({"log": text}, lambda page: page.lines(said), output)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vswitch.cli.output import Page, Part
 from vswitch.diagnose.assumptions import ASSUMPTIONS
-from vswitch.semantics.cause import Layer
 from vswitch.wording import counted
 
 if TYPE_CHECKING:
@@ -140,6 +139,8 @@ def _open_vswitch(page: Page, answer: Answer) -> None:
 
 def probe_reports(page: Page, found: Probed) -> None:
     """The result of `probe`."""
+    from vswitch.semantics.cause import Layer
+
     for report in found.reports:
         named = report.ports is None or found.traffic.partition(":")[0].endswith(f"/{report.ports}")
         ports = "" if named else f" port {report.ports}"

@@ -33,11 +33,11 @@ from vswitch.lab.process.finding import (
     taken,
     wait_gone,
 )
-from vswitch.lab_answers import LabStatus
 from vswitch.patience import VARIABLES, Patience
 from vswitch.wire import NoAnswer, TooSlow, ask, ask_descriptors
 
 if TYPE_CHECKING:
+    from vswitch.lab_answers import LabStatus
     from vswitch.model.resolving.sources import Sources
 
 __all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
@@ -68,6 +68,8 @@ def start(
     EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
     keeps it from coming up; nothing is left behind then.
     """
+    from vswitch.lab_answers import LabStatus
+
     address = address_of(name)
     patience = Patience.from_environment()
     isolation.check()
