@@ -69,7 +69,8 @@ def status(lab: Lab) -> LabStatus:
     """What runs, since when and started where, what is in force; process ids in the lab's own numbering."""
     site = lab.site
     state = lab.policy.look()
-    policies = state.sources.policies if state.sources else None
+    sources = state.sources or lab.policy.recorded()
+    policies = sources.policies if sources else None
     return LabStatus(
         site=site.name,
         since=lab.since.isoformat(timespec="seconds"),
