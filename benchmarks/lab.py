@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.measure import Pings, first_ping, tcp_throughput
-from vswitch.lab.building.lab import Lab, load_sources
+from vswitch.lab.building.lab import Lab
 from vswitch.lab.process import client
+from vswitch.lab_answers import ApplyReport
+from vswitch.model.resolving.sources import Sources
 
 LAYOUT, POLICY = "layout.yaml", "policy.yaml"
 EXTENSIONS = ("vswitch.diagnose.question_operations",)
@@ -51,19 +53,19 @@ def policy(rules: int, vms: int = 2, changed: bool = False) -> str:
     return "\n".join(lines) + "\n" if rules else "extended_acls: []\n"
 
 
-def sources(layout_text: str, policy_text: str | None = None) -> dict[str, object]:
-    """A lab's files as `load_sources` takes them."""
+def sources(layout_text: str, policy_text: str | None = None) -> Sources:
+    """A lab's files."""
     texts = {LAYOUT: layout_text}
     if policy_text is not None:
         texts[POLICY] = policy_text
-    return {"layout": LAYOUT, "texts": texts, "policies": [POLICY] if policy_text else []}
+    return Sources(LAYOUT, texts, (POLICY,) if policy_text else ())
 
 
 @contextmanager
 def running(layout_text: str, policy_text: str | None = None) -> Iterator[Lab]:
     """A lab in this very process and world."""
     files = sources(layout_text, policy_text)
-    lab = Lab(load_sources(files), files)
+    lab = Lab(files.site(), files)
     lab.up()
     try:
         yield lab
@@ -114,9 +116,9 @@ def apply_many(rules: int = 10_000, vms: int = 10) -> float:
     ]
     with running(layout(1, vms), "extended_acls: []\n") as lab:
         report = _apply(lab, "\n".join(lines) + "\n")
-        if report["flows_changed"] < rules * vms:
-            raise RuntimeError(f"only {report['flows_changed']} flows changed")
-        return float(report["seconds"])
+        if (report.flows_changed or 0) < rules * vms:
+            raise RuntimeError(f"only {report.flows_changed} flows changed")
+        return report.seconds
 
 
 def apply_one() -> float:
@@ -127,11 +129,10 @@ def apply_one() -> float:
         began = time.perf_counter()
         report = _apply(lab, policy(1000, vms, changed=True))
         took = time.perf_counter() - began
-        if report["flows_changed"] != 1:
-            raise RuntimeError(f"{report['flows_changed']} flows changed")
+        if report.flows_changed != 1:
+            raise RuntimeError(f"{report.flows_changed} flows changed")
         return took * 1000
 
 
-def _apply(lab: Lab, text: str) -> dict[str, float]:
-    answer: dict[str, float] = lab.ask_controller("apply", policies=[POLICY], texts={POLICY: text})
-    return answer
+def _apply(lab: Lab, text: str) -> ApplyReport:
+    return ApplyReport.from_dict(lab.ask_controller("apply", policies=[POLICY], texts={POLICY: text}))

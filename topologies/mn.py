@@ -36,9 +36,11 @@ try:
 except VswitchError as _error:
     sys.exit(f"vswitch: {_error}")
 
-from vswitch.lab.building.lab import Lab, read_sources  # noqa: E402
+from vswitch.lab.building.lab import Lab  # noqa: E402
 from vswitch.lab.mininet_net import LabMininet as Mininet  # noqa: E402, F401 (mn takes its name)
 from vswitch.lab.mininet_net import LabTopo  # noqa: E402
+from vswitch.model.resolving.sources import Sources  # noqa: E402
+from vswitch.textfiles import read_text  # noqa: E402
 
 _labs = []
 
@@ -46,7 +48,7 @@ _labs = []
 def _layout(layout, *policies):
     """The topology of a layout file."""
     try:
-        site, sources = read_sources(layout, policies or None)
+        site, sources = Sources.read(layout, policies or None, read=read_text)
     except VswitchError as error:
         print(f"vswitch: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -15,67 +15,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vswitch.errors import InputError, Origin
-from vswitch.model import load_site
-from vswitch.model.site import Site
+from vswitch.lab_answers import Holding
+from vswitch.model.resolving.sources import Sources
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import MARK_COOKIE, MARK_TABLE, parse_mark
 
-__all__ = ["Attempt", "Holding", "Record", "Seen", "Sources", "held_mark"]
-
-#: What a switch holds in the middle of an apply: the old program, the new one, another one, not known.
-Holding = Literal["old", "new", "other", "unknown"]
+__all__ = ["Attempt", "Record", "Seen", "held_mark"]
 
 #: The files of a record as they were looked at: inode and time of last change, None for one not there.
 Seen = tuple[tuple[int, int] | None, ...]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The files of a site with their texts.
-
-    `policies` are the policy files in force, or None for those the layout names.
-    """
-
-    layout: str
-    texts: Mapping[str, str]
-    policies: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Sources:
-        """From {"layout": path, "texts": {path: text}, "policies": [paths] or None}."""
-        policies = data["policies"]
-        return cls(data["layout"], data["texts"], None if policies is None else tuple(policies))
-
-    def as_dict(self) -> dict[str, Any]:
-        """As `of` takes it."""
-        policies = None if self.policies is None else list(self.policies)
-        return {"layout": self.layout, "texts": dict(self.texts), "policies": policies}
-
-    def with_policies(self, policies: Sequence[str], texts: Mapping[str, str]) -> Sources:
-        """The same layout with other policies, and their texts with it; those of old policies go."""
-        known = {**self.texts, **texts}
-        wanted = {path: known[path] for path in (self.layout, *policies) if path in known}
-        return Sources(self.layout, wanted, tuple(policies))
-
-    def site(self) -> Site:
-        """The site these files describe. Raises InputErrors."""
-        return load_site(self.layout, self.policies, read=self._reader())
-
-    def _reader(self) -> Callable[[str], str]:
-        def read(path: str) -> str:
-            try:
-                return self.texts[path]
-            except KeyError:
-                raise InputError("this file was not handed to the lab", where=Origin(path)) from None
-
-        return read
 
 
 @dataclass(frozen=True)
@@ -116,7 +70,7 @@ class Record:
 
     def settled(self) -> Sources:
         """The files in force unless there is an attempt."""
-        return Sources.of(json.loads(self._settled.read_text(encoding="utf-8")))
+        return Sources.from_dict(json.loads(self._settled.read_text(encoding="utf-8")))
 
     def attempt(self) -> Attempt | None:
         """The apply that has not ended yet."""
@@ -125,7 +79,7 @@ class Record:
             with suppress(FileNotFoundError):
                 data = json.loads(path.read_text(encoding="utf-8"))
                 marks = {switch: (before, after) for switch, (before, after) in data["marks"].items()}
-                return Attempt(Sources.of(data), marks, undoing)
+                return Attempt(Sources.from_dict(data), marks, undoing)
         return None
 
     def seen(self) -> Seen:
@@ -136,11 +90,11 @@ class Record:
 
     def start(self, sources: Sources) -> None:
         """These are the files of a lab that is coming up."""
-        self._write(self._settled, sources.as_dict())
+        self._write(self._settled, sources.to_dict())
 
     def begin(self, sources: Sources, marks: Mapping[str, tuple[int, int]]) -> None:
         """An apply is about to change the switches. Raises OSError; nothing is recorded then."""
-        self._write(self._attempt, {**sources.as_dict(), "marks": dict(marks)})
+        self._write(self._attempt, {**sources.to_dict(), "marks": dict(marks)})
 
     def commit(self) -> None:
         """Every switch has confirmed: the files of the attempt are in force."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import io
 import os
@@ -12,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.support.command_line import LAYOUT, POLICY, Run
+from tests.support.shown_answers import EXPLANATION, LAB, PROBED, free_texts, hostile, put
+from vswitch.answer_data import AnswerData, as_json
 from vswitch.cli import render
 from vswitch.cli.output import Page, print_error
 from vswitch.errors import InputError, InputErrors, Origin
@@ -201,92 +202,6 @@ def test_nothing_is_printed_past_the_border() -> None:
 # ------------------------------------------------------------------ every command that prints text
 
 
-def hostile(data: Any) -> Any:
-    """The same data, every text in it hostile but a time, and those that have lines of their own."""
-    if isinstance(data, dict):
-        return {
-            key: value if key in ("trace", "log", "since") else hostile(value) for key, value in data.items()
-        }
-    if isinstance(data, list):
-        return [hostile(each) for each in data]
-    return HOSTILE if isinstance(data, str) else data
-
-
-RULE = {"name": "r", "where": "p.yaml:3:5", "action": "Allow", "direction": "Inbound"}
-MOVE = {"switch": "s", "adapter": "a", "rule": RULE, "reason": None, "before": 0, "after": 1, "moved": 1}
-STEP = {
-    "hop": 0,
-    "nat": "n",
-    "host": "h",
-    "how": "by",
-    "mapping": "m",
-    "where": "w",
-    "before": "b",
-    "after": "a",
-}
-FLOW = {"cookie": "0x1", "rule": "r", "reason": None, "switch": "s", "packets": 1, "flow": "f"}
-CHECK = {
-    "skipped": "why", "agrees": False, "switch": "s", "frame": "f", "reference_delivered_to": [1],
-    "delivered_to": [2], "trace": "one line", "flows": [FLOW], "limits": ["limit"],
-}  # fmt: skip
-PASSAGE = {
-    "place": "p",
-    "steps": [{"port": 1, "direction": "Inbound", "stage": "s", "text": "t", "passed": False}],
-}
-LEG = {
-    "name": "leg", "kind": "k", "arrived": False, "translations": [STEP],
-    "hops": [{"frame": "f", "arrived": True, "passages": [PASSAGE]}],
-}  # fmt: skip
-ANSWER = {
-    "ports": "80", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "verdict": "Allow",
-    "expected": "open", "layer": "ACL", "cause": "c", "fix": "f", "legs": [LEG], "rules": [RULE],
-    "decided_by": {"rule": RULE, "reason": "r", "adapter": "a", "place": "p", "leg": "l"},
-    "mirrored": [{"copies": 1, "adapter": "a", "switch": "s", "stopped_by": ["x"]}],
-    "assumptions": ["U1"], "open_vswitch": [CHECK], "agrees": False,
-}  # fmt: skip
-EXPLANATION = {
-    "from": "a", "to": "b", "traffic": "http", "verdict": "Deny", "agrees": False,
-    "answers": [ANSWER, ANSWER | {"decided_by": None}],
-}  # fmt: skip
-REPORT = {
-    "ports": "80", "outcome": "open", "expected": "open", "agrees": False, "detail": "banner", "layer": "ACL",
-    "cause": "c", "fix": "f", "counters": [MOVE, MOVE | {"rule": None, "reason": "r"}], "other_drops": [MOVE],
-    "evidence": {"sightings": [{"label": "l", "requests": 1, "replies": 2}]},
-}  # fmt: skip
-PROBE = {
-    "from": "a",
-    "to": "b",
-    "traffic": "tcp/79-80",
-    "agrees": True,
-    "reports": [REPORT, REPORT | {"agrees": True}],
-}
-GUEST = {
-    "name": "g", "kind": "VM", "host": "h", "addresses": ["10.0.0.1"],
-    "services": [{"protocol": 6, "port": 80, "name": "http"}],
-}  # fmt: skip
-LAB: dict[str, Any] = {
-    "status": {
-        "files": ["l.yaml"], "hosts": 1, "switches": 1, "guests": 1, "folder": "f",
-        "since": "2026-11-28T00:00:00+00:00",
-        "in_force": {
-            "policies": ["p.yaml"],
-            "apply": {"policies": ["q.yaml"], "taken_back": False, "switches": {"s": "old"}},
-        },
-    },
-    "guests": [GUEST],
-    "probe": PROBE,
-    "explain": EXPLANATION,
-    "flows_in_words": {"s": [{"flow": "f", "means": "m", "packets": 1}]},
-    "rule_counters": [{"switch": "s", "adapter": "a", "name": "n", "where": "w", "packets": 1, "bytes": 2}],
-    "mac_table": [
-        {"switch": "s", "mac": "m", "vlan": 0, "port": 1, "where": "w", "status": "Self", "age": None}
-    ],
-    "log": "one line",
-    "apply": {
-        "seconds": 0.1, "flows_changed": 1, "flows": 1, "sessions_ended": 1, "warnings": ["w"],
-        "switches": [{"switch": "s", "added": 1, "removed": 0}],
-    },
-}  # fmt: skip
 COMMANDS = [
     ("ps", "-l", "x"),
     ("probe", "a", "b", "http"),
@@ -306,8 +221,12 @@ def test_nothing_that_a_lab_says_can_act(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "policy.yaml").write_text(POLICY)
     said: list[str] = []
-    for data in (LAB, hostile(LAB)):
-        monkeypatch.setattr(client, "call", lambda _, op, data=data, **__: copy.deepcopy(data[op]))
+    harmless = {op: as_json(answer) for op, answer in LAB.items()}
+    # A time is read, and these have lines of their own.
+    own = frozenset({"since", "trace"})
+    harmful = {op: hostile(answer, HOSTILE, own) for op, answer in LAB.items()}
+    for data in (harmless, harmful):
+        monkeypatch.setattr(client, "call", lambda _, op, data=data, **__: data[op])
         monkeypatch.setattr(client, "running", lambda: ["x"])
         ran = run(*words)
         assert not ran.err
@@ -323,36 +242,33 @@ def test_the_lines_of_a_log_are_the_log_s_own(run: Run, monkeypatch: pytest.Monk
     assert run("log").out == "one\\x1b[2J\n        two\\u2028three\n"
 
 
-def leaves(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all texts in this data."""
-    if isinstance(data, dict | list):
-        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
-            yield from leaves(value, (*path, key))
-    elif isinstance(data, str):
-        yield path
-
-
 @pytest.mark.parametrize(
-    ("show", "data"),
+    ("show", "answer", "places"),
     [
-        (lambda page, data: render.explanation(page, data, steps=True), EXPLANATION),
-        (render.probe_reports, PROBE),
+        (
+            lambda page, answer: render.explanation(page, answer, steps=True),
+            EXPLANATION,
+            free_texts(EXPLANATION),
+        ),
+        (render.probe_reports, PROBED, free_texts(PROBED)),
     ],
     ids=["explain", "probe"],
 )
 @given(value=VALUES, random=st.randoms(use_true_random=False))
 def test_any_text_in_an_answer_is_printed_as_it_is(
-    show: Callable[[Page, Any], None], data: dict[str, Any], value: str, random: Any
+    show: Callable[[Page, Any], None],
+    answer: AnswerData,
+    places: list[tuple[Any, ...]],
+    value: str,
+    random: Any,
 ) -> None:
-    place = random.choice([each for each in leaves(data) if each[-1] != "trace"])
+    place = random.choice([each for each in places if each[-1] != "trace"])
     printed = []
     for text in ("MARK", value):
-        changed = inner = copy.deepcopy(data)
-        for key in place[:-1]:
-            inner = inner[key]
-        inner[place[-1]] = text
+        changed = answer.to_dict()
+        put(changed, place, text)
         stream = io.StringIO()
-        show(Page(stream), changed)
+        show(Page(stream), type(answer).from_dict(changed))
         printed.append(stream.getvalue())
     safe(printed[1])
     if value and "MARK" in printed[0]:  # else it is not for people
@@ -362,7 +278,7 @@ def test_any_text_in_an_answer_is_printed_as_it_is(
 def test_labels_do_not_break_their_column() -> None:
     stream = io.StringIO()
     render.explanation(Page(stream), EXPLANATION, steps=False)
-    render.probe_reports(Page(stream), PROBE)
+    render.probe_reports(Page(stream), PROBED)
     labelled = [line for line in stream.getvalue().splitlines() if re.match(r"  [a-zN]", line)]
     assert len(labelled) > 15
     assert all(line[12] == " " != line[13] for line in labelled), labelled

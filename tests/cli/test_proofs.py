@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support.command_line import Ran, Run
+from tests.support.shown_answers import PROOF, PROVEN
 from vswitch.cli import testing
 from vswitch.errors import LabError, NoSuchLab
 from vswitch.lab.process import client
@@ -124,8 +126,8 @@ def test_a_lab_that_ends_under_the_test_is_a_failure(
 
 def test_a_report_of_odd_characters_is_well_formed(tmp_path: Path) -> None:
     odd = "a\x00b\x1b[31m\ud800 <&> ]]> \U0001f600"
-    proof = {"name": odd, "where": odd, "message": odd, "passed": False}
-    result = {"layout": odd, "passed": False, "failure": odd, "seconds": 1.0, "proofs": [proof]}
+    proof = replace(PROOF, name=odd, where=odd, message=odd)
+    result = replace(PROVEN, layout=odd, failure=odd, proofs=(proof,))
     testing._write_junit(tmp_path / "r.xml", [result])
     suite = ElementTree.parse(tmp_path / "r.xml").getroot().find("testsuite")
     assert suite is not None

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support.command_line import LAYOUT, POLICY, Run
 from tests.support.running_lab import PATIENCE, RunningLab, wait_until
+from tests.support.shown_answers import STATUS
 from vswitch.cli import labs
 from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
@@ -138,7 +140,7 @@ def test_ps_says_how_old_a_lab_is_and_where_it_was_started(run: Run, lab: Runnin
 )
 def test_ages_are_in_one_unit(seconds: int, said: str) -> None:
     began = datetime.now(UTC) - timedelta(seconds=seconds)
-    assert labs._since({"since": began.isoformat()}) == f"up {said}"
+    assert labs._since(replace(STATUS, since=began.isoformat())) == f"up {said}"
 
 
 def test_down_without_a_name_asks_nobody_where_nobody_can_answer(run: Run, elsewhere: str) -> None:

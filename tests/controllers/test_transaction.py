@@ -105,7 +105,7 @@ def test_a_switch_that_is_not_connected_is_said(rig: Rig) -> None:
     rig.transactions.disconnected(SECOND)
     with pytest.raises(SwitchError, match=r"nothing was changed: not connected: hv02/vs"):
         rig.apply(NEW)
-    assert rig.transactions.status()["missing"] == ["hv02/vs"]
+    assert rig.transactions.status().missing == ("hv02/vs",)
     with pytest.raises(SwitchError, match=r"hv02/vs"):
         rig.transactions.wait_ready(0.01)
     rig.transactions.connected(SECOND)
@@ -223,7 +223,7 @@ def test_a_controller_that_comes_back_knows_what_is_in_force(rig: Rig) -> None:
     for datapath_id in SWITCHES:
         again.connected(datapath_id)
     assert again.reconciled_flows == 0
-    assert again.status()["policies"] == ["p.yaml"]
+    assert again.status().policies == ("p.yaml",)
 
 
 def test_texts_of_policies_no_longer_in_force_are_forgotten(rig: Rig) -> None:

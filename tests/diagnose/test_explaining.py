@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from tests.support.asking import traffic
+from tests.support.more_frames import later_fragment
 from tests.support.sites import access, extended, one_switch
-from vswitch.diagnose.explain import disagreements, explain
+from vswitch.diagnose.explain import explain
 from vswitch.diagnose.flowtext import flow_text
+from vswitch.diagnose.probed import CounterShown, PortsProbed
 from vswitch.diagnose.proving import _answers, _problem, _unanswered
 from vswitch.diagnose.tracing import deciding_flows
 from vswitch.errors import Origin
+from vswitch.lab.probing.evidence import Outcome
 from vswitch.model.site import Expectation, Site
 from vswitch.openvswitch import Trace
 from vswitch.pipeline import HostProgram, Table, compile_site
 from vswitch.semantics import frame as f
-from vswitch.semantics.conversation import converse
+from vswitch.semantics.conversation import Expected, converse
 
 DENY = extended("Deny", "Inbound", 1, name="deny", line=7)
 WEB = extended("Allow", "Inbound", 9, protocol="TCP", local_port=80, name="web", stateful=True)
@@ -77,8 +80,26 @@ class FakeTrace:
     text: str
 
 
+def probed(outcome: Outcome) -> PortsProbed:
+    """What happened to packets, and nothing else about them."""
+    return PortsProbed(
+        ports="80",
+        outcome=outcome,
+        expected=Expected.FILTERED,
+        agrees=True,
+        detail="",
+        layer=None,
+        cause=None,
+        fix=None,
+        decided_by=None,
+        counters=(),
+        other_drops=(),
+        evidence=None,
+    )
+
+
 def test_an_answer_is_plain_data_with_the_rule_and_its_place() -> None:
-    data = explain(site(), "a", "b", traffic("tcp/79-81")).as_dict()
+    data = explain(site(), "a", "b", traffic("tcp/79-81")).to_dict()
     assert json.loads(json.dumps(data)) == data
     assert (data["from"], data["to"], data["traffic"], data["verdict"]) == ("a", "b", "tcp/79-81", "Deny")
     below, web, above = data["answers"]
@@ -98,7 +119,7 @@ def test_an_answer_is_plain_data_with_the_rule_and_its_place() -> None:
 
 
 def test_without_ports_there_is_one_answer() -> None:
-    (answer,) = explain(site(), "a", "b", traffic("icmp")).as_dict()["answers"]
+    (answer,) = explain(site(), "a", "b", traffic("icmp")).to_dict()["answers"]
     assert answer["ports"] is None
     assert answer["verdict"] == "Deny"
 
@@ -107,13 +128,10 @@ def test_a_switch_that_delivers_elsewhere_disagrees() -> None:
     lab = FakeLab(site(), port=3)
     explanation = explain(lab.site, "a", "b", traffic("tcp/445"), lab=lab)
     assert lab.asked, "Open vSwitch was asked"
-    (answer,) = explanation.as_dict()["answers"]
-    assert not answer["agrees"]
-    wrong = disagreements(explanation.answers)
-    assert wrong
-    assert all(check.switch == "hv01/vs" for check in wrong)
-    shown = [check for check in answer["open_vswitch"] if not check["agrees"]]
-    assert {check["trace"] for check in shown} == {"as traced"}
+    (answer,) = explanation.answers
+    assert not answer.agrees
+    wrong = [frame for frame in answer.open_vswitch if not frame.agrees]
+    assert {(frame.switch, frame.trace) for frame in wrong} == {("hv01/vs", "as traced")}
 
 
 def test_the_deciding_flows_of_a_deny_are_its_drops() -> None:
@@ -148,7 +166,7 @@ SIX = (ip_address("2001:db8::1"), ip_address("2001:db8::2"))
     [
         (f.tcp(*MACS, *FOUR, 5, 80), "tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_frag=no,tcp_src=5,tcp_dst=80"),
         (f.udp(*MACS, *SIX, 5, 53), "udp6,ipv6_src=2001:db8::1,ipv6_dst=2001:db8::2,nw_frag=no,udp_src=5"),
-        (f.tcp(*MACS, *FOUR, 5, 80).later_fragment(), "nw_dst=10.0.0.2,nw_frag=later"),
+        (later_fragment(f.tcp(*MACS, *FOUR, 5, 80)), "nw_dst=10.0.0.2,nw_frag=later"),
         (f.ip(*MACS, *FOUR, 47), "ip,nw_proto=47"),
         (f.raw(*MACS, 0x88CC), "dl_type=0x88cc"),
     ],
@@ -162,16 +180,18 @@ def test_frames_in_open_vswitchs_words(frame: f.Frame, words: str) -> None:
 @pytest.mark.parametrize(
     ("control", "said"),
     [
-        ([{"outcome": "open"}], ""),
-        ([{"outcome": "refused"}, {"outcome": "delivered"}], ""),
+        ([Outcome.OPEN], ""),
+        ([Outcome.REFUSED, Outcome.DELIVERED], ""),
         ([], ""),  # no address of one IP version: nothing to ask, nothing to doubt
-        ([{"outcome": "open"}, {"outcome": "filtered"}], "asked by itself was filtered, open"),
-        ([{"outcome": "unreachable"}], "asked by itself was unreachable"),
+        ([Outcome.OPEN, Outcome.FILTERED], "asked by itself was filtered, open"),
+        ([Outcome.UNREACHABLE], "asked by itself was unreachable"),
         (None, "asked by itself was not asked"),
     ],
 )
-def test_a_structural_deny_needs_a_destination_that_answers_itself(control: Any, said: str) -> None:
-    problem = _unanswered(control)
+def test_a_structural_deny_needs_a_destination_that_answers_itself(
+    control: list[Outcome] | None, said: str
+) -> None:
+    problem = _unanswered(None if control is None else tuple(map(probed, control)))
     assert said in problem
     assert bool(problem) == bool(said)
 
@@ -179,12 +199,13 @@ def test_a_structural_deny_needs_a_destination_that_answers_itself(control: Any,
 def test_every_port_of_a_range_must_be_decided_by_the_rule_that_is_expected() -> None:
     some = extended("Deny", "Inbound", 5, protocol="TCP", local_port=(80, 85), name="some")
     where = one_switch(a="10.0.0.1/24").vm("b", "10.0.0.2/24", rules=[some, DENY]).build()
-    silence = {"outcome": "filtered", "detail": "", "agrees": True, "counters": [{"moved": 1}]}
-    control = [{"outcome": "refused"}]
+    moved = CounterShown("hv01/vs", "0x1", "", None, None, None, 0, 1, 1)
+    silence = replace(probed(Outcome.FILTERED), counters=(moved,))
+    control = (probed(Outcome.REFUSED),)
 
     def problem(ports: str, by: str) -> str:
         expectation = Expectation("a", "b", traffic(ports), "Deny", by, Origin("layout.yaml", 1, 1))
-        return _problem(expectation, _answers(where, expectation), [silence], ["filtered"], control)
+        return _problem(expectation, _answers(where, expectation), [silence], control)
 
     assert problem("tcp/80-85", "some") == ""
     assert problem("tcp/80-90", "some") == "decided by deny, not by some"

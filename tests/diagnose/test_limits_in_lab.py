@@ -12,6 +12,8 @@ import pytest
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import render
 from vswitch.cli.output import Page
+from vswitch.diagnose.explained import Explanation
+from vswitch.diagnose.probed import Probed
 
 pytestmark = pytest.mark.lab
 
@@ -109,7 +111,7 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     (move,) = report["other_drops"]
     assert (move["reason"], move["adapter"]) == ("StormLimit", "storm/Network Adapter")
     assert move["moved"] == move["after"] - move["before"] > 0
-    told = shown(render.probe_reports, found)
+    told = shown(render.probe_reports, Probed.from_dict(found))
     assert "layer      limit" in told
     assert "dropped    StormLimit at storm/Network Adapter on hv01/vs: " in told
     assert "DISAGREEMENT" not in told
@@ -119,7 +121,9 @@ def test_a_storm_that_cuts_arp_is_named_as_the_cause(lab: RunningLab) -> None:
     found = lab.call("explain", source="storm", destination="server", traffic="http")
     (answer,) = found["answers"]
     assert (answer["verdict"], answer["layer"], answer["agrees"]) == ("Allow", "limit", True)
-    assert f"not traced {limit}: a trace measures no rates" in shown(render.explanation, found, steps=False)
+    assert f"not traced {limit}: a trace measures no rates" in shown(
+        render.explanation, Explanation.from_dict(found), steps=False
+    )
     assert answer["cause"].startswith("storm/Network Adapter has sent more broadcast, multicast")
     assert answer["cause"].endswith(f"and ARP was cut with it: {drops(lab, 'StormLimit')} dropped so far")
 

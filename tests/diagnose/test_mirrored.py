@@ -23,7 +23,7 @@ def site(**settings: object) -> Site:
 
 
 def told(of: Site) -> dict[str, tuple[int, list[str]]]:
-    (answer,) = explain(of, "a", "b", parse_traffic("tcp/80")).as_dict()["answers"]
+    (answer,) = explain(of, "a", "b", parse_traffic("tcp/80")).to_dict()["answers"]
     assert {each["switch"] for each in answer["mirrored"]} <= {"hv01/vs"}
     assert not [rule for rule in answer["rules"] if rule["name"] == "no-answers"]
     return {each["adapter"]: (each["copies"], each["stopped_by"]) for each in answer["mirrored"]}

@@ -16,7 +16,7 @@ from vswitch.errors import InputError
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, ProbeResult
 from vswitch.model.site import Site
 from vswitch.pipeline import HostProgram, compile_site
-from vswitch.semantics.conversation import converse_range
+from vswitch.semantics.conversation import Expected, converse_range
 
 DENY = extended("Deny", "Inbound", 1, name="deny")
 WEB = extended("Allow", "Inbound", 9, protocol="TCP", local_port=80, name="web")
@@ -184,8 +184,8 @@ def test_a_report_says_when_the_reference_expected_something_else(lab: FakeLab) 
     (talk,) = [talk for _, talk in converse_range(lab.site, "a", "b", traffic("tcp/80"))]
     report = ProbeReport(question("a", "b", "tcp/80"), None, talk, None)
     assert not report.agrees
-    assert report.as_dict()["outcome"] == "unreachable"
-    assert report.as_dict()["expected"] == "open"
+    assert report.shown().outcome is Outcome.UNREACHABLE
+    assert report.shown().expected is Expected.OPEN
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_packet_that_a_limit_dropped_proves_no_rule(
     lab.at_probe = lambda: lab.switch.dropped.update({number: lab.switch.dropped.get(number, 0) + dropped})
     ((report,),) = ask_all(lab, [question("a", "b", "tcp/81")])
     assert (report.proven, report.agrees) == (proven, proven)
-    told = [move.as_dict() for move in report.counters]
+    told = [move.shown().to_dict() for move in report.counters]
     assert {(move["after"] - move["before"], move["moved"]) for move in told} == {(1, int(proven))}
     assert len(lab.sent) == (1 if proven else 2)  # type: ignore[attr-defined]
     assert (report.limit.layer is None) == proven
@@ -237,7 +237,7 @@ def test_ends_without_a_common_family_are_not_probed(lab: FakeLab) -> None:
     ((report,),) = ask_all(lab, [question("a", "d", "tcp/80")])
     assert report.result is None
     assert report.agrees
-    assert "no address of the same IP version" in report.as_dict()["detail"]
+    assert "no address of the same IP version" in report.shown().detail
     assert ask_destination(lab, question("a", "d", "tcp/80")) == []
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.guest_sockets import socket_in
 from vswitch.errors import LabError
-from vswitch.lab.isolation.netns import socket_in
 from vswitch.lab.probing.capture import Capture, Match
 from vswitch.lab.probing.captured_frames import Seen, parse_frame
 from vswitch.model.types import TCP, UDP

@@ -20,6 +20,7 @@ from vswitch.errors import Fault, LabError, OutOfResources
 from vswitch.exhausted import exhausted_by, exhausted_in
 from vswitch.lab.process import client
 from vswitch.lab.process.finding import address_of
+from vswitch.model.resolving.sources import Sources
 from vswitch.patience import Patience
 from vswitch.wire import connect
 
@@ -175,4 +176,4 @@ def test_a_pipe_is_no_log_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path, said in ((tmp_path / "fifo", "neither a file nor a device"), (tmp_path, "Is a directory")):
         with pytest.raises(LabError, match=said):
-            client.start("never", {"layout": "x", "texts": {}, "policies": []}, log_file=path)
+            client.start("never", Sources("x", {}, ()), log_file=path)

@@ -17,8 +17,10 @@ import pytest
 
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
-from vswitch.lab.building.lab import Lab, read_sources
+from vswitch.lab.building.lab import Lab
 from vswitch.lab.process import client, finding
+from vswitch.model.resolving.sources import Sources
+from vswitch.textfiles import read_text
 
 pytestmark = pytest.mark.lab
 
@@ -130,7 +132,7 @@ def start(layout: str) -> Iterator[Callable[..., str]]:
 
     def up(switching: str = "normal", path: str | None = None) -> str:
         name = f"test {uuid.uuid4().hex[:8]}"
-        _, sources = read_sources(path or layout)
+        _, sources = Sources.read(path or layout, read=read_text)
         client.start(name, sources, options={"switching": switching})
         started.append(name)
         return name
@@ -219,7 +221,7 @@ def test_two_labs_run_side_by_side_and_a_name_only_once(start, layout):
     assert {one, other} <= set(client.running())
     client.down(one)
     assert pings(other, "client", "web01")
-    _, sources = read_sources(layout)
+    _, sources = Sources.read(layout, read=read_text)
     with pytest.raises(LabError, match="runs already") as caught:
         client.start(other, sources)
     assert "vswitch down" in caught.value.hint
@@ -330,8 +332,10 @@ def test_a_start_cut_short_leaves_nothing(start, layout, sent):
     script = (
         "import sys\n"
         "from vswitch.lab.process import client\n"
-        "from vswitch.lab.building.lab import read_sources\n"
-        "client.start(sys.argv[1], read_sources(sys.argv[2])[1], options={'switching': 'normal'},\n"
+        "from vswitch.model.resolving.sources import Sources\n"
+        "from vswitch.textfiles import read_text\n"
+        "sources = Sources.read(sys.argv[2], read=read_text)[1]\n"
+        "client.start(sys.argv[1], sources, options={'switching': 'normal'},\n"
         "             progress=lambda text: print(text, flush=True))\n"
         "print('up', flush=True)\n"
     )
@@ -356,8 +360,9 @@ def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
     script = (
         "import sys\n"
         "from vswitch.lab.process import client\n"
-        "from vswitch.lab.building.lab import read_sources\n"
-        "sources = read_sources(sys.argv[2])[1]\n"
+        "from vswitch.model.resolving.sources import Sources\n"
+        "from vswitch.textfiles import read_text\n"
+        "sources = Sources.read(sys.argv[2], read=read_text)[1]\n"
         "client.start(sys.argv[1], sources, options={'switching': 'normal'}, attached=True)\n"
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
@@ -373,11 +378,7 @@ def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
 
 def test_bad_input_reaches_whoever_started(start):
     del start
-    broken = {
-        "layout": "a.yaml",
-        "texts": {"a.yaml": "name: x\nhosts: {hv: {switchs: {}}}\n"},
-        "policies": None,
-    }
+    broken = Sources("a.yaml", {"a.yaml": "name: x\nhosts: {hv: {switchs: {}}}\n"}, None)
     with pytest.raises(InputErrors) as caught:
         client.start("test broken", broken)
     assert all(isinstance(error, InputError) for error in caught.value.errors)
@@ -385,7 +386,7 @@ def test_bad_input_reaches_whoever_started(start):
 
 
 def test_a_lab_is_not_built_outside_a_private_world(layout):
-    site, sources = read_sources(layout)
+    site, sources = Sources.read(layout, read=read_text)
     if isolation.inside():
         pytest.skip("these tests run in a private world themselves")
     with pytest.raises(LabError, match="private world only"):

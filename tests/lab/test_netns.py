@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.guest_sockets import socket_in
 from vswitch.errors import EnvironmentError_, LabError, VswitchError
-from vswitch.lab.isolation.netns import in_netns, socket_in
+from vswitch.lab.isolation.netns import in_netns
 
 pytestmark = pytest.mark.lab
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.guest_sockets import socket_in
 from vswitch.errors import LabError
 from vswitch.lab.building.guest_services import GuestService, ServicesReply, plan_line
-from vswitch.lab.isolation.netns import socket_in
 from vswitch.lab.probing.guest_stack import next_hop
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, WatchPoint, probe
+from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.model.types import TCP, UDP
 
 pytestmark = pytest.mark.lab
@@ -446,7 +447,7 @@ def test_many_at_once_do_not_mix_up(lan):
 @both
 def test_results_are_plain_data(lan, version):
     result = probe(lan.ask(version, UDP, 54))
-    data = json.loads(json.dumps(result.as_dict()))
+    data = json.loads(json.dumps(Evidence.of(result).to_dict()))
     assert data["outcome"] == "refused"
     assert data["traffic"] == "udp/54"
     assert data["sightings"][1]["requests"] == 1

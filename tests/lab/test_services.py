@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.guest_sockets import socket_in
 from vswitch.errors import LabError
 from vswitch.lab.building.guest_services import GuestService, ServiceFailure, ServicesReply, plan_line
-from vswitch.lab.isolation.netns import in_netns, socket_in
+from vswitch.lab.isolation.netns import in_netns
 
 pytestmark = pytest.mark.lab
 

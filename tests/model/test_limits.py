@@ -16,6 +16,7 @@ from vswitch.model import load_site
 from vswitch.model.files import yaml_text as yamltext
 from vswitch.model.files.file_limits import MOST_ENTRIES, MOST_GROUP_DEPTH, MOST_VALUES, Budget, LayoutBudgets
 from vswitch.model.resolving import loader as loader_module
+from vswitch.model.resolving.memo import Memo
 from vswitch.model.site import Site
 
 HOSTS = "name: x\nhosts:\n  h:\n    switches: {vs: {type: Internal}}\n    vms:\n"
@@ -40,8 +41,8 @@ def refused(text: str = LAYOUT, policy: str = "{}") -> list[InputError]:
     return list(caught.value.errors)
 
 
-def load(policy: str) -> Site:
-    return load_site("l.yaml", ["p.yaml"], read=reader(policy=policy))
+def load(policy: str, memo: Memo | None = None) -> Site:
+    return load_site("l.yaml", ["p.yaml"], read=reader(policy=policy), memo=memo)
 
 
 @pytest.mark.parametrize(
@@ -104,17 +105,17 @@ def test_what_rules_make_together_counts_in_all_policies(monkeypatch: pytest.Mon
 
 def test_what_is_remembered_of_the_last_load_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch, 10)
+    memo = Memo()
     steps = [(3, 7), (3, 7, 1), (3, 6, 1), (4, 6, 1), (4, 6), (6, 4, 2, 1), (6, 4), (1, 1, 8), (2, 1, 8)]
     for ports in steps:
-        after_others = outcome(ports)
-        monkeypatch.setattr(loader_module, "_memory", [loader_module.Memo()])
+        after_others = outcome(ports, memo)
         assert after_others == outcome(ports)
         assert (after_others is None) == (sum(ports) <= 10)
 
 
-def outcome(ports: tuple[int, ...]) -> str | None:
+def outcome(ports: tuple[int, ...], memo: Memo | None = None) -> str | None:
     try:
-        load(rules(*ports))
+        load(rules(*ports), memo)
     except InputErrors as errors:
         return str(errors)
     return None

@@ -12,7 +12,6 @@ from tests.support.model_files import LAYOUT, POLICY, reader
 from vswitch.errors import InputErrors
 from vswitch.model import load_site
 from vswitch.model.files.policy_text import split_policy
-from vswitch.model.resolving import loader
 from vswitch.model.resolving import policy_expansion as policy
 from vswitch.model.resolving.memo import Memo
 
@@ -25,13 +24,16 @@ def outcome(load: Callable[[], object]) -> object:
         return [error.as_dict() for error in errors.errors]
 
 
+MEMO = Memo()  # of all loads of this module, one after the other
+
+
 def check(layout: str, text: str) -> None:
     read = reader(layout=layout, policy=text)
-    again = outcome(lambda: load_site("l.yaml", ["p.yaml"], read=read))
-    cold = outcome(lambda: loader._load("l.yaml", ["p.yaml"], read, Memo()))
+    again = outcome(lambda: load_site("l.yaml", ["p.yaml"], read=read, memo=MEMO))
+    cold = outcome(lambda: load_site("l.yaml", ["p.yaml"], read=read))
     assert again == cold
     with mock.patch.object(policy, "split_policy", return_value=None):
-        whole = outcome(lambda: loader._load("l.yaml", ["p.yaml"], read, Memo()))
+        whole = outcome(lambda: load_site("l.yaml", ["p.yaml"], read=read))
     assert again == whole
 
 
@@ -125,9 +127,12 @@ def test_an_edit_keeps_the_other_entries() -> None:
         for i in range(1, 100)
     ]
 
+    memo = Memo()
+
     def entries() -> list[object]:
         read = reader(policy="extended_acls:\n" + "".join(rules))
-        return list(load_site("l.yaml", ["p.yaml"], read=read).guest["web01"].adapters[0].extended_acls)
+        found = load_site("l.yaml", ["p.yaml"], read=read, memo=memo)
+        return list(found.guest["web01"].adapters[0].extended_acls)
 
     before = entries()
     rules[40] = rules[40].replace("TCP", "UDP")
@@ -136,8 +141,10 @@ def test_an_edit_keeps_the_other_entries() -> None:
 
 
 def test_lines_above_move_origins() -> None:
+    memo = Memo()
+
     def lines(text: str) -> list[int]:
-        loaded = load_site("l.yaml", ["p.yaml"], read=reader(policy=text))
+        loaded = load_site("l.yaml", ["p.yaml"], read=reader(policy=text), memo=memo)
         return sorted({entry.origin.line for each in loaded.adapters for entry in each.extended_acls})
 
     assert lines(POLICY) == [3, 5, 10]
@@ -174,13 +181,15 @@ def test_usual_policies_are_cut_into_pieces() -> None:
         assert (len(split.extended_acls.texts), len(split.acls.texts)) == (3, 1)
 
 
-def test_a_load_inside_a_load() -> None:
-    inner: list[object] = []
+def test_nothing_is_remembered_unless_it_is_asked_for() -> None:
+    rule = "  - {name: r, adapters: web01, direction: Inbound, action: Allow}\n"
+    read = reader(policy="extended_acls:\n" + rule)
 
-    def read(path: str) -> str:
-        if not inner:
-            inner.append(None)
-            inner.append(load_site("l.yaml", ["p.yaml"], read=reader()))
-        return reader()(path)
+    def entry(memo: Memo | None) -> object:
+        loaded = load_site("l.yaml", ["p.yaml"], read=read, memo=memo)
+        return loaded.guest["web01"].adapters[0].extended_acls[0]
 
-    assert load_site("l.yaml", ["p.yaml"], read=read) == inner[1]
+    memo = Memo()
+    assert entry(memo) is entry(memo)
+    assert entry(None) is not entry(None)
+    assert entry(None) == entry(memo)

@@ -4,15 +4,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
+from tests.support.more_frames import arp_reply, later_fragment, neighbour_advertisement
 from vswitch.semantics.frame import (
     BROADCAST,
     Fragment,
-    arp_reply,
     arp_request,
     icmp_echo,
     is_multicast,
     multicast_mac,
-    neighbour_advertisement,
     neighbour_solicitation,
     port_unreachable,
     raw,
@@ -63,7 +62,7 @@ def test_replies_swap_both_ends() -> None:
 
 
 def test_a_later_fragment_has_no_transport_header() -> None:
-    fragment = udp(A, B, V4, W4, 1, 2).later_fragment()
+    fragment = later_fragment(udp(A, B, V4, W4, 1, 2))
     assert (fragment.src_port, fragment.dst_port, fragment.fragment) == (None, None, Fragment.LATER)
     assert fragment.protocol == 17
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.support.more_frames import later_fragment
 from tests.support.sites import access, basic, extended, one_switch, trunk, with_acls
 from vswitch.model.site import Site
 from vswitch.model.types import Direction
@@ -444,7 +445,7 @@ def test_fragments_without_ports_do_not_match_entries_with_ports_u5(site: Site) 
             extended("Deny", "Inbound", 1),
         ],
     )
-    later = SYN.later_fragment()
+    later = later_fragment(SYN)
     result = run(guarded, later)
     assert (result.outputs, result.assumptions) == ({}, {"U5"})
     assert passes(guarded, replace(SYN, fragment=Fragment.FIRST))
@@ -456,12 +457,12 @@ def test_fragments_without_ports_do_not_match_entries_with_ports_u5(site: Site) 
     assert (first.outputs, first.assumptions) == ({}, {"U5"})
     by_protocol = with_acls(site, "b", rules=[extended("Deny", "Inbound", 9, protocol="TCP")])
     assert run(by_protocol, later).assumptions == set()
-    six = SYN6.later_fragment()
+    six = later_fragment(SYN6)
     assert (passes(by_protocol, six), run(by_protocol, six).assumptions) == (True, {"U5"})
 
 
 def test_a_later_fragment_neither_uses_nor_makes_state(site: Site) -> None:
     rules = [extended("Allow", "Inbound", 9, protocol="TCP", stateful=True)]
-    result = run(with_acls(site, "b", rules=rules), SYN.later_fragment())
+    result = run(with_acls(site, "b", rules=rules), later_fragment(SYN))
     assert not result.state.flows
     assert result.assumptions == {"U5"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from random import Random
 
+from tests.support.more_frames import later_fragment
 from tests.support.sites import access, community, isolated, promiscuous, trunk
 from vswitch.errors import Origin
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Guest, GuestKind, Host, Site, Switch
@@ -209,5 +210,5 @@ def _payload(random: Random, source: str, destination: str) -> f.Frame:
     made = (f.tcp if kind == "tcp" else f.udp)(source, destination, src, dst, *ports)
     part = random.random()
     if part < 0.1:
-        return made.later_fragment()
+        return later_fragment(made)
     return replace(made, fragment=f.Fragment.FIRST) if part < 0.2 else made

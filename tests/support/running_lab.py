@@ -17,6 +17,7 @@ from typing import Any
 from vswitch.errors import LabError, NoSuchLab
 from vswitch.lab.process import client
 from vswitch.model import load_site
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.site import Site
 from vswitch.pipeline import LEARNED_COOKIE, compile_site
 
@@ -184,11 +185,7 @@ def running_lab(
 ) -> Iterator[RunningLab]:
     """A lab of its own name for as long as the block lasts."""
     lab = RunningLab(f"test-{uuid.uuid4().hex[:12]}", layout, dict(policies or {}))
-    sources = {
-        "layout": LAYOUT,
-        "texts": {LAYOUT: layout, **lab.policies},
-        "policies": list(lab.policies),
-    }
+    sources = Sources(LAYOUT, {LAYOUT: layout, **lab.policies}, tuple(lab.policies))
     known = ("vswitch.diagnose.question_operations", *extensions)
     client.start(lab.name, sources, extensions=known, log_file=log_file)
     try:

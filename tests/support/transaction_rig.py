@@ -139,7 +139,7 @@ class Rig:
     rundir: Path
 
     def apply(self, text: str) -> Any:
-        return self.transactions.apply(["p.yaml"], {"p.yaml": text}).as_dict()
+        return self.transactions.apply(["p.yaml"], {"p.yaml": text}).to_dict()
 
     def in_force(self) -> str:
         """The policy a controller would find when it comes back."""

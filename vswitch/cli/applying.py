@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -22,15 +22,22 @@ from vswitch.errors import (
     SessionsLeft,
     VswitchError,
 )
-from vswitch.lab.process import client
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, error_as_data
+
+if TYPE_CHECKING:
+    from vswitch.lab_answers import ApplyReport, Holding, PoliciesInForce
 
 __all__ = ["apply_policies", "print_status", "write_status"]
 
 _GLANCE = 0.5  # seconds for the lab to say how far an apply has come when nobody waits for it any more
 
-_HELD = {"old": "the old policy", "new": "the new policy", "other": "another", "unknown": "does not answer"}
+_HELD: dict[Holding, str] = {
+    "old": "the old policy",
+    "new": "the new policy",
+    "other": "another",
+    "unknown": "does not answer",
+}
 
 
 class _Terminated(BaseException):
@@ -43,7 +50,7 @@ def apply_policies(
     texts: Mapping[str, str],
     say: Callable[[str], None],
     output: Output,
-) -> dict[str, Any]:
+) -> ApplyReport:
     """Put policies in force on a lab; the report, with numbers None where nobody could count.
 
     Raises what keeps them from being in force, and InForceUnknown. Prints how far it has come and ends the
@@ -71,7 +78,7 @@ def _print_and_exit(error: VswitchError, output: Output, status: int) -> NoRetur
     raise typer.Exit(status) from None
 
 
-def _in_force_after(error: VswitchError) -> str:
+def _in_force_after(error: VswitchError) -> Holding:
     if isinstance(error, (InputError, BusyError, NotInForce)):
         return "old"
     return "new" if isinstance(error, SessionsLeft) else "unknown"
@@ -79,13 +86,12 @@ def _in_force_after(error: VswitchError) -> str:
 
 def _apply(
     lab: str, policies: Sequence[str], texts: Mapping[str, str], say: Callable[[str], None]
-) -> dict[str, Any]:
+) -> ApplyReport:
+    from vswitch.lab.process.lab_requests import apply_to
+
     try:
         with _terminable():
-            report: dict[str, Any] = client.call(
-                lab, "apply", policies=list(policies), texts=dict(texts), progress=say
-            )
-            return report
+            return apply_to(lab, policies, texts, progress=say)
     except InForceUnknown as error:
         hint = f"{error.hint} {_how_to_find_out(lab, policies)}"
         raise InForceUnknown(error.message, hint=hint) from None
@@ -117,20 +123,16 @@ def _how_to_find_out(lab: str, policies: Sequence[str]) -> str:
 
 def _so_far(lab: str, policies: Sequence[str], texts: Mapping[str, str]) -> str:
     """How far an apply has come by now, as far as the lab says so at once."""
+    from vswitch.lab.process.lab_requests import policies_in_force
+
     try:
-        status = client.call(
-            lab,
-            "apply_status",
-            policies=list(policies),
-            texts=dict(texts),
-            within=Patience(_GLANCE, _GLANCE, _GLANCE),
-        )
+        status = policies_in_force(lab, policies, texts, within=Patience(_GLANCE, _GLANCE, _GLANCE))
     except VswitchError:
         return "whether the new policy is in force is not known"
-    goes_on = ", and the lab goes on with it" if status["apply"] else ""
-    if status["in_force"] == "new":
+    goes_on = ", and the lab goes on with it" if status.apply else ""
+    if status.in_force == "new":
         return f"the new policy is in force{goes_on}"
-    if status["in_force"] == "old":
+    if status.in_force == "old":
         return f"the new policy is not in force yet{goes_on}"
     return f"the new policy is not in force on every switch yet{goes_on}"
 
@@ -140,21 +142,22 @@ def print_status(lab: str, policies: Sequence[str], texts: Mapping[str, str], ou
 
     Exit status 0: they are, 1: they are not, 3: not known, or an apply is under way that may yet change it.
     """
-    asked: dict[str, Any] = {"policies": list(policies), "texts": dict(texts)} if policies else {}
-    status: dict[str, Any] = client.call(lab, "apply_status", **asked)
+    from vswitch.lab.process.lab_requests import policies_in_force
+
+    status = policies_in_force(lab, policies, texts)
     emit(status, lambda page: write_status(page, status), output)
-    in_force = status.get("in_force", "unknown" if status["policies"] is None else "new")
-    if in_force != "new" or (status["apply"] and not policies):
-        raise typer.Exit(3 if status["apply"] or in_force == "unknown" else 1)
+    in_force = status.in_force or ("unknown" if status.policies is None else "new")
+    if in_force != "new" or (status.apply and not policies):
+        raise typer.Exit(3 if status.apply or in_force == "unknown" else 1)
 
 
-def write_status(page: Page, status: Mapping[str, Any]) -> None:
+def write_status(page: Page, status: PoliciesInForce) -> None:
     """Print what a lab says of the policies in force and of an apply that is under way."""
-    known, under_way = status["policies"], status["apply"]
-    if known is not None:
-        page.line(f"in force: {', '.join(known) or 'no policy'}")
+    under_way = status.apply
+    if status.policies is not None:
+        page.line(f"in force: {', '.join(status.policies) or 'no policy'}")
     if under_way:
-        doing = "being taken back" if under_way["taken_back"] else "under way"
-        page.line(f"an apply of {', '.join(under_way['policies']) or 'no policy'} is {doing}")
-        for switch, held in under_way["switches"].items():
+        doing = "being taken back" if under_way.taken_back else "under way"
+        page.line(f"an apply of {', '.join(under_way.policies) or 'no policy'} is {doing}")
+        for switch, held in under_way.switches.items():
             page.line(f"  {switch}: {_HELD.get(held, held)}")

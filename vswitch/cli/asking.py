@@ -12,7 +12,6 @@ from vswitch.cli.files import load
 from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
 from vswitch.errors import InputError
-from vswitch.lab.process import client
 from vswitch.model import parse_traffic
 from vswitch.patience import Patience
 
@@ -66,22 +65,19 @@ def probe(
 
     Exit status 0 if everything asked about is open and the reference agrees, else 1.
     """
+    from vswitch.diagnose.lab_questions import Asking, probe_in
+
     parse_traffic(traffic)
     check_seconds(timeout)
     with progress("probing"):
-        data = client.call(
+        found = probe_in(
             choose_lab(lab),
-            "probe",
-            source=source,
-            destination=destination,
-            traffic=traffic,
-            version=_version(only4, only6),
-            patience=timeout,
+            Asking(source, destination, traffic, _version(only4, only6), timeout),
             # Two tries, each with the neighbours to be found first.
             within=Patience.from_environment().longer(4 * timeout),
         )
-    emit(data, lambda console: render.probe_reports(console, data), output)
-    if not data["agrees"] or any(r["outcome"] not in ("open", "delivered") for r in data["reports"]):
+    emit(found, lambda page: render.probe_reports(page, found), output)
+    if not found.passed:
         raise typer.Exit(1)
 
 
@@ -123,21 +119,16 @@ def explain(
         from vswitch.diagnose.explain import explain as explain_at
 
         site, _ = load(layout, policy)
-        data = explain_at(site, source, destination, asked, version=version).as_dict()
+        found = explain_at(site, source, destination, asked, version=version)
     else:
         if policy:
             raise InputError(
                 "--policy goes with --layout", hint="A lab's policy is changed with `vswitch apply`."
             )
+        from vswitch.diagnose.lab_questions import explain_in
+
         with progress("explaining"):
-            data = client.call(
-                choose_lab(lab),
-                "explain",
-                source=source,
-                destination=destination,
-                traffic=traffic,
-                version=version,
-            )
-    emit(data, lambda console: render.explanation(console, data, steps=steps), output)
-    if data["verdict"] != "Allow" or not data["agrees"]:
+            found = explain_in(choose_lab(lab), source, destination, traffic, version)
+    emit(found, lambda page: render.explanation(page, found, steps=steps), output)
+    if not (found.allowed and found.agrees):
         raise typer.Exit(1)

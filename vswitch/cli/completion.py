@@ -221,11 +221,11 @@ def _known(ctx: typer.Context) -> dict[str, Any]:
         site, _ = load(layout, ctx.params.get("policy"))
         return dict(names_of(site))
     from vswitch.cli.choosing import choose_lab
-    from vswitch.lab.process import client
+    from vswitch.lab.process.lab_requests import names_in
     from vswitch.patience import Patience
 
     within = Patience(_PATIENCE, _PATIENCE, _PATIENCE)
-    return dict(client.call(choose_lab(ctx.params.get("lab")), "names", within=within))
+    return dict(names_in(choose_lab(ctx.params.get("lab")), within=within))
 
 
 Offer = Callable[[typer.Context, str], list[str]]

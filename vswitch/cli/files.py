@@ -10,6 +10,7 @@ from vswitch.model.files.file_kinds import KEYS, top_keys
 from vswitch.textfiles import read_text
 
 if TYPE_CHECKING:
+    from vswitch.model.resolving.sources import Sources
     from vswitch.model.site import Site
 
 __all__ = ["load", "looks_like_layout", "looks_like_policy"]
@@ -36,18 +37,11 @@ def _has_keys_of(path: str, what: str, other: str) -> bool:
     return bool(keys.intersection(KEYS[what])) and not keys.intersection(KEYS[other])
 
 
-def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, str]]:
-    """A site and the texts of all its files by path. Raises InputErrors."""
+def load(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, Sources]:
+    """A site and its files. Raises InputErrors."""
     if looks_like_policy(layout):
         hint = "Name the layout; its policies come with it, or with --policy."
         raise InputErrors([InputError("this is a policy, not a layout", where=Origin(layout), hint=hint)])
-    from vswitch.model import load_site
+    from vswitch.model.resolving.sources import Sources
 
-    texts: dict[str, str] = {}
-
-    def read(path: str) -> str:
-        if path not in texts:
-            texts[path] = read_text(path)
-        return texts[path]
-
-    return load_site(layout, policies, read=read), texts
+    return Sources.read(layout, policies, read=read_text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +11,11 @@ from vswitch.cli import completion
 from vswitch.cli.choosing import choose_lab
 from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, Page, emit
-from vswitch.lab.process import client
 from vswitch.model.types import DropReason
 from vswitch.wording import counted
+
+if TYPE_CHECKING:
+    from vswitch.diagnose.held import MacEntry, RuleCount
 
 __all__ = ["register"]
 
@@ -43,17 +46,19 @@ def flows(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """The OpenFlow flows in force, each with what it stands for and its counter."""
-    data = client.call(choose_lab(lab), "flows_in_words", switch=switch, table=table_name)
+    from vswitch.diagnose.lab_questions import flows_in
+
+    found = flows_in(choose_lab(lab), switch, table_name)
 
     def text(page: Page) -> None:
-        for name, entries in data.items():
+        for name, entries in found.items():
             page.line((name, "bold"), f" {counted(len(entries), 'flow')}")
             for flow in entries:
-                page.line(f"  {flow['flow']}")
-                if flow["means"]:
-                    page.line(" " * 6, (f"{flow['means']}, {counted(flow['packets'], 'packet')}", "dim"))
+                page.line(f"  {flow.flow}")
+                if flow.means:
+                    page.line(" " * 6, (f"{flow.means}, {counted(flow.packets, 'packet')}", "dim"))
 
-    emit(data, text, output)
+    emit(found, text, output)
 
 
 def counters(
@@ -65,44 +70,46 @@ def counters(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Packets and bytes by rule and by drop reason."""
-    data: list[dict[str, Any]] = client.call(choose_lab(lab), "rule_counters", switch=switch)
+    from vswitch.diagnose.lab_questions import rule_counters_in
+
+    found: Sequence[RuleCount] = rule_counters_in(choose_lab(lab), switch)
     if not every:
-        data = [entry for entry in data if entry["packets"] and entry["name"] != DropReason.OWN_PORT]
+        found = [each for each in found if each.packets and each.name != DropReason.OWN_PORT]
 
     def text(page: Page) -> None:
         page.table(
             ("switch", "adapter", "rule or reason", "where", "packets", "bytes"),
-            [[e["switch"], e["adapter"], e["name"], e["where"], e["packets"], e["bytes"]] for e in data],
+            [[e.switch, e.adapter, e.name, e.where, e.packets, e.bytes] for e in found],
         )
 
-    emit(data, text, output)
+    emit(found, text, output)
 
 
 def mac_table(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """The forwarding entries of every switch: adapters' own MACs and learned ones."""
-    data = client.call(choose_lab(lab), "mac_table")
+    from vswitch.diagnose.lab_questions import mac_table_of
+
+    found = mac_table_of(choose_lab(lab))
 
     def text(page: Page) -> None:
-        page.table(
-            ("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"),
-            [
-                [e["switch"], e["mac"], e["vlan"], e["port"], e["where"], e["status"], e["age"]]
-                for e in _compact(data)
-            ],
-        )
+        page.table(("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"), _compact(found))
 
-    emit(data, text, output)
+    emit(found, text, output)
 
 
-def _compact(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of one MAC at one port on one line, their VLANs joined: a trunk has thousands."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _compact(entries: Iterable[MacEntry]) -> list[tuple[str | int | None, ...]]:
+    """The lines of the table: of one MAC at one port its VLANs joined, as a trunk has thousands."""
+    found: dict[tuple[str, str, int, str], list[MacEntry]] = {}
     for entry in entries:
-        key = (entry["switch"], entry["mac"], entry["port"], entry["status"])
-        line = found.setdefault(key, {**entry, "vlans": []})
-        line["vlans"].append(entry["vlan"])
-    for line in found.values():
-        vlans = sorted(line["vlans"])
-        few = ", ".join(map(str, vlans[:8]))
-        line["vlan"] = few if len(vlans) <= 8 else f"{few}, ... ({len(vlans)})"
-    return list(found.values())
+        found.setdefault((entry.switch, entry.mac, entry.port, entry.status), []).append(entry)
+    return [
+        (e.switch, e.mac, _vlans(same), e.port, e.where, e.status, e.age)
+        for same in found.values()
+        for e in same[:1]
+    ]
+
+
+def _vlans(entries: Iterable[MacEntry]) -> str:
+    vlans = sorted(entry.vlan for entry in entries)
+    few = ", ".join(map(str, vlans[:8]))
+    return few if len(vlans) <= 8 else f"{few}, ... ({len(vlans)})"

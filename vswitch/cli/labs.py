@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -22,9 +24,13 @@ from vswitch.cli.output import Output, OutputOption, Page, ask, check_seconds, e
 from vswitch.errors import InputError, LabError, NoSuchLab
 from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
+from vswitch.model.types import TCP, UDP
 from vswitch.patience import Patience
 from vswitch.wire import NoAnswer, TooSlow
 from vswitch.wording import counted
+
+if TYPE_CHECKING:
+    from vswitch.lab_answers import GuestShown, LabStatus, ServiceShown
 
 __all__ = ["register"]
 
@@ -35,7 +41,6 @@ GuestArgument = Annotated[
     ),
 ]
 
-_EXTENSIONS = ("vswitch.diagnose.question_operations",)
 _STATUS_PATIENCE = 3.0  # seconds: `down` is for labs that hang, too
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
@@ -115,91 +120,119 @@ def up(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start a layout as a lab: switches, VMs, services, policies. Needs no root."""
+    from vswitch.diagnose.lab_questions import EXTENSION
+
     if policy and no_policy:
         raise InputError("--policy and --no-policy exclude each other")
     started = time.monotonic()
-    site, texts = load(layout, [] if no_policy else policy)
+    site, sources = load(layout, [] if no_policy else policy)
     chosen = name or site.name
-    sources = {"layout": layout, "texts": texts, "policies": list(site.files[1:])}
     options = {"datapath": "system"} if kernel else {}
     with progress(f"starting {chosen}") as say:
         status = client.start(
-            chosen, sources, options=options, extensions=_EXTENSIONS, log_file=log_file, progress=say
+            chosen, sources, options=options, extensions=[EXTENSION], log_file=log_file, progress=say
         )
-    data = {"lab": chosen, "seconds": round(time.monotonic() - started, 3), **status}
+    seconds = round(time.monotonic() - started, 3)
 
     def text(page: Page) -> None:
-        parts = counted(status["hosts"], "host"), counted(status["switches"], "switch", "switches")
+        parts = counted(status.hosts, "host"), counted(status.switches, "switch", "switches")
         page.line(
             ("up", "green"),
-            f" lab {chosen} in {data['seconds']:.1f} s:"
-            f" {', '.join(parts)}, {counted(status['guests'], 'guest')}",
+            f" lab {chosen} in {seconds:.1f} s: {', '.join(parts)}, {counted(status.guests, 'guest')}",
         )
         page.warnings(site.warnings)
         page.line("  Ask it: vswitch probe, vswitch explain. Look around: vswitch ps, vswitch shell.")
 
-    emit(data, text, output)
+    emit({"lab": chosen, "seconds": seconds, **status.to_dict()}, text, output)
 
 
 def ps(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """List the labs that run, and the guests in them."""
-    data = [_about(choose_lab(lab))] if lab is not None else _about_all()
+    found = [_about(choose_lab(lab))] if lab is not None else list(_about_all())
 
     def text(page: Page) -> None:
-        if not data:
+        if not found:
             page.line("No lab runs. Start one with: vswitch up LAYOUT")
-        for entry in data:
-            if "error" in entry:
-                page.line((entry["lab"], "bold"), " ", ("does not answer", "red"))
-                page.line("  ", entry["message"])
-                page.line("  ", entry["hint"])
-                continue
-            page.line(
-                (entry["lab"], "bold"),
-                f" ({entry['files'][0]}), {_since(entry)}, started in {entry['folder']}",
-            )
-            if entry["in_force"]["apply"]:
-                write_status(page, entry["in_force"])
-            page.table(
-                ("guest", "kind", "host", "addresses", "services"),
-                [
-                    (
-                        guest["name"],
-                        guest["kind"],
-                        guest["host"],
-                        ", ".join(guest["addresses"]),
-                        ", ".join(map(_service, guest["services"])),
-                    )
-                    for guest in entry["guests"]
-                ],
-            )
+        for each in found:
+            if isinstance(each, _Silent):
+                page.line((each.lab, "bold"), " ", ("does not answer", "red"))
+                page.line("  ", each.error.message)
+                page.line("  ", each.error.hint)
+            else:
+                _write_about(page, each)
 
-    emit(data, text, output)
-    if any("error" in entry for entry in data):
+    emit([each.to_dict() for each in found], text, output)
+    if any(isinstance(each, _Silent) for each in found):
         raise typer.Exit(1)
 
 
-def _about(name: str) -> dict[str, Any]:
-    return {"lab": name, **client.call(name, "status"), "guests": client.call(name, "guests")}
+@dataclass(frozen=True, slots=True)
+class _About:
+    """A lab that answers."""
+
+    lab: str
+    status: LabStatus
+    guests: tuple[GuestShown, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data: the status, and the guests in the place of their number."""
+        guests = [guest.to_dict() for guest in self.guests]
+        return {"lab": self.lab, **self.status.to_dict(), "guests": guests}
 
 
-def _about_all() -> list[dict[str, Any]]:
-    """Each lab that runs; of one that does not answer, its name and the error."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """A lab that does not."""
+
+    lab: str
+    error: TooSlow
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data: the lab, and the error's fields."""
+        return {"lab": self.lab, **self.error.as_dict()}
+
+
+def _about(name: str) -> _About:
+    from vswitch.lab.process.lab_requests import guests_of, status_of
+
+    return _About(name, status_of(name), guests_of(name))
+
+
+def _about_all() -> Iterator[_About | _Silent]:
+    """Each lab that runs."""
     for name in client.running():
         try:
-            found.append(_about(name))
+            yield _about(name)
         except TooSlow as error:
-            found.append({"lab": name, **error.as_dict()})
+            yield _Silent(name, error)
         except (NoSuchLab, NoAnswer):  # it has ended since
             pass
-    return found
 
 
-def _service(service: dict[str, Any]) -> str:
-    name = {6: "tcp", 17: "udp"}[service["protocol"]]
-    suffix = f" ({service['name']})" if service["name"] else ""
-    return f"{name}/{service['port']}{suffix}"
+def _write_about(page: Page, about: _About) -> None:
+    status = about.status
+    page.line((about.lab, "bold"), f" ({status.files[0]}), {_since(status)}, started in {status.folder}")
+    if status.in_force.apply:
+        write_status(page, status.in_force)
+    page.table(
+        ("guest", "kind", "host", "addresses", "services"),
+        [
+            (
+                guest.name,
+                guest.kind,
+                guest.host,
+                ", ".join(guest.addresses),
+                ", ".join(map(_service, guest.services)),
+            )
+            for guest in about.guests
+        ],
+    )
+
+
+def _service(service: ServiceShown) -> str:
+    name = {TCP: "tcp", UDP: "udp"}[service.protocol]
+    suffix = f" ({service.name})" if service.name else ""
+    return f"{name}/{service.port}{suffix}"
 
 
 def down(
@@ -235,9 +268,11 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
 
     Raises InputError where nobody can be asked, typer.Abort for a no.
     """
+    from vswitch.lab.process.lab_requests import status_of
+
     named = f"vswitch down {shlex.quote(lab)}"
     try:
-        status = client.call(lab, "status", within=Patience.from_environment().at_most(_STATUS_PATIENCE))
+        status = status_of(lab, within=Patience.from_environment().at_most(_STATUS_PATIENCE))
     except LabError:
         if yes:
             return lab
@@ -245,20 +280,20 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
             f"the lab {lab!r} does not say where it was started", hint=f"Name it to end it: {named}"
         ) from None
     described = f"{lab}, {_since(status)}"
-    if yes or status["folder"] == str(Path.cwd()):
+    if yes or status.folder == str(Path.cwd()):
         return described
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        ask(f"The lab {described}, was started in {status['folder']}. Take it down?")
+        ask(f"The lab {described}, was started in {status.folder}. Take it down?")
         return described
     raise InputError(
-        f"the lab {lab!r}, {_since(status)}, was started in another folder: {status['folder']}",
+        f"the lab {lab!r}, {_since(status)}, was started in another folder: {status.folder}",
         hint=f"If it is the one you mean: {named}",
     )
 
 
-def _since(status: dict[str, Any]) -> str:
+def _since(status: LabStatus) -> str:
     """For how long a lab has been up, in one unit."""
-    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(status["since"])).total_seconds())
+    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(status.since)).total_seconds())
     name, length = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
     return f"up {counted(int(seconds // length), name)}"
 
@@ -306,6 +341,8 @@ def shell(
 
 def log(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None:
     """What the lab's own processes have said."""
-    text = client.call(choose_lab(lab), "log")
+    from vswitch.lab.process.lab_requests import log_of
+
+    text = log_of(choose_lab(lab))
     said = text.removesuffix("\n") or "The lab's processes have said nothing."
     emit({"log": text}, lambda page: page.lines(said), output)

@@ -25,6 +25,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from vswitch.answer_data import AnswerData
 from vswitch.errors import InputError, InputErrors, VswitchError
 from vswitch.wire import error_as_data
 from vswitch.wording import visible
@@ -189,12 +190,16 @@ def _widths(grid: Sequence[Sequence[Text]], width: int | None) -> list[int] | No
 
 
 def emit(data: Any, text: Callable[[Page], None], output: Output) -> None:
-    """Print a result: `data` as JSON, or what `text` writes to the page it is given."""
+    """Print a result: `data` (answers, plain data) as JSON, or what `text` writes to the page it is given."""
     if output is Output.JSON:
-        json.dump(data, sys.stdout, indent=2, default=str)
+        json.dump(data, sys.stdout, indent=2, default=_plain)
         sys.stdout.write("\n")
     else:
         text(Page(sys.stdout))
+
+
+def _plain(value: object) -> Any:
+    return value.to_dict() if isinstance(value, AnswerData) else str(value)
 
 
 def verbatim(text: str) -> None:

@@ -65,7 +65,7 @@ def validate(
     layouts = [path for path in files if not looks_like_policy(path)]
     for path in layouts:
         try:
-            site, texts = load(path, policy)
+            site, sources = load(path, policy)
             check_lookups(site)
         except InputErrors as error:
             errors += error.errors
@@ -73,7 +73,7 @@ def validate(
         except InputError as error:
             errors.append(error)
             continue
-        covered |= set(texts)
+        covered |= set(sources.texts)
         reports.append(
             {
                 "layout": path,
@@ -138,20 +138,20 @@ def apply(
         report = apply_policies(name, policies, texts, say, output)
 
     def text(page: Page) -> None:
-        if report["flows_changed"] is None:
-            page.line(("in force", "green"), f", though {'; '.join(report['warnings'])}")
+        if report.flows_changed is None or report.sessions_ended is None:
+            page.line(("in force", "green"), f", though {'; '.join(report.warnings)}")
             return
-        milliseconds = report["seconds"] * 1000
-        ended = counted(report["sessions_ended"], "live session")
+        ended = counted(report.sessions_ended, "live session")
         page.line(
             ("applied", "green"),
-            f" in {milliseconds:.0f} ms: {report['flows_changed']} of {counted(report['flows'], 'flow')}"
-            f" changed, {ended} ended with {'its' if report['sessions_ended'] == 1 else 'their'} rules",
+            f" in {report.seconds * 1000:.0f} ms: {report.flows_changed} of"
+            f" {counted(report.flows or 0, 'flow')} changed, {ended} ended with"
+            f" {'its' if report.sessions_ended == 1 else 'their'} rules",
         )
-        for change in report["switches"]:
-            added = counted(change["added"], "flow")
-            page.line(f"  {change['switch']}: {added} added, {change['removed']} removed")
-        page.warnings(report["warnings"])
+        for change in report.switches:
+            added = counted(change.added, "flow")
+            page.line(f"  {change.switch}: {added} added, {change.removed} removed")
+        page.warnings(report.warnings)
 
     emit(report, text, output)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
 
 import typer
@@ -18,7 +19,9 @@ from vswitch.cli.output import Output, OutputOption, Page, emit, print_error, pr
 from vswitch.errors import InputError, InputErrors, VswitchError
 
 if TYPE_CHECKING:
-    from vswitch.diagnose.proving import Proof
+    from vswitch.diagnose.proofs import Proof, ProvenLayout
+    from vswitch.model.resolving.sources import Sources
+    from vswitch.model.site import Site
 
 __all__ = ["register"]
 
@@ -57,14 +60,15 @@ def run(
     A Deny counts only if the same traffic gets through without the policy and the deciding rule's
     counter moves. Policy files among the layouts are passed over. Exit status 0 if all are proven, else 1.
     """
+    from vswitch.diagnose.proofs import ProvenLayout
     from vswitch.diagnose.proving import prove
 
     loaded = _load_all(layouts, policy)
     if junit:
         _write(junit, b"")  # before minutes are spent on what could then not be written
-    results: list[dict[str, Any]] = []
+    results: list[ProvenLayout] = []
     failures: dict[str, VswitchError] = {}
-    for path, (site, texts) in loaded.items():
+    for path, (site, sources) in loaded.items():
         started = time.monotonic()
         proofs: list[Proof] = []
         times: dict[str, float] = {}
@@ -73,28 +77,28 @@ def run(
             with progress(f"testing {path}") as say:
                 # Several runs side by side, and labs that run already, must not meet by name.
                 name = f"{site.name}{TEST_MARK}{os.getpid()}"
-                proofs, times = prove(path, site, texts, name=name, progress=say)
+                proofs, times = prove(site, sources, name=name, progress=say)
         except VswitchError as error:
             failure = failures[path] = error
         results.append(
-            {
-                "layout": path,
-                "passed": not failure and all(proof.passed for proof in proofs),
-                "failure": str(failure) if failure else None,
-                "seconds": round(time.monotonic() - started, 3),
-                "phases": times,
-                "proofs": [proof.as_dict() for proof in proofs],
-            }
+            ProvenLayout(
+                layout=path,
+                passed=not failure and all(proof.passed for proof in proofs),
+                failure=str(failure) if failure else None,
+                seconds=round(time.monotonic() - started, 3),
+                phases=times,
+                proofs=tuple(proofs),
+            )
         )
     if junit:
         _write_junit(junit, results)
     emit(results, lambda page: _text(page, results, failures), output)
-    if not all(result["passed"] for result in results):
+    if not all(result.passed for result in results):
         raise typer.Exit(1)
 
 
-def _load_all(paths: list[str], policy: list[str] | None) -> dict[str, Any]:
-    loaded: dict[str, Any] = {}
+def _load_all(paths: list[str], policy: list[str] | None) -> dict[str, tuple[Site, Sources]]:
+    loaded: dict[str, tuple[Site, Sources]] = {}
     errors: list[InputError] = []
     layouts = [path for path in paths if not looks_like_policy(path)]
     if not layouts:
@@ -116,44 +120,43 @@ def _load_all(paths: list[str], policy: list[str] | None) -> dict[str, Any]:
     return loaded
 
 
-def _text(page: Page, results: list[dict[str, Any]], failures: dict[str, VswitchError]) -> None:
+def _text(page: Page, results: Sequence[ProvenLayout], failures: Mapping[str, VswitchError]) -> None:
     for result in results:
-        page.line((result["layout"], "bold"), f" ({result['seconds']:.1f} s)")
-        if failure := failures.get(result["layout"]):
+        page.line((result.layout, "bold"), f" ({result.seconds:.1f} s)")
+        if failure := failures.get(result.layout):
             page.line("  ", ("failed", "red"))
             print_error(failure, as_json=False, page=page, indent=2)
-        for proof in result["proofs"]:
-            mark = ("proven", "green") if proof["passed"] else ("FAILED", "red")
-            page.line("  ", mark, f" {proof['name']} ({proof['outcome']})")
-            if not proof["passed"]:
-                page.line(f"         {proof['where']}: {proof['message']}")
-    proofs = [proof for result in results for proof in result["proofs"]]
-    failed = sum(not proof["passed"] for proof in proofs) + sum(bool(r["failure"]) for r in results)
-    page.line(f"{sum(proof['passed'] for proof in proofs)} proven, {failed} failed")
+        for proof in result.proofs:
+            mark = ("proven", "green") if proof.passed else ("FAILED", "red")
+            page.line("  ", mark, f" {proof.name} ({proof.outcome})")
+            if not proof.passed:
+                page.line(f"         {proof.where}: {proof.message}")
+    proofs = [proof for result in results for proof in result.proofs]
+    failed = sum(not proof.passed for proof in proofs) + sum(bool(result.failure) for result in results)
+    page.line(f"{sum(proof.passed for proof in proofs)} proven, {failed} failed")
 
 
-def _write_junit(path: Path, results: list[dict[str, Any]]) -> None:
+def _write_junit(path: Path, results: Sequence[ProvenLayout]) -> None:
     root = ElementTree.Element("testsuites", name="vswitch test")
     for result in results:
-        proofs = result["proofs"]
-        failures = sum(not proof["passed"] for proof in proofs)
+        failures = sum(not proof.passed for proof in result.proofs)
         suite = ElementTree.SubElement(
             root,
             "testsuite",
-            name=result["layout"],
-            tests=str(len(proofs) or 1),
+            name=result.layout,
+            tests=str(len(result.proofs) or 1),
             failures=str(failures),
-            errors=str(int(bool(result["failure"]))),
-            time=str(result["seconds"]),
+            errors=str(int(bool(result.failure))),
+            time=str(result.seconds),
         )
-        if result["failure"]:
-            case = ElementTree.SubElement(suite, "testcase", classname=result["layout"], name="lab")
-            ElementTree.SubElement(case, "error", message=result["failure"])
-        for proof in proofs:
-            case = ElementTree.SubElement(suite, "testcase", classname=result["layout"], name=proof["name"])
-            if not proof["passed"]:
-                failed = ElementTree.SubElement(case, "failure", message=proof["message"])
-                failed.text = f"{proof['where']}\n{proof['message']}"
+        if result.failure:
+            case = ElementTree.SubElement(suite, "testcase", classname=result.layout, name="lab")
+            ElementTree.SubElement(case, "error", message=result.failure)
+        for proof in result.proofs:
+            case = ElementTree.SubElement(suite, "testcase", classname=result.layout, name=proof.name)
+            if not proof.passed:
+                failed = ElementTree.SubElement(case, "failure", message=proof.message)
+                failed.text = f"{proof.where}\n{proof.message}"
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     # What a service in a guest said may hold characters that XML cannot.

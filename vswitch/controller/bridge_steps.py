@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from vswitch.errors import VswitchError
 from vswitch.openvswitch import SwitchClient, TrackedConnection
 from vswitch.pipeline import FlowChange, HostProgram, SwitchProgram, mark_of, mark_text
 
-__all__ = ["ApplyReport", "BridgeStep", "SwitchChange", "end_sessions", "reason_of"]
+__all__ = ["BridgeStep", "end_sessions", "reason_of"]
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchChange:
-    """What an apply changed on one switch: numbers of flows."""
-
-    switch: str
-    added: int
-    removed: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyReport:
-    """What an apply did. `seconds` is from the request to the switches' confirmation.
-
-    `flows_changed` counts a flow that took the place of another once. `sessions_ended` are live
-    flow states that ended because their rule is gone.
-    """
-
-    switches: tuple[SwitchChange, ...]
-    flows: int
-    flows_changed: int
-    sessions_ended: int
-    seconds: float
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

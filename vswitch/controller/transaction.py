@@ -21,7 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from vswitch.controller.bridge_steps import ApplyReport, BridgeStep, SwitchChange, end_sessions, reason_of
+from vswitch.compiled import CompiledPolicy
+from vswitch.controller.bridge_steps import BridgeStep, end_sessions, reason_of
 from vswitch.errors import (
     BusyError,
     InForceUnknown,
@@ -31,8 +32,11 @@ from vswitch.errors import (
     SwitchError,
     SwitchTimeout,
 )
-from vswitch.inforce import Attempt, Holding, Record, Sources, held_mark
-from vswitch.model.site import Site, Switch
+from vswitch.inforce import Attempt, Record, held_mark
+from vswitch.lab_answers import ApplyReport, ControllerStatus, Holding, SwitchChange
+from vswitch.model.resolving.memo import Memo
+from vswitch.model.resolving.sources import Sources
+from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import (
     LEARNED_COOKIE,
@@ -73,10 +77,9 @@ class Transactions:
         self._record = Record(rundir)
         self._compiler = Compiler()
         self._lock = threading.Lock()
-        self._sources = self._record.settled()
-        site = self._sources.site()
-        self._policies = site.files[1:]
-        self._programs = self._compiler.compile(site)
+        self._memo = Memo()
+        self._take(*self._compile(self._record.settled()))
+        site = self._in_force[1].site
         self._clients = {
             host.name: SwitchClient(rundir / "hosts" / str(index)) for index, host in enumerate(site.hosts)
         }
@@ -93,6 +96,23 @@ class Transactions:
         if attempt := self._record.attempt():
             self._take_up(attempt)
 
+    # What is in force
+
+    def _compile(self, sources: Sources) -> tuple[Sources, CompiledPolicy]:
+        """These files with what they mean. Raises InputErrors; one thread at a time."""
+        site = sources.site(self._memo)
+        return sources, CompiledPolicy(site, self._compiler.compile(site))
+
+    def _take(self, sources: Sources, compiled: CompiledPolicy) -> None:
+        """Note that this is what the switches are to hold."""
+        self._in_force = sources, compiled
+        self._programs = compiled.programs
+
+    def compiled(self, digest: str) -> CompiledPolicy | None:
+        """What the policy in force means, if its files are those with this digest (see `Sources.digest`)."""
+        sources, compiled = self._in_force
+        return compiled if sources.digest() == digest else None
+
     # An apply that the last controller did not finish
 
     def _take_up(self, attempt: Attempt) -> None:
@@ -104,9 +124,7 @@ class Transactions:
         said = ", ".join(f"{switch}: {what}" for switch, what in held.items()) or "no flow differs"
         names = ", ".join(attempt.sources.policies or ())
         if not attempt.undoing and attempt.in_force(held) == "new":
-            site = attempt.sources.site()
-            self._programs = self._compiler.compile(site)
-            self._sources, self._policies = attempt.sources, site.files[1:]
+            self._take(*self._compile(attempt.sources))
             for host in {host for host, _ in self._place.values()}:
                 self._forget_verdicts(host)
             self._record.commit()
@@ -215,16 +233,16 @@ class Transactions:
             if datapath_id not in self._confirmed
         ]
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> ControllerStatus:
         """Connected switches, flows wanted, flows written since the start by comparing."""
         with self._changed:
-            return {
-                "missing": self._missing(),
-                "flows": self._flow_count(self._programs),
-                "reconciled_flows": self.reconciled_flows,
-                "threads": threading.active_count(),
-                "policies": list(self._policies),
-            }
+            return ControllerStatus(
+                missing=tuple(self._missing()),
+                flows=self._flow_count(self._programs),
+                reconciled_flows=self.reconciled_flows,
+                threads=threading.active_count(),
+                policies=self._in_force[1].site.files[1:],
+            )
 
     # Applies
 
@@ -239,16 +257,13 @@ class Transactions:
         if not self._lock.acquire(timeout=_PATIENCE):
             raise BusyError("another apply is still under way", hint="Try again when it has finished.")
         try:
-            sources = self._sources.with_policies(policies, texts)
-            site = sources.site()
-            programs = self._compiler.compile(site)
-            return self._replace(sources, site, programs, started)
+            sources = self._in_force[0].with_policies(policies, texts)
+            return self._replace(*self._compile(sources), started)
         finally:
             self._lock.release()
 
-    def _replace(
-        self, sources: Sources, site: Site, programs: dict[str, HostProgram], started: float
-    ) -> ApplyReport:
+    def _replace(self, sources: Sources, compiled: CompiledPolicy, started: float) -> ApplyReport:
+        programs = compiled.programs
         with self._changed:
             missing = self._missing()
         if missing:
@@ -276,8 +291,8 @@ class Transactions:
                 self._record.commit()
             except Exception as error:  # whatever it is, some switches hold the new policy
                 self._put_back(touched, error)
-            before, self._programs = self._programs, programs
-            self._sources, self._policies = sources, site.files[1:]
+            before = self._programs
+            self._take(sources, compiled)
             ended = self._end_gone(touched, before)
         return ApplyReport(
             switches=tuple(
@@ -288,7 +303,7 @@ class Transactions:
             flows_changed=sum(step.change.changed for step in steps),
             sessions_ended=ended,
             seconds=time.monotonic() - started,
-            warnings=site.warnings,
+            warnings=compiled.site.warnings,
         )
 
     def _settle_doubts(self) -> None:
@@ -307,11 +322,11 @@ class Transactions:
         return self._programs[host].switches[bridge].switch.id
 
     @staticmethod
-    def _flow_count(programs: dict[str, HostProgram]) -> int:
+    def _flow_count(programs: Mapping[str, HostProgram]) -> int:
         return sum(len(p.flows) for program in programs.values() for p in program.switches.values())
 
     def _send(
-        self, touched: Sequence[str], steps: Sequence[BridgeStep], programs: dict[str, HostProgram]
+        self, touched: Sequence[str], steps: Sequence[BridgeStep], programs: Mapping[str, HostProgram]
     ) -> None:
         """Change the switches; returns when none of them goes by an old flow any more."""
         for host in touched:
@@ -384,7 +399,7 @@ class Transactions:
                 except (SwitchError, OSError) as error:
                     _LOG.error("%s: %s", self._switch_id(datapath_id), error)
 
-    def _end_gone(self, touched: Sequence[str], before: dict[str, HostProgram]) -> int:
+    def _end_gone(self, touched: Sequence[str], before: Mapping[str, HostProgram]) -> int:
         """End the live sessions of rules that are no longer there; how many there were."""
 
         def end(host: str) -> int:

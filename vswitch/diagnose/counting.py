@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.explained import RuleShown
 from vswitch.diagnose.limit_drops import count_packets
+from vswitch.diagnose.probed import CounterShown
 from vswitch.diagnose.tracing import TracedLab
 from vswitch.model.site import Switch
 from vswitch.pipeline import Flow
@@ -33,20 +34,20 @@ class CounterMove:
         """How many packets met the flow meanwhile, at least."""
         return max(0, self.after - self.before - self.cut)
 
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
+    def shown(self) -> CounterShown:
+        """What users get to see of it."""
         rule = self.flow.rule
-        return {
-            "switch": self.switch,
-            "cookie": f"{self.flow.cookie:#x}",
-            "flow": self.flow.text,
-            "rule": rule_as_dict(rule) if rule else None,
-            "reason": self.flow.reason or None,
-            "adapter": self.flow.adapter or None,
-            "before": self.before,
-            "after": self.after,
-            "moved": self.moved,
-        }
+        return CounterShown(
+            switch=self.switch,
+            cookie=f"{self.flow.cookie:#x}",
+            flow=self.flow.text,
+            rule=RuleShown.of(rule) if rule else None,
+            reason=self.flow.reason or None,
+            adapter=self.flow.adapter or None,
+            before=self.before,
+            after=self.after,
+            moved=self.moved,
+        )
 
 
 class Moves:

@@ -1,118 +1,35 @@
-"""The answer to "can A reach B?": verdict, layer, deciding rule, and every step, as data."""
+"""Ask the reference "can A reach B?", and the switches of a lab whether they agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
+from vswitch.diagnose.explained import (
+    Answer,
+    DecisionShown,
+    Explanation,
+    FlowMet,
+    HopShown,
+    LegShown,
+    MirrorCopies,
+    PassageShown,
+    RuleShown,
+    StepShown,
+    TracedFrame,
+    TranslationShown,
+)
 from vswitch.diagnose.limit_drops import limited_by
-from vswitch.diagnose.mirrored import Mirrored, mirrored
-from vswitch.diagnose.tracing import SwitchCheck, TracedLab, check_conversation
+from vswitch.diagnose.mirrored import mirrored
+from vswitch.diagnose.tracing import FlowSeen, SwitchCheck, TracedLab, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Action, DropReason, PortRange
 from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, converse_range
-from vswitch.semantics.journey import Leg
-from vswitch.semantics.network import Passage, SwitchPassage
-from vswitch.semantics.verdict import Rule
+from vswitch.semantics.journey import Decision, Hop, Leg, Translation
+from vswitch.semantics.network import Passage
 
-__all__ = ["Answer", "Explanation", "explain"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer for some of the ports asked about, with Open vSwitch's opinion where a lab runs.
-
-    `limit` is about a StormLimit that such frames count against and that has dropped some.
-    """
-
-    ports: PortRange | None
-    conversation: Conversation
-    checks: tuple[SwitchCheck, ...]
-    limit: Advice
-    mirrored: tuple[Mirrored, ...] = ()
-
-    @property
-    def agrees(self) -> bool:
-        """Whether Open vSwitch, where it was asked, does what the reference says."""
-        return all(check.agrees for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data. A StormLimit that has dropped such frames is the cause where there is no other."""
-        talk = self.conversation
-        decided = talk.decided_by
-        told = talk if talk.layer else self.limit
-        return {
-            "ports": str(self.ports) if self.ports else None,
-            "verdict": str(talk.verdict),
-            "expected": str(talk.expected),
-            "layer": str(told.layer) if told.layer else None,
-            "cause": told.cause or None,
-            "fix": told.fix or None,
-            "source_address": str(talk.source_address) if talk.source_address else None,
-            "destination_address": str(talk.destination_address) if talk.destination_address else None,
-            "decided_by": {
-                "rule": rule_as_dict(decided.drop.rule) if decided.drop.rule else None,
-                "reason": str(decided.drop.reason),
-                "leg": str(decided.leg),
-                "hop": decided.hop,
-                "place": decided.place,
-                "adapter": decided.adapter.id if decided.adapter else None,
-                "direction": str(decided.direction) if decided.direction else None,
-            }
-            if decided
-            else None,
-            "rules": [rule_as_dict(rule) for rule in talk.rules],
-            "assumptions": [each.value for each in sorted(talk.assumptions, key=lambda each: each.number)],
-            "mirrored": [each.as_dict() for each in self.mirrored],
-            "legs": [_leg(leg) for leg in talk.legs],
-            "open_vswitch": [
-                {
-                    "switch": check.switch,
-                    "frame": check.frame,
-                    "agrees": check.agrees,
-                    "skipped": check.skipped or None,
-                    "flows": [seen.as_dict() for seen in check.flows],
-                    "limits": [
-                        f"{seen.flow.reason} of {seen.flow.adapter}, {seen.flow.note}"
-                        for seen in check.limits
-                    ],
-                    "delivered_to": list(check.traced),
-                    "reference_delivered_to": list(check.reference),
-                    "trace": check.text if not check.agrees else None,
-                }
-                for check in self.checks
-            ],
-            "agrees": self.agrees,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """All answers to one question, in the order of ports."""
-
-    source: str
-    destination: str
-    traffic: Traffic
-    answers: tuple[Answer, ...]
-
-    @property
-    def allowed(self) -> bool:
-        """Whether all of the traffic asked about passes."""
-        return all(answer.conversation.verdict is Action.ALLOW for answer in self.answers)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "from": self.source,
-            "to": self.destination,
-            "traffic": str(self.traffic),
-            "verdict": str(Action.ALLOW if self.allowed else Action.DENY),
-            "agrees": all(answer.agrees for answer in self.answers),
-            "answers": [answer.as_dict() for answer in self.answers],
-        }
+__all__ = ["explain"]
 
 
 def explain(
@@ -129,19 +46,48 @@ def explain(
     Ends as `vswitch.semantics.conversation.converse` takes them. Raises InputError for an end that
     is not there, SwitchError if the lab's Open vSwitch does not answer.
     """
-    answers = []
-    for ports, conversation in converse_range(site, source, destination, traffic, version=version):
-        checks = tuple(check_conversation(lab, conversation)) if lab else ()
-        answers.append(
-            Answer(
-                ports if traffic.ports else None,
-                conversation,
-                checks,
-                _limit(site, checks),
-                mirrored(site, conversation),
-            )
+    answers = tuple(
+        _answer(
+            site, ports if traffic.ports else None, talk, tuple(check_conversation(lab, talk) if lab else ())
         )
-    return Explanation(source, destination, traffic, tuple(answers))
+        for ports, talk in converse_range(site, source, destination, traffic, version=version)
+    )
+    return Explanation(
+        from_=source,
+        to=destination,
+        traffic=str(traffic),
+        verdict=Action.ALLOW if all(each.verdict is Action.ALLOW for each in answers) else Action.DENY,
+        agrees=all(each.agrees for each in answers),
+        answers=answers,
+    )
+
+
+def _answer(
+    site: Site, ports: PortRange | None, talk: Conversation, checks: tuple[SwitchCheck, ...]
+) -> Answer:
+    cause = Advice(talk.layer, talk.cause, talk.fix) if talk.layer else _limit(site, checks)
+    return Answer(
+        ports=str(ports) if ports else None,
+        verdict=talk.verdict,
+        expected=talk.expected,
+        layer=cause.layer,
+        cause=cause.cause or None,
+        fix=cause.fix or None,
+        source_address=str(talk.source_address) if talk.source_address else None,
+        destination_address=str(talk.destination_address) if talk.destination_address else None,
+        decided_by=_decision(talk.decided_by) if talk.decided_by else None,
+        rules=tuple(map(RuleShown.of, talk.rules)),
+        assumptions=tuple(each.value for each in sorted(talk.assumptions, key=lambda each: each.number)),
+        mirrored=tuple(
+            MirrorCopies(
+                each.adapter.id, f"{each.adapter.host}/{each.adapter.switch}", each.copies, each.stopped_by
+            )
+            for each in mirrored(site, talk)
+        ),
+        legs=tuple(map(_leg, talk.legs)),
+        open_vswitch=tuple(map(_traced, checks)),
+        agrees=all(check.agrees for check in checks),
+    )
 
 
 def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
@@ -161,70 +107,92 @@ def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
     return limited_by(site, most.flow, most.packets, now=False)
 
 
-def rule_as_dict(rule: Rule) -> dict[str, object]:
-    """An ACL entry as users know it."""
-    return {
-        "name": rule.name,
-        "action": str(rule.action),
-        "direction": str(rule.direction),
-        "file": rule.origin.file,
-        "line": rule.origin.line,
-        "where": str(rule.origin),
-    }
+def _decision(decided: Decision) -> DecisionShown:
+    return DecisionShown(
+        rule=RuleShown.of(decided.drop.rule) if decided.drop.rule else None,
+        reason=decided.drop.reason,
+        leg=decided.leg,
+        hop=decided.hop,
+        place=decided.place,
+        adapter=decided.adapter.id if decided.adapter else None,
+        direction=decided.direction,
+    )
 
 
-def _leg(leg: Leg) -> dict[str, Any]:
-    return {
-        "name": leg.name,
-        "kind": str(leg.kind),
-        "arrived": leg.arrived,
-        "hops": [
-            {
-                "kind": str(hop.kind),
-                "frame": hop.frame.summary,
-                "from": hop.source.guest,
-                "to": hop.target.guest if hop.target else None,
-                "arrived": hop.arrived,
-                "passages": [_passage(passage) for passage in hop.result.passages],
-            }
-            for hop in leg.hops
-        ],
-        "translations": [
-            {
-                "hop": step.hop,
-                "host": step.host,
-                "nat": step.nat,
-                "how": str(step.how),
-                "before": step.before.summary,
-                "after": step.after.summary,
-                "mapping": str(step.mapping) if step.mapping else None,
-                "where": str(step.mapping.origin) if step.mapping else None,
-            }
-            for step in leg.translations
-        ],
-    }
+def _leg(leg: Leg) -> LegShown:
+    return LegShown(
+        name=leg.name,
+        kind=leg.kind,
+        arrived=leg.arrived,
+        hops=tuple(map(_hop, leg.hops)),
+        translations=tuple(map(_translation, leg.translations)),
+    )
 
 
-def _passage(passage: Passage) -> dict[str, Any]:
-    names: dict[int, str] = {}
-    if isinstance(passage, SwitchPassage):
-        names[passage.switch.uplink] = "uplink"
-    return {
-        "place": passage.place,
-        "steps": [
-            {
-                "port": step.port,
-                "stage": str(step.stage),
-                "direction": str(step.direction) if step.direction else None,
-                "text": step.text,
-                "rule": rule_as_dict(step.rule) if step.rule else None,
-                "passed": step.passed,
-            }
+def _hop(hop: Hop) -> HopShown:
+    return HopShown(
+        kind=hop.kind,
+        frame=hop.frame.summary,
+        from_=hop.source.guest,
+        to=hop.target.guest if hop.target else None,
+        arrived=hop.arrived,
+        passages=tuple(map(_passage, hop.result.passages)),
+    )
+
+
+def _passage(passage: Passage) -> PassageShown:
+    return PassageShown(
+        place=passage.place,
+        steps=tuple(
+            StepShown(
+                port=step.port,
+                stage=step.stage,
+                direction=step.direction,
+                text=step.text,
+                rule=RuleShown.of(step.rule) if step.rule else None,
+                passed=step.passed,
+            )
             for step in passage.steps
-        ],
-    }
+        ),
+    )
 
 
-def disagreements(answers: Sequence[Answer]) -> list[SwitchCheck]:
-    """What Open vSwitch does differently from the reference."""
-    return [check for answer in answers for check in answer.checks if not check.agrees]
+def _translation(step: Translation) -> TranslationShown:
+    return TranslationShown(
+        hop=step.hop,
+        host=step.host,
+        nat=step.nat,
+        how=step.how,
+        before=step.before.summary,
+        after=step.after.summary,
+        mapping=str(step.mapping) if step.mapping else None,
+        where=str(step.mapping.origin) if step.mapping else None,
+    )
+
+
+def _traced(check: SwitchCheck) -> TracedFrame:
+    return TracedFrame(
+        switch=check.switch,
+        frame=check.frame,
+        agrees=check.agrees,
+        skipped=check.skipped or None,
+        flows=tuple(map(_met, check.flows)),
+        limits=tuple(f"{seen.flow.reason} of {seen.flow.adapter}, {seen.flow.note}" for seen in check.limits),
+        delivered_to=check.traced,
+        reference_delivered_to=check.reference,
+        trace=check.text if not check.agrees else None,
+    )
+
+
+def _met(seen: FlowSeen) -> FlowMet:
+    rule = seen.flow.rule
+    return FlowMet(
+        switch=seen.switch,
+        table=seen.flow.table.name.lower(),
+        cookie=f"{seen.flow.cookie:#x}",
+        flow=seen.flow.text,
+        packets=seen.packets,
+        rule=rule.name if rule else None,
+        where=str(rule.origin) if rule else None,
+        reason=seen.flow.reason or None,
+    )

@@ -17,7 +17,7 @@ __all__ = ["count_packets", "limited_by"]
 def count_packets(client: SwitchClient, program: SwitchProgram) -> dict[int, tuple[int, int]]:
     """Cookie to (packets, bytes), exact, over the flows that `program` has put into its switch.
 
-    A flow with a meter stands for the meter's drops: it is given what the meter has dropped, not what
+    A flow with a meter counts the meter's drops: it is given what the meter has dropped, not what
     it was handed.
     """
     bridge = program.switch.bridge

@@ -24,15 +24,6 @@ class Mirrored:
     copies: int
     stopped_by: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        return {
-            "adapter": self.adapter.id,
-            "switch": f"{self.adapter.host}/{self.adapter.switch}",
-            "copies": self.copies,
-            "stopped_by": list(self.stopped_by),
-        }
-
 
 def mirrored(site: Site, conversation: Conversation) -> tuple[Mirrored, ...]:
     """The Destinations for which a conversation's packets are copied, in the order met."""

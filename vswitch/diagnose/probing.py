@@ -14,16 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
-from typing import Any
 
 from vswitch.diagnose.counting import CounterMove, Moves, count_all
-from vswitch.diagnose.explain import rule_as_dict
+from vswitch.diagnose.explained import RuleShown
 from vswitch.diagnose.limit_drops import limited_by
 from vswitch.diagnose.mirrored import mirrored
+from vswitch.diagnose.probed import PortsProbed, ReasonShown
 from vswitch.diagnose.tracing import TracedLab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.isolation.netns import in_netns
 from vswitch.lab.probing.packet_probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
+from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.model.site import Adapter, Guest, Site, Switch
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import PortRange
@@ -73,9 +74,9 @@ class ProbeReport:
     def agrees(self) -> bool:
         """Whether it is what the reference expected.
 
-        Filtered and unreachable are one: which of them a guest sees hangs on whether it still
-        remembers its neighbour. Silence agrees with a switch's Deny only if its counter moved:
-        packets may as well have been lost elsewhere, or never sent.
+        Filtered and unreachable are one: which one a guest sees depends on its neighbour
+        cache. Silence agrees with a switch's Deny only if its counter moved: packets may as well have
+        been lost elsewhere, or never sent.
         """
         if self.conversation.decided_by and self.counters and not self.proven:
             return False
@@ -88,32 +89,25 @@ class ProbeReport:
         """Whether a deciding flow's counter moved, for a Deny that a switch made."""
         return any(move.moved > 0 for move in self.counters)
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data. A limit that dropped frames is the cause where the reference knows none."""
-        talk = self.conversation
-        told = talk if talk.layer else self.limit
-        return {
-            "ports": str(self.ports) if self.ports else None,
-            "outcome": str(self.outcome),
-            "expected": str(talk.expected),
-            "agrees": self.agrees,
-            "detail": self.result.detail
-            if self.result
-            else "the ends have no address of the same IP version",
-            "layer": str(told.layer) if told.layer else None,
-            "cause": told.cause or None,
-            "fix": told.fix or None,
-            "decided_by": (
-                rule_as_dict(talk.decided_by.drop.rule)
-                if talk.decided_by.drop.rule
-                else {"reason": str(talk.decided_by.drop.reason)}
-            )
-            if talk.decided_by
-            else None,
-            "counters": [move.as_dict() for move in self.counters],
-            "other_drops": [move.as_dict() for move in self.others],
-            "evidence": self.result.as_dict() if self.result else None,
-        }
+    def shown(self) -> PortsProbed:
+        """What users get to see of it. A limit that dropped frames is the cause where no other is known."""
+        talk, decided = self.conversation, self.conversation.decided_by
+        cause = Advice(talk.layer, talk.cause, talk.fix) if talk.layer else self.limit
+        rule = decided.drop.rule if decided else None
+        return PortsProbed(
+            ports=str(self.ports) if self.ports else None,
+            outcome=self.outcome,
+            expected=talk.expected,
+            agrees=self.agrees,
+            detail=self.result.detail if self.result else "the ends have no address of the same IP version",
+            layer=cause.layer,
+            cause=cause.cause or None,
+            fix=cause.fix or None,
+            decided_by=RuleShown.of(rule) if rule else ReasonShown(decided.drop.reason) if decided else None,
+            counters=tuple(move.shown() for move in self.counters),
+            other_drops=tuple(move.shown() for move in self.others),
+            evidence=Evidence.of(self.result) if self.result else None,
+        )
 
 
 _Waiting = list[tuple[ProbeReport, list[tuple[Switch, Flow]]]]
@@ -180,7 +174,7 @@ def ask_destination(lab: TracedLab, question: Question) -> list[ProbeResult]:
     """Have the destination ask itself, at the address the question would reach it by.
 
     Its packets meet no switch: what it answers shows that the machine and its service are there. Of
-    ports that the reference tells nothing different about only the first is asked. Empty where the
+    ports with one answer by the reference only the first is asked. Empty where the
     ends have no address of one IP version. Raises InputError as `ask`.
     """
     _check_ports(question.traffic)

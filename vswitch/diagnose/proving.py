@@ -10,59 +10,48 @@ drops it, the counter of the drop has to move.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
+from vswitch.diagnose.lab_questions import EXTENSION, Asking, destinations_in, forget_in, probe_all_in
+from vswitch.diagnose.probed import REACHED, PortsProbed
+from vswitch.diagnose.proofs import ExpectedVerdict, Proof
 from vswitch.errors import NoSuchLab
+from vswitch.lab.probing.evidence import Outcome
+from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.lab.process import client
+from vswitch.lab.process.lab_requests import apply_to
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.site import Expectation, Site
 from vswitch.patience import Patience
 from vswitch.semantics.conversation import Conversation, converse_range
 
-__all__ = ["Proof", "prove"]
+__all__ = ["prove"]
 
-_PASSED = {"Allow": ("open", "delivered"), "Refused": ("refused",)}
-_REACHED = ("open", "refused", "delivered")
+_PASSED = {
+    ExpectedVerdict.ALLOW: frozenset({Outcome.OPEN, Outcome.DELIVERED}),
+    ExpectedVerdict.REFUSED: frozenset({Outcome.REFUSED}),
+}
 _EACH = 10.0  # seconds that a question may take where many are asked at once
-_EXTENSIONS = ("vswitch.diagnose.question_operations",)
 
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The outcome of one expectation. `seconds` is not the probe's share alone but its phase's."""
-
-    layout: str
-    name: str
-    where: str
-    passed: bool
-    message: str
-    expected: str
-    outcome: str
-    evidence: Sequence[Any]
-    control: Any = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
+#: What shows that a Deny proves something; None for other expectations.
+_Control = tuple[PortsProbed, ...] | tuple[Evidence, ...] | None
 
 
 def prove(
-    layout: str,
     site: Site,
-    texts: dict[str, str],
+    sources: Sources,
     *,
     name: str,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Proof], dict[str, float]]:
-    """Start a lab `name` for `layout`, prove its expectations, take it down.
+    """Start a lab `name` for a layout, prove its expectations, take it down.
 
-    `site` is the layout with its policies, `texts` the texts of all its files by path. Returns the
-    proofs and how long each phase took, in seconds. Raises what keeps the lab from running.
+    `site` is the layout with its policies, `sources` their files. Returns the proofs and how long each
+    phase took, in seconds. Raises what keeps the lab from running.
     """
     times: dict[str, float] = {}
-    policies = list(site.files[1:])
     started = time.monotonic()
 
     def lap(phase: str) -> None:
@@ -71,18 +60,18 @@ def prove(
         times[phase] = round(now - started, 3)
         started = now
 
-    sources = {"layout": layout, "texts": texts, "policies": []}
-    client.start(name, sources, extensions=_EXTENSIONS, progress=progress, attached=True)
+    bare = replace(sources, policies=())
+    client.start(name, bare, extensions=[EXTENSION], progress=progress, attached=True)
     try:
         lap("up")
         questions = [_question(expectation) for expectation in site.expectations]
         answers = [_answers(site, expectation) for expectation in site.expectations]
         controls = _controls(name, site, [_decisive(talks) for talks in answers], questions)
         lap("control")
-        client.call(name, "apply", policies=policies, texts=texts)
-        client.call(name, "forget")
+        apply_to(name, site.files[1:], sources.texts)
+        forget_in(name)
         lap("apply")
-        reports = _ask(name, "probe_all", questions) if questions else []
+        reports = probe_all_in(name, questions, within=_patience(questions)) if questions else []
         lap("proof")
     except KeyboardInterrupt:
         client.kill(name)  # without asking it: who has pressed Ctrl-C waits for nothing
@@ -92,24 +81,19 @@ def prove(
             client.down(name)
         lap("down")
     return [
-        _judge(layout, expectation, talks, found, control)
+        _judge(sources.layout, expectation, talks, found, control)
         for expectation, talks, found, control in zip(
             site.expectations, answers, reports, controls, strict=True
         )
     ], times
 
 
-def _ask(name: str, operation: str, questions: list[dict[str, Any]]) -> Any:
-    patience = Patience.from_environment().longer(_EACH * len(questions))
-    return client.call(name, operation, within=patience, questions=questions)
+def _patience(questions: Sequence[Asking]) -> Patience:
+    return Patience.from_environment().longer(_EACH * len(questions))
 
 
-def _question(expectation: Expectation) -> dict[str, Any]:
-    return {
-        "source": expectation.source,
-        "destination": expectation.destination,
-        "traffic": str(expectation.traffic),
-    }
+def _question(expectation: Expectation) -> Asking:
+    return Asking(expectation.source, expectation.destination, str(expectation.traffic))
 
 
 def _answers(site: Site, expectation: Expectation) -> list[Conversation]:
@@ -119,13 +103,13 @@ def _answers(site: Site, expectation: Expectation) -> list[Conversation]:
 
 
 def _decisive(talks: Sequence[Conversation]) -> Conversation:
-    """The answer that tells how to prove a range: the first that a switch denied, if any."""
+    """The answer that decides how to prove a range: the first that a switch denied, if any."""
     return next((talk for talk in talks if talk.decided_by), talks[0])
 
 
 def _controls(
-    name: str, site: Site, answers: Sequence[Conversation], questions: Sequence[dict[str, Any]]
-) -> list[Any]:
+    name: str, site: Site, answers: Sequence[Conversation], questions: Sequence[Asking]
+) -> list[_Control]:
     """For each expected Deny what shows that it proves something; None for other expectations.
 
     By an ACL: the same traffic without policies. Else: the destination, asked by itself.
@@ -133,27 +117,27 @@ def _controls(
     by_acl: list[int] = []
     by_structure: list[int] = []
     for index, (talk, expectation) in enumerate(zip(answers, site.expectations, strict=True)):
-        if expectation.verdict == "Deny":
+        if ExpectedVerdict(expectation.verdict) is ExpectedVerdict.DENY:
             decided = talk.decided_by
             (by_acl if decided is not None and decided.drop.rule else by_structure).append(index)
-    found: list[Any] = [None] * len(answers)
-    for operation, indexes in (("probe_all", by_acl), ("probe_destinations", by_structure)):
-        if indexes:
-            reports = _ask(name, operation, [questions[index] for index in indexes])
-            for index, report in zip(indexes, reports, strict=True):
-                found[index] = report
-    return found
+    found: dict[int, _Control] = {}
+    if by_acl:
+        asked = [questions[index] for index in by_acl]
+        found |= zip(by_acl, probe_all_in(name, asked, within=_patience(asked)), strict=True)
+    if by_structure:
+        asked = [questions[index] for index in by_structure]
+        found |= zip(by_structure, destinations_in(name, asked, within=_patience(asked)), strict=True)
+    return [found.get(index) for index in range(len(answers))]
 
 
 def _judge(
     layout: str,
     expectation: Expectation,
     talks: Sequence[Conversation],
-    reports: Sequence[Any],
-    control: Any,
+    reports: Sequence[PortsProbed],
+    control: _Control,
 ) -> Proof:
-    outcomes = sorted({report["outcome"] for report in reports})
-    problem = _problem(expectation, talks, reports, outcomes, control)
+    problem = _problem(expectation, talks, reports, control)
     asked = f"{expectation.source} -> {expectation.destination} {expectation.traffic}"
     return Proof(
         layout=layout,
@@ -161,9 +145,9 @@ def _judge(
         where=str(expectation.origin),
         passed=not problem,
         message=problem,
-        expected=expectation.verdict,
-        outcome=", ".join(outcomes),
-        evidence=reports,
+        expected=ExpectedVerdict(expectation.verdict),
+        outcome=_seen(reports),
+        evidence=tuple(reports),
         control=control,
     )
 
@@ -171,23 +155,24 @@ def _judge(
 def _problem(
     expectation: Expectation,
     talks: Sequence[Conversation],
-    reports: Sequence[Any],
-    outcomes: Sequence[str],
-    control: Any,
+    reports: Sequence[PortsProbed],
+    control: _Control,
 ) -> str:
     """Why the expectation is not proven; "" if it is."""
-    details = "; ".join(dict.fromkeys(str(report["detail"]) for report in reports))
+    wanted = ExpectedVerdict(expectation.verdict)
+    outcomes = {report.outcome for report in reports}
+    details = "; ".join(dict.fromkeys(report.detail for report in reports))
     talk = _decisive(talks)
-    if expectation.verdict in _PASSED:
-        if any(outcome not in _PASSED[expectation.verdict] for outcome in outcomes):
-            seen = ", ".join(outcomes)
-            return f"expected {expectation.verdict}, observed {seen}: {details}{_told(reports)}"
+    if wanted is not ExpectedVerdict.DENY:
+        if not outcomes <= _PASSED[wanted]:
+            return f"expected {wanted}, observed {_seen(reports)}: {details}{_advice(reports)}"
         return _wrong_rule(expectation, [[rule.name for rule in talk.rules] for talk in talks])
-    if any(outcome in _REACHED for outcome in outcomes):
-        return f"expected Deny, observed {', '.join(outcomes)}: {details}{_told(reports)}"
-    disagreeing = [report for report in reports if not report["agrees"]]
+    if outcomes & REACHED:
+        return f"expected Deny, observed {_seen(reports)}: {details}{_advice(reports)}"
+    disagreeing = [report for report in reports if not report.agrees]
     if disagreeing:
-        return f"the packets say {outcomes}, the reference expected {disagreeing[0]['expected']}: {details}"
+        expected = disagreeing[0].expected
+        return f"the packets say {_seen(reports)}, the reference expected {expected}: {details}"
     decided = talk.decided_by
     if decided is None:
         if expectation.by:
@@ -207,13 +192,13 @@ def _problem(
     return ""
 
 
-def _told(reports: Sequence[Any]) -> str:
+def _advice(reports: Iterable[PortsProbed]) -> str:
     """What the first report with a cause says of it."""
-    told = (each for each in reports if each["cause"])
-    return next((f"; layer {each['layer']}: {each['cause']}; fix: {each['fix']}" for each in told), "")
+    with_cause = (each for each in reports if each.cause)
+    return next((f"; layer {each.layer}: {each.cause}; fix: {each.fix}" for each in with_cause), "")
 
 
-def _unanswered(control: Any) -> str:
+def _unanswered(control: _Control) -> str:
     """Why a Deny that no ACL makes proves nothing; "" if the destination answered itself.
 
     Where the ends have no address of one IP version there is nothing to ask, and nothing to doubt.
@@ -224,12 +209,12 @@ def _unanswered(control: Any) -> str:
     return ""
 
 
-def _all_reached(control: Sequence[Any]) -> bool:
-    return all(report["outcome"] in _REACHED for report in control)
+def _all_reached(control: Iterable[PortsProbed | Evidence]) -> bool:
+    return all(report.outcome in REACHED for report in control)
 
 
-def _seen(control: Sequence[Any]) -> str:
-    return ", ".join(sorted({report["outcome"] for report in control}))
+def _seen(reports: Iterable[PortsProbed | Evidence]) -> str:
+    return ", ".join(sorted({report.outcome for report in reports}))
 
 
 def _denied_by(talk: Conversation) -> list[str]:
@@ -247,5 +232,5 @@ def _wrong_rule(expectation: Expectation, decided: Sequence[Sequence[str]]) -> s
     return f"decided by {', '.join(other) or 'no rule'}, not by {expectation.by}"
 
 
-def _moved(report: Any) -> bool:
-    return any(move["moved"] for move in report["counters"])
+def _moved(report: PortsProbed) -> bool:
+    return any(move.moved for move in report.counters)

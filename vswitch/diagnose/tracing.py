@@ -56,20 +56,6 @@ class FlowSeen:
     flow: Flow
     packets: int
 
-    def as_dict(self) -> dict[str, object]:
-        """As plain data."""
-        rule = self.flow.rule
-        return {
-            "switch": self.switch,
-            "table": self.flow.table.name.lower(),
-            "cookie": f"{self.flow.cookie:#x}",
-            "flow": self.flow.text,
-            "packets": self.packets,
-            "rule": rule.name if rule else None,
-            "where": str(rule.origin) if rule else None,
-            "reason": self.flow.reason or None,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class SwitchCheck:

@@ -21,7 +21,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mininet.cli import CLI
 from mininet.link import Intf, Link
@@ -32,9 +32,11 @@ from mininet.topo import Topo
 
 from vswitch.errors import EnvironmentError_, LabError
 from vswitch.lab.building import namespaces
-from vswitch.lab.building.lab import Lab, read_sources
+from vswitch.lab.building.lab import Lab
 from vswitch.lab.building.lab_plan import Cable
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.types import Interface
+from vswitch.textfiles import read_text
 
 __all__ = ["GuestNode", "HyperVSwitch", "LabMininet", "LabNet", "LabTopo", "PhysicalSwitch"]
 
@@ -101,11 +103,12 @@ class _LabNode(Node):
 class GuestNode(_LabNode, Host):
     """A guest: a VM, a management OS, or a machine on a physical network."""
 
-    def IP(self, intf: Any = None) -> Any:
+    def IP(self, intf: Intf | None = None) -> str | None:
         """The address of an interface; without one, the guest's first address."""
         if intf is None:
-            return next((each.IP() for each in self.intfList() if each.IP()), None)
-        return super().IP(intf)
+            return next((str(each.IP()) for each in self.intfList() if each.IP()), None)
+        address: str | None = super().IP(intf)
+        return address
 
 
 class _LabSwitch(_LabNode, Switch):
@@ -229,13 +232,13 @@ class LabTopo(Topo):
 class LabMininet(Mininet):
     """Mininet, with a TCP and UDP test that ends: its own waits for words today's iperf does not say."""
 
-    def ping(self, hosts: Sequence[Any] | None = None, timeout: str | None = None) -> float:
+    def ping(self, hosts: Sequence[Host] | None = None, timeout: str | None = None) -> float:
         """Ping between all (or these) guests that have an address; the percentage lost."""
         return float(super().ping([host for host in hosts or self.hosts if host.IP()], timeout))
 
     def iperf(
         self,
-        hosts: Sequence[Any] | None = None,
+        hosts: Sequence[Host] | None = None,
         l4Type: str = "TCP",
         udpBw: str = "10M",
         fmt: str | None = None,
@@ -282,13 +285,20 @@ class LabNet(LabMininet):
         super().__init__(topo=LabTopo(lab=lab, is_up=is_up), controller=None, build=True)
 
     @classmethod
-    def load(cls, layout: str, policies: Sequence[str] | None = None, **options: Any) -> LabNet:
+    def load(
+        cls,
+        layout: str,
+        policies: Sequence[str] | None = None,
+        *,
+        switching: Literal["hyper-v", "normal"] = "hyper-v",
+        datapath: Literal["netdev", "system"] = "netdev",
+    ) -> LabNet:
         """The network of a layout file (and policy files in the place of those it names), not started yet.
 
-        `options` are `Lab`'s. Raises InputErrors.
+        `switching` and `datapath` are `Lab`'s. Raises InputErrors.
         """
-        site, sources = read_sources(layout, policies)
-        return cls(Lab(site, sources, **options))
+        site, sources = Sources.read(layout, policies, read=read_text)
+        return cls(Lab(site, sources, switching=switching, datapath=datapath))
 
     def start(self) -> None:
         """Build the lab and wait until it is up. Raises as `Lab.up`; nothing is left then."""

@@ -20,14 +20,12 @@ __all__ = [
     "Address",
     "Fragment",
     "Frame",
-    "arp_reply",
     "arp_request",
     "icmp",
     "icmp_echo",
     "ip",
     "is_multicast",
     "multicast_mac",
-    "neighbour_advertisement",
     "neighbour_solicitation",
     "port_unreachable",
     "raw",
@@ -109,18 +107,6 @@ class Frame:
         if vlan == self.vlan:
             return self
         return replace(self, vlan=vlan, priority=0 if vlan is None else self.priority)
-
-    def later_fragment(self) -> Frame:
-        """A later fragment of the same packet: it has no TCP, UDP or ICMP header."""
-        return replace(
-            self,
-            fragment=Fragment.LATER,
-            src_port=None,
-            dst_port=None,
-            icmp_type=None,
-            icmp_code=None,
-            tcp_flags="",
-        )
 
     def reply(self, mac: str | None = None) -> Frame:
         """What the addressed machine sends back, on the same VLAN.
@@ -222,13 +208,6 @@ def arp_request(src_mac: str, src: IPv4Address, target: IPv4Address, *, vlan: in
     return Frame(src_mac, BROADCAST, ARP, vlan, src=src, dst=target, arp_operation=ARP_REQUEST)
 
 
-def arp_reply(
-    src_mac: str, src: IPv4Address, dst_mac: str, dst: IPv4Address, *, vlan: int | None = None
-) -> Frame:
-    """A unicast ARP reply: `src` is at `src_mac`."""
-    return Frame(src_mac, dst_mac, ARP, vlan, src=src, dst=dst, arp_operation=ARP_REPLY)
-
-
 def neighbour_solicitation(
     src_mac: str, src: IPv6Address, target: IPv6Address, *, vlan: int | None = None
 ) -> Frame:
@@ -245,24 +224,6 @@ def neighbour_solicitation(
         icmp_type=NEIGHBOUR_SOLICITATION,
         icmp_code=0,
         target=target,
-    )
-
-
-def neighbour_advertisement(
-    src_mac: str, src: IPv6Address, dst_mac: str, dst: IPv6Address, *, vlan: int | None = None
-) -> Frame:
-    """The answer to a neighbour solicitation: `src` is at `src_mac`."""
-    return Frame(
-        src_mac,
-        dst_mac,
-        IPV6,
-        vlan,
-        src=src,
-        dst=dst,
-        protocol=ICMPV6,
-        icmp_type=NEIGHBOUR_ADVERTISEMENT,
-        icmp_code=0,
-        target=src,
     )
 
 

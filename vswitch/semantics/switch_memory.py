@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from vswitch.model.site import ExtendedAcl, Site, Switch
-from vswitch.model.types import TCP, UDP
+from vswitch.model.types import TCP, UDP, Action, Direction, Network, PortRange
 from vswitch.semantics.frame import Address, Fragment, Frame
 from vswitch.semantics.storm import Bucket
 
-__all__ = ["FlowKey", "FlowState", "Learned", "SwitchState", "entry_identity", "flow_key"]
+__all__ = ["EntryIdentity", "FlowKey", "FlowState", "Learned", "SwitchState", "entry_identity", "flow_key"]
 
 
 class FlowKey(NamedTuple):
@@ -134,7 +134,23 @@ def _live(flow: FlowState, now: float) -> bool:
     return now - flow.last_seen < flow.rule.idle_session_timeout
 
 
-def entry_identity(rule: ExtendedAcl) -> tuple[object, ...]:
+#: The fields of an extended entry that Hyper-V holds, in the order of `ExtendedAcl`.
+EntryIdentity: TypeAlias = tuple[
+    Action,
+    Direction,
+    int,
+    Network | None,
+    Network | None,
+    PortRange | None,
+    PortRange | None,
+    int | None,
+    bool,
+    int,
+    int,
+]
+
+
+def entry_identity(rule: ExtendedAcl) -> EntryIdentity:
     """The fields Hyper-V holds: two rules with the same ones are the same entry."""
     return (
         rule.action,

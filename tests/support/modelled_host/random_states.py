@@ -27,6 +27,7 @@ from tests.support.modelled_host.states import (
     switch,
 )
 from tests.support.modelled_host.values import Document
+from tests.support.more_frames import later_fragment
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site, Switch
 from vswitch.model.types import TCP, UDP, AnyAddress, Direction, Network, PortRange, Side, Vlan, normalise_mac
 from vswitch.semantics import frame as f
@@ -314,7 +315,7 @@ def _port_near(random: Random, span: PortRange | None) -> int:
 def _perhaps_a_fragment(random: Random, made: f.Frame) -> f.Frame:
     part = random.random()
     if part < 0.07:
-        return made.later_fragment()
+        return later_fragment(made)
     return replace(made, fragment=f.Fragment.FIRST) if part < 0.14 else made
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from tests.support.more_frames import arp_reply, later_fragment, neighbour_advertisement
 from vswitch.model.site import Site
 from vswitch.model.types import normalise_mac
 from vswitch.semantics import frame as f
@@ -93,7 +94,7 @@ class Shape:
             case None:
                 return made
             case "later":
-                return made.later_fragment()
+                return later_fragment(made)
             case other:
                 return replace(made, fragment=f.Fragment(other))
 
@@ -104,13 +105,13 @@ class Shape:
                 return f.arp_request(source, src, dst)
             case "arp", "reply":
                 assert isinstance(src, IPv4Address)
-                return f.arp_reply(source, src, target, dst)
+                return arp_reply(source, src, target, dst)
             case "nd", "solicitation":
                 assert isinstance(src, IPv6Address)
                 return f.neighbour_solicitation(source, src, dst)
             case "nd", "advertisement":
                 assert isinstance(src, IPv6Address)
-                return f.neighbour_advertisement(source, src, target, dst)
+                return neighbour_advertisement(source, src, target, dst)
             case "udp", _:
                 return f.udp(source, target, src, dst, *value)
             case "tcp", _:

@@ -14,6 +14,7 @@ from tests.support.scenarios.scenario import LAYOUT, POLICY, Scenario, ScenarioQ
 from tests.support.scenarios.wire import as_bytes
 from vswitch.errors import VswitchError
 from vswitch.lab.process import client
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.site import Site
 from vswitch.model.types import TCP
 from vswitch.semantics.verdict import DropReason
@@ -150,11 +151,7 @@ class LabPool:
         if layout != self.layout or self.name not in client.running():
             self.close()
             name = f"scenarios-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            sources = {
-                "layout": LAYOUT,
-                "texts": {LAYOUT: layout, POLICY: NO_POLICY},
-                "policies": [POLICY],
-            }
+            sources = Sources(LAYOUT, {LAYOUT: layout, POLICY: NO_POLICY}, (POLICY,))
             client.start(name, sources, extensions=EXTENSIONS)
             self.name, self.layout = name, layout
         return RealPackets(self.name)

@@ -12,16 +12,17 @@ import selectors
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from vswitch.answer_data import Json
+from vswitch.compiled import CompiledPolicy
 from vswitch.errors import LabError, OutOfResources, SwitchError
 from vswitch.exhausted import exhausted_in
-from vswitch.inforce import Sources
 from vswitch.lab import isolation
 from vswitch.lab.building import namespaces
 from vswitch.lab.building.lab_plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan
@@ -30,53 +31,30 @@ from vswitch.lab.building.policy_in_force import PolicyInForce
 from vswitch.lab.building.workers import Controller, ServiceServer, Worker
 from vswitch.lab.isolation.cells import Cells, Way, open_way
 from vswitch.model.name_lookup import find_guest
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.site import Guest, Site
 from vswitch.openvswitch import Instance, SwitchClient, start_all, stop_all
+from vswitch.patience import Patience
 from vswitch.pipeline import check_lookups
-from vswitch.textfiles import read_text
-from vswitch.wire import ask_path
+from vswitch.wire import ask_descriptors, ask_path, connect
 from vswitch.wording import counted
 
-__all__ = ["RUNDIR", "Lab", "load_sources", "read_sources"]
+__all__ = ["RUNDIR", "Lab"]
 
 RUNDIR = Path("/run/vswitch")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _HOSTS = Path("/etc/hosts")
 _SHORT_PATIENCE = 2.0  # seconds
+_PATIENCE = 30.0  # seconds for what shows signs of life
 _NORMAL = "add priority=0 actions=NORMAL"
-
-
-def load_sources(sources: Mapping[str, Any]) -> Site:
-    """The site of {"layout": path, "texts": {path: text}, "policies": [paths] or None}.
-
-    Raises InputErrors as `load_site` does.
-    """
-    return Sources.of(sources).site()
-
-
-def read_sources(layout: str, policies: Sequence[str] | None = None) -> tuple[Site, dict[str, Any]]:
-    """The site of files on disk, and the files themselves as a lab takes them.
-
-    `policies` are policy files in the place of those the layout names. Raises InputErrors.
-    """
-    from vswitch.model import load_site
-
-    texts: dict[str, str] = {}
-
-    def read(path: str) -> str:
-        texts[path] = read_text(path)
-        return texts[path]
-
-    chosen = None if policies is None else tuple(policies)
-    site = load_site(layout, chosen, read=read)
-    return site, {"layout": layout, "texts": texts, "policies": None if chosen is None else list(chosen)}
 
 
 class Lab:
     """One running site.
 
-    `sources` are the site's files as `load_sources` takes them; the controller works from them.
+    `sources` are the site's files; the controller works from them. `site` is the site as it was started
+    with: an apply changes nothing of it but ACLs, and `policy` has those in force.
     `switching` "hyper-v" has the controller fill the switches; "normal" makes each an ordinary learning
     switch with VLANs, without a controller, ACLs and private VLANs. `datapath` is "netdev" (userspace)
     or "system" (the kernel's module).
@@ -87,7 +65,7 @@ class Lab:
     def __init__(
         self,
         site: Site,
-        sources: Mapping[str, Any] | None = None,
+        sources: Sources | None = None,
         *,
         switching: Literal["hyper-v", "normal"] = "hyper-v",
         datapath: Literal["netdev", "system"] = "netdev",
@@ -100,7 +78,8 @@ class Lab:
         self.since = datetime.now(UTC)
         self._cells = Cells(self.name)
         self.rundir = RUNDIR
-        self.policy = PolicyInForce(site, sources, RUNDIR, self._impatient_client)
+        self.site = site
+        self.policy = PolicyInForce(site, sources, RUNDIR, self._impatient_client, self._compiled)
         self.plan = make_plan(site, RUNDIR, controller=switching == "hyper-v")
         self.switching = switching
         self._failed = failed or (lambda reason: print(reason, file=sys.stderr))
@@ -130,16 +109,12 @@ class Lab:
                 return self._instances[plan.namespace]
         raise LabError(f"there is no host {host!r} in this lab")
 
-    def host_netns(self, host: str) -> str:
-        """The path of the network namespace of a host's Open vSwitch: where p1, p2, ... are."""
-        return str(self.instance(host).netns)
-
     def guest(self, name: str) -> Guest:
         """The guest that a user calls `name`. Raises InputError, as `find_guest`."""
         return find_guest(self.site, name)
 
     def guest_netns(self, name: str) -> str:
-        """The path of a guest's network namespace. Raises LabError for an unknown name."""
+        """The path of a guest's network namespace. Raises InputError, as `find_guest`."""
         guest = self.guest(name)
         return self._guest_paths[guest.name]
 
@@ -298,24 +273,29 @@ class Lab:
 
     # -- running -------------------------------------------------------------------------------
 
-    def ask_controller(self, op: str, *, timeout: float = 60.0, **args: Any) -> Any:
+    def ask_controller(self, op: str, *, timeout: float = 60.0, **args: Json) -> Json:
         """A request to the controller. Raises what it answers, LabError if it does not run."""
         if not self.controller:
             raise LabError("this lab has no controller: its switches are ordinary learning switches")
-        return ask_path(
+        answer: Json = ask_path(
             self.rundir / CONTROLLER_SOCKET, op, args, timeout=timeout, who="the lab's controller"
         )
+        return answer
 
-    @property
-    def site(self) -> Site:
-        """The site by the last apply that has ended; `policy` says what is in force during one."""
-        return self.policy.site()
-
-    @property
-    def sources(self) -> Mapping[str, Any] | None:
-        """The site's files as `load_sources` takes them."""
-        recorded = self.policy.recorded()
-        return None if recorded is None else recorded.as_dict()
+    def _compiled(self, digest: str) -> CompiledPolicy | None:
+        """What the controller has made of the files with this digest; None if it does not say, or at once."""
+        if not self.controller:
+            return None
+        patience = Patience(_SHORT_PATIENCE, _SHORT_PATIENCE, _PATIENCE)
+        try:
+            sock = connect(str(self.rundir / CONTROLLER_SOCKET), patience.connecting)
+            _, descriptors = ask_descriptors(sock, "compiled", {"digest": digest}, patience=patience)
+            with ExitStack() as files:
+                opened = [files.enter_context(os.fdopen(each, "rb")) for each in descriptors]
+                return CompiledPolicy.from_file(opened[0]) if opened else None
+        except (OSError, ValueError, LabError) as error:
+            print(f"the controller does not say what is in force: {error}", file=sys.stderr)
+            return None
 
     def _impatient_client(self, host: str) -> SwitchClient:
         """A host's Open vSwitch for questions that must not wait long for it."""

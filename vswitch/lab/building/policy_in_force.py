@@ -1,6 +1,7 @@
 """The policy in force in a lab, as its supervisor knows it: by the record and by what the switches carry.
 
-The controller may be busy, hung or dead: nothing here asks it.
+What the policy in force means, as a site and flow programs, the controller has worked out already and is
+asked for. It may be busy, hung or dead; then the same is worked out here.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from vswitch.compiled import CompiledPolicy
 from vswitch.errors import BusyError, SwitchError
-from vswitch.inforce import Attempt, Holding, Record, Seen, Sources, held_mark
+from vswitch.inforce import Attempt, Record, Seen, held_mark
+from vswitch.lab_answers import Holding, PoliciesInForce, UnderWay
+from vswitch.model.resolving.sources import Sources
 from vswitch.model.site import Site
 from vswitch.openvswitch import SwitchClient
+from vswitch.pipeline import compile_site
 
 __all__ = ["PolicyInForce", "State"]
 
@@ -49,43 +54,42 @@ class State:
         """Whether no apply is under way."""
         return self.attempt is None
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data: policies in force (None: see `apply`), and the apply that is under way."""
-        under_way: dict[str, Any] | None = None
+    def shown(self) -> PoliciesInForce:
+        """What users get to see of it."""
+        under_way: UnderWay | None = None
         if self.attempt:
-            policies = list(self.attempt.sources.policies or ())
-            under_way = {
-                "policies": policies,
-                "taken_back": self.attempt.undoing,
-                "switches": dict(self.held),
-            }
+            policies = self.attempt.sources.policies or ()
+            under_way = UnderWay(policies, self.attempt.undoing, dict(self.held))
         elif self.asked is not None:
-            under_way = {"policies": list(self.asked), "taken_back": False, "switches": {}}
-        policies_in_force = list(self.sources.policies or ()) if self.sources else None
-        return {"policies": policies_in_force, "apply": under_way}
+            under_way = UnderWay(tuple(self.asked), taken_back=False, switches={})
+        return PoliciesInForce((self.sources.policies or ()) if self.sources else None, under_way)
 
 
 class PolicyInForce:
     """Says which policy is in force.
 
     `site` and `sources` are those the lab starts with (without sources nothing ever changes), `rundir` has
-    the record, and `client` finds a host's Open vSwitch with a short patience.
+    the record, and `client` finds a host's Open vSwitch with a short patience. `compiled` asks the
+    controller for what it has made of the files with a digest; None if it does not have it.
     """
 
     def __init__(
         self,
         site: Site,
-        sources: Mapping[str, Any] | None,
+        sources: Sources | None,
         rundir: Path,
         client: Callable[[str], SwitchClient],
+        compiled: Callable[[str], CompiledPolicy | None],
     ) -> None:
         self._first = site
-        self._sources = None if sources is None else Sources.of(sources)
+        self._sources = sources
         self._record = Record(rundir)
         self._client = client
-        self._loaded: tuple[Sources, Site] | None = None if self._sources is None else (self._sources, site)
+        self._ask_controller = compiled
+        self._compiled: tuple[Sources | None, CompiledPolicy] | None = None
         self._seen: Seen | None = None
         self._lock = threading.Lock()
+        self._compiling = threading.Lock()
         self._asked: list[Sequence[str]] = []
 
     def start(self) -> None:
@@ -114,16 +118,16 @@ class PolicyInForce:
             self._seen = seen
             return self._sources
 
-    def site(self) -> Site:
-        """The site by the last apply that has ended. Never waits for a switch."""
-        sources = self.recorded()
-        return self._first if sources is None else self._site_of(sources)
-
-    def _site_of(self, sources: Sources) -> Site:
-        with self._lock:
-            if self._loaded is None or self._loaded[0] != sources:
-                self._loaded = (sources, sources.site())
-            return self._loaded[1]
+    def _compiled_from(self, sources: Sources | None) -> CompiledPolicy:
+        """What these files mean: the last answer again, the controller's, or worked out here."""
+        with self._compiling:
+            if self._compiled is None or self._compiled[0] != sources:
+                found = None if sources is None else self._ask_controller(sources.digest())
+                if found is None:
+                    site = self._first if sources is None else sources.site()
+                    found = CompiledPolicy(site, compile_site(site))
+                self._compiled = sources, found
+            return self._compiled[1]
 
     # What the switches say
 
@@ -170,14 +174,14 @@ class PolicyInForce:
                 )
             time.sleep(_PAUSE)
 
-    def during(self, ask: Callable[[Site], T]) -> T:
-        """The answer to a question, with the site of the policy that was in force all the while.
+    def during(self, ask: Callable[[CompiledPolicy], T]) -> T:
+        """The answer to a question, by the policy that was in force all the while.
 
         It is asked again if another policy came in force meanwhile. Raises BusyError if that does not end.
         """
         for _ in range(_TRIES):
             before = self.agreed()
-            answer = ask(self._first if before.sources is None else self._site_of(before.sources))
+            answer = ask(self._compiled_from(before.sources))
             now = self.look()
             if (now.seen, now.held) == (before.seen, before.held):
                 return answer

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,7 +21,7 @@ from typing import TypeVar
 
 from vswitch.errors import EnvironmentError_, LabError
 
-__all__ = ["in_netns", "socket_in"]
+__all__ = ["in_netns"]
 
 T = TypeVar("T")
 
@@ -51,20 +50,6 @@ def in_netns(path: str | os.PathLike[str], work: Callable[[], T]) -> T:
     # A daemon: an interrupted caller must not wait for the work at the end of the process.
     threading.Thread(target=run, name=f"netns {name}", daemon=True).start()
     return outcome.result()
-
-
-def socket_in(
-    path: str | os.PathLike[str],
-    family: int = socket.AF_INET,
-    type: int = socket.SOCK_STREAM,
-    proto: int = 0,
-) -> socket.socket:
-    """A new socket of the network namespace at `path`, for use from any thread.
-
-    The arguments are those of `socket.socket`. Raises as `in_netns`, and OSError where the kernel
-    refuses the socket.
-    """
-    return in_netns(path, lambda: socket.socket(family, type, proto))
 
 
 def _enter(path: str) -> None:

@@ -215,11 +215,6 @@ class Sighting:
     lost: int
     frames: tuple[CapturedFrame, ...]
 
-    def as_dict(self) -> dict[str, object]:
-        """As plain data; frames as lines of text."""
-        names = self.__slots__
-        return {name: getattr(self, name) for name in names} | {"frames": [str(each) for each in self.frames]}
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
@@ -244,28 +239,6 @@ class ProbeResult:
     sightings: tuple[Sighting, ...]
     answer: str
     detail: str = ""
-
-    def as_dict(self) -> dict[str, object]:
-        """As plain data, for JSON."""
-        hop = self.next_hop
-        return {
-            "source": str(self.request.source),
-            "destination": str(self.request.destination),
-            "traffic": str(self.request),
-            "outcome": self.outcome.value,
-            "cause": self.cause.value,
-            "detail": self.detail,
-            "rtt": self.rtt,
-            "sent": self.sent,
-            "source_ports": list(self.source_ports),
-            "error": self.error or None,
-            "icmp": str(self.icmp) if self.icmp else None,
-            "next_hop": {"address": str(hop.address), "interface": hop.interface, "state": hop.state}
-            if hop
-            else None,
-            "answer": self.answer or None,
-            "sightings": [each.as_dict() for each in self.sightings],
-        }
 
 
 @dataclass(slots=True)

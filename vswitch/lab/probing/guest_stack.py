@@ -1,6 +1,7 @@
 """What a guest's own network stack says of its next hop, read over rtnetlink.
 
-By hand and not with pyroute2: docs/decisions/0015 has the figures.
+It is asked inside the guest's namespace, named by its path; errors are those of `in_netns`. By hand and not
+with pyroute2: docs/decisions/0015 has the figures.
 """
 
 from __future__ import annotations

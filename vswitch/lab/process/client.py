@@ -17,8 +17,9 @@ import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vswitch.answer_data import Json
 from vswitch.errors import LabError, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.isolation import cells, control_groups
@@ -35,6 +36,10 @@ from vswitch.lab.process.finding import (
 from vswitch.patience import VARIABLES, Patience
 from vswitch.wire import NoAnswer, TooSlow, ask, ask_descriptors
 
+if TYPE_CHECKING:
+    from vswitch.lab_answers import LabStatus
+    from vswitch.model.resolving.sources import Sources
+
 __all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
 
 _DOWN_PATIENCE = 5.0  # seconds for each step
@@ -46,15 +51,15 @@ _attached: list[socket.socket] = []
 
 def start(
     name: str,
-    sources: Mapping[str, Any],
+    sources: Sources,
     *,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
     extensions: Sequence[str] = (),
     log_file: Path | None = None,
     attached: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Start the lab `name` from `sources` (see `lab.load_sources`) and wait until it is up.
+) -> LabStatus:
+    """Start the lab `name` from `sources` and wait until it is up.
 
     `options` are `Lab`'s `switching` and `datapath`. `extensions` are modules that add operations to
     those the lab knows by itself (see `operations.operation`). `log_file` takes what the lab's processes
@@ -63,6 +68,8 @@ def start(
     EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
     keeps it from coming up; nothing is left behind then.
     """
+    from vswitch.lab_answers import LabStatus
+
     address = address_of(name)
     patience = Patience.from_environment()
     isolation.check()
@@ -99,8 +106,10 @@ def start(
         )
         try:
             theirs.close()
-            args = {"sources": dict(sources), "name": name, "folder": str(Path.cwd()), **(options or {})}
-            status = dict(ask(ours.dup(), "up", args, progress, patience=patience, who=_who(name)))
+            args = {"sources": sources.to_dict(), "name": name, "folder": str(Path.cwd()), **(options or {})}
+            status = LabStatus.from_dict(
+                ask(ours.dup(), "up", args, progress, patience=patience, who=_who(name))
+            )
             if attached:
                 _attached.append(ours.dup())
             return status
@@ -152,8 +161,8 @@ def call(
     *,
     progress: Callable[[str], None] | None = None,
     within: Patience | None = None,
-    **args: Any,
-) -> Any:
+    **args: Json,
+) -> Json:
     """Ask the lab `name` to carry out an operation (see `operations`); returns its result.
 
     `within` is the user's patience, unless given. Raises NoSuchLab, NoAnswer if the lab ends meanwhile or is
@@ -162,7 +171,8 @@ def call(
     patience = within or Patience.from_environment()
     with _answering(name):
         sock = connected(name, patience.connecting)
-        return ask(sock, op, args, progress, patience=patience, who=_who(name))
+        answer: Json = ask(sock, op, args, progress, patience=patience, who=_who(name))
+        return answer
 
 
 def _who(name: str) -> str:
@@ -217,7 +227,7 @@ def guest_command(
     Without a guest it runs among the lab's own processes and files, which no guest sees.
 
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
-    status 124. Raises NoSuchLab, and LabError for an unknown guest.
+    status 124. Raises NoSuchLab, and InputError for an unknown guest.
     """
     patience = Patience.from_environment()
     if timeout is not None:

@@ -1,27 +1,37 @@
 """What a running lab can be asked: operation name to function, called with the lab and JSON arguments.
 
-Results are JSON data, or `WithDescriptors`. Raise VswitchErrors; they reach whoever asked.
+Results are answers or JSON data, or `WithDescriptors`. Raise VswitchErrors; they reach whoever asked.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import TypeAlias, TypeVar
 
+from vswitch.answer_data import Json, Reply
 from vswitch.errors import InForceUnknown, LabError, LabFault, NotInForce
 from vswitch.lab.building.lab import Lab
+from vswitch.lab_answers import (
+    ApplyReport,
+    ControllerStatus,
+    GuestShown,
+    Holding,
+    LabStatus,
+    PoliciesInForce,
+    ServiceShown,
+)
 from vswitch.model.name_lookup import find_switch, names_of
 from vswitch.model.site import Switch
 from vswitch.openvswitch import SwitchClient
 from vswitch.pipeline import MARK_COOKIE
 from vswitch.wire import NoAnswer, WithDescriptors
 
-__all__ = ["OPERATIONS", "operation", "switches"]
+__all__ = ["OPERATIONS", "operation", "status", "switches"]
 
-Operation = Callable[..., Any]
+Operation: TypeAlias = "Callable[..., Reply | WithDescriptors]"
 F = TypeVar("F", bound=Operation)
 
 OPERATIONS: dict[str, Operation] = {}
@@ -55,56 +65,56 @@ def ping(lab: Lab) -> str:
 
 
 @operation
-def status(lab: Lab) -> dict[str, Any]:
+def status(lab: Lab) -> LabStatus:
     """What runs, since when and started where, what is in force; process ids in the lab's own numbering."""
     site = lab.site
     state = lab.policy.look()
-    policies = state.sources.policies if state.sources else None
-    return {
-        "site": site.name,
-        "since": lab.since.isoformat(timespec="seconds"),
-        "folder": lab.folder,
-        "files": list(site.files) if policies is None else [site.files[0], *policies],
-        "in_force": state.as_dict(),
-        "hosts": len(site.hosts),
-        "switches": len(site.switch),
-        "guests": len(site.guests),
-        "adapters": len(site.adapters),
-        "switching": lab.switching,
-        "restarts": {worker.name: worker.restarts for worker in lab.workers},
-        "processes": lab.processes(),
-    }
+    sources = state.sources or lab.policy.recorded()
+    policies = sources.policies if sources else None
+    return LabStatus(
+        site=site.name,
+        since=lab.since.isoformat(timespec="seconds"),
+        folder=lab.folder,
+        files=site.files if policies is None else (site.files[0], *policies),
+        in_force=state.shown(),
+        hosts=len(site.hosts),
+        switches=len(site.switch),
+        guests=len(site.guests),
+        adapters=len(site.adapters),
+        switching=lab.switching,
+        restarts={worker.name: worker.restarts for worker in lab.workers},
+        processes=lab.processes(),
+    )
 
 
 @operation
-def guests(lab: Lab) -> list[dict[str, Any]]:
-    """The guests, in the site's order: name, kind, host, addresses, services, network namespace."""
+def guests(lab: Lab) -> list[GuestShown]:
+    """The guests, in the site's order: name, kind, host, addresses, services."""
     return [
-        {
-            "name": guest.name,
-            "kind": str(guest.kind),
-            "host": guest.host,
-            "addresses": [str(address) for address in guest.addresses],
-            "services": [
-                {"protocol": service.protocol, "port": service.port, "name": service.name}
-                for service in guest.services
-            ],
-        }
+        GuestShown(
+            name=guest.name,
+            kind=guest.kind,
+            host=guest.host,
+            addresses=tuple(map(str, guest.addresses)),
+            services=tuple(
+                ServiceShown(service.protocol, service.port, service.name) for service in guest.services
+            ),
+        )
         for guest in lab.site.guests
     ]
 
 
 @operation
-def names(lab: Lab) -> dict[str, Any]:
+def names(lab: Lab) -> Mapping[str, Json]:
     """What there is to name: guests with their adapters and services, hosts, switches."""
-    return dict(names_of(lab.site))
+    return names_of(lab.site)
 
 
 @operation
-def sources(lab: Lab) -> dict[str, Any]:
+def sources(lab: Lab) -> Mapping[str, Json]:
     """The files in force: layout path, texts by path, policies."""
     in_force = lab.policy.agreed().sources
-    return {} if in_force is None else in_force.as_dict()
+    return {} if in_force is None else in_force.to_dict()
 
 
 @operation
@@ -116,9 +126,9 @@ def namespaces(lab: Lab, guest: str | None = None) -> WithDescriptors:
 
 
 @operation
-def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Switch id to its flows with counters; the mark of its program is none of them."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def flows(lab: Lab, switch: str | None = None, table: int | None = None) -> Mapping[str, Json]:
+    """Switch id to its flows with counters, without the mark of its program."""
+    found: dict[str, Json] = {}
     for each, client in switches(lab, switch):
         client.settle()
         held = client.dump_flows(each.bridge, table)
@@ -139,16 +149,14 @@ def counters(lab: Lab, switch: str | None = None) -> dict[str, dict[str, list[in
 
 
 @operation
-def trace(lab: Lab, switch: str, flow: str, ct_next: list[str] | None = None) -> dict[str, Any]:
+def trace(lab: Lab, switch: str, flow: str, ct_next: list[str] | None = None) -> Mapping[str, Json]:
     """Follow a frame, written as an ovs-ofctl flow, through one switch."""
     ((each, client),) = switches(lab, switch)
     return asdict(client.trace(each.bridge, flow, ct_next or ()))
 
 
 @operation
-def connections(
-    lab: Lab, host: str | None = None, zone: int | None = None
-) -> dict[str, list[dict[str, Any]]]:
+def connections(lab: Lab, host: str | None = None, zone: int | None = None) -> Mapping[str, Json]:
     """Host to the connections its switches track."""
     hosts = [each.name for each in lab.site.hosts] if host is None else [host]
     return {name: [asdict(entry) for entry in lab.instance(name).connections(zone)] for name in hosts}
@@ -161,7 +169,7 @@ def ports(lab: Lab, host: str) -> dict[str, dict[str, int]]:
 
 
 @operation
-def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
+def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> ApplyReport:
     """Put policies in force; the controller's report, with numbers None if it died meanwhile.
 
     Raises as the controller's, and InForceUnknown if it cannot be found out whether they are in force.
@@ -171,10 +179,10 @@ def apply(lab: Lab, policies: list[str], texts: dict[str, str]) -> Any:
             report = lab.ask_controller("apply", timeout=_APPLY, policies=policies, texts=texts)
         except (NoAnswer, LabFault) as error:
             return _find_out(lab, policies, texts, error)
-    return {**report, "in_force": "new"}
+    return ApplyReport.from_dict(report)
 
 
-def _find_out(lab: Lab, policies: list[str], texts: dict[str, str], error: LabError) -> dict[str, Any]:
+def _find_out(lab: Lab, policies: list[str], texts: dict[str, str], error: LabError) -> ApplyReport:
     """What became of an apply whose controller gave no proper answer: waits until one has settled it."""
     why = "the controller ended during the apply" if isinstance(error, NoAnswer) else error.message
     started = time.monotonic()
@@ -190,22 +198,26 @@ def _find_out(lab: Lab, policies: list[str], texts: dict[str, str], error: LabEr
             f"the new policy is not in force, the one from before is, on every switch: {why}",
             hint="Apply it again; `vswitch log` has what the controller said.",
         ) from None
-    return {
-        "switches": [], "flows": None, "flows_changed": None, "sessions_ended": None,
-        "seconds": time.monotonic() - started, "warnings": [why], "in_force": "new",
-    }  # fmt: skip
+    return ApplyReport(
+        switches=(),
+        flows=None,
+        flows_changed=None,
+        sessions_ended=None,
+        seconds=time.monotonic() - started,
+        warnings=(why,),
+    )
 
 
 def _controller_has_settled(lab: Lab) -> bool:
     """Whether the controller is there, all switches are as it wants them, and no apply is under way."""
     try:
-        status = lab.ask_controller("status", timeout=_RETURN)
+        status = ControllerStatus.from_dict(lab.ask_controller("status", timeout=_RETURN))
     except LabError:
         return False
-    return not status["missing"] and lab.policy.look().settled
+    return not status.missing and lab.policy.look().settled
 
 
-def _in_force(lab: Lab, policies: list[str], texts: dict[str, str]) -> str:
+def _in_force(lab: Lab, policies: list[str], texts: dict[str, str]) -> Holding:
     """Whether these policies are in force ("new"), others are ("old"), or that is "unknown"."""
     sources = lab.policy.look().sources
     if sources is None:
@@ -217,16 +229,16 @@ def _in_force(lab: Lab, policies: list[str], texts: dict[str, str]) -> str:
 @operation
 def apply_status(
     lab: Lab, policies: list[str] | None = None, texts: dict[str, str] | None = None
-) -> dict[str, Any]:
+) -> PoliciesInForce:
     """What is in force by what the switches carry, and whether it is these policies (by their texts)."""
-    asked = {} if policies is None else {"in_force": _in_force(lab, policies, texts or {})}
-    return {**lab.policy.look().as_dict(), **asked}
+    asked = None if policies is None else _in_force(lab, policies, texts or {})
+    return replace(lab.policy.look().shown(), in_force=asked)
 
 
 @operation
-def controller_status(lab: Lab) -> Any:
+def controller_status(lab: Lab) -> ControllerStatus:
     """The controller's own status."""
-    return lab.ask_controller("status")
+    return ControllerStatus.from_dict(lab.ask_controller("status"))
 
 
 @operation

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
+from vswitch.answer_data import Json, Reply, as_json
 from vswitch.errors import LabError
-from vswitch.lab.building.lab import Lab, load_sources
+from vswitch.lab.building.lab import Lab
 from vswitch.lab.isolation import raise_file_limit
-from vswitch.lab.process.lab_operations import OPERATIONS
+from vswitch.lab.process.lab_operations import OPERATIONS, status
 from vswitch.log import log_whatever_happens
-from vswitch.wire import peer_is_us, serve, serve_connection
+from vswitch.model.resolving.sources import Sources
+from vswitch.wire import WithDescriptors, peer_is_us, serve, serve_connection
 
 __all__ = ["main"]
 
@@ -35,16 +37,17 @@ class Supervisor:
         self.lab: Lab | None = None
         self.up = threading.Event()
 
-    def first(self, op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
-        """The request `up`: builds the lab. Arguments: sources, switching, datapath."""
+    def first(self, op: str, args: dict[str, Json], progress: Callable[[str], None]) -> Json:
+        """The request `up`: builds the lab. Arguments: sources, and those of `Lab`."""
         if op != "up":
             raise LabError(f"the first request to a lab is 'up', not {op!r}")
-        sources = args.pop("sources")
-        self.lab = Lab(load_sources(sources), sources, failed=_give_up, **args)
+        self.lab = _lab(**args)
         self.lab.up(progress)
-        return OPERATIONS["status"](self.lab)
+        return _reply(status(self.lab))
 
-    def request(self, op: str, args: dict[str, Any], progress: Callable[[str], None]) -> Any:
+    def request(
+        self, op: str, args: dict[str, Json], progress: Callable[[str], None]
+    ) -> Json | WithDescriptors:
         """Any other request; all but `down` wait until the lab is up."""
         del progress
         if op == "down":
@@ -55,7 +58,19 @@ class Supervisor:
         function = OPERATIONS.get(op)
         if function is None:
             raise LabError(f"this lab does not know {op!r}", hint="It may run another version of vswitch.")
-        return function(self.lab, **args)
+        answer = function(self.lab, **args)
+        return answer if isinstance(answer, WithDescriptors) else _reply(answer)
+
+
+def _lab(*, sources: Any, **options: Any) -> Lab:
+    """The lab of these files; `options` are those of `Lab`."""
+    files = Sources.from_dict(sources)
+    return Lab(files.site(), files, failed=_give_up, **options)
+
+
+def _reply(answer: Reply) -> Json:
+    plain: Json = as_json(answer)
+    return plain
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -1,8 +1,8 @@
 """From the files users write to the frozen site, all mistakes at once.
 
-Loading is a pure function of the texts. What was loaded last is remembered (see memo.py) so that
-loading again after a small edit costs little; a remembered part is only used for the same text in
-the same place, so the result never depends on it.
+Loading is a pure function of the texts. Whoever loads the same files again and again, as the controller
+does, can keep a `Memo` of the last load, so that loading after a small edit costs little; a remembered
+part is only used for the same text in the same place, so the result never depends on it.
 """
 
 from __future__ import annotations
@@ -30,28 +30,22 @@ __all__ = ["load_site"]
 # Mistakes listed at most: nobody reads more, and a file may have a million.
 _MOST_LISTED = 1000
 
-# What is remembered, taken out while a load uses it: a load beside another one starts from nothing.
-_memory = [Memo()]
 
-
-def load_site(layout: str, policies: Sequence[str] | None = None, *, read: Callable[[str], str]) -> Site:
+def load_site(
+    layout: str,
+    policies: Sequence[str] | None = None,
+    *,
+    read: Callable[[str], str],
+    memo: Memo | None = None,
+) -> Site:
     """The site that a layout file and its policy files describe.
 
     `policies` replaces the list in the layout (whose paths are relative to the layout's folder);
     None means that list. `read` gives the text behind a path, or raises InputError, OSError or
-    ValueError. Raises InputErrors with every mistake found, in file order.
+    ValueError. `memo` is what its owner keeps from load to load; one load at a time may use it. Raises
+    InputErrors with every mistake found, in file order.
     """
-    memo = _memory.pop() if _memory else Memo()
-    try:
-        site = _load(layout, policies, read, memo)
-    except InputErrors:
-        _memory[:] = [memo]
-        raise
-    _memory[:] = [memo]
-    return site
-
-
-def _load(layout: str, policies: Sequence[str] | None, read: Callable[[str], str], memo: Memo) -> Site:
+    memo = Memo() if memo is None else memo
     report = Report()
     _remember_layout(layout, read, memo, report)
     known = memo.layout if memo.layout is not None and not report else None

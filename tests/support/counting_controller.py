@@ -1,0 +1,12 @@
+"""The controller, writing down what it parses and compiles."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.support.counting import count_in
+from vswitch.controller.__main__ import main
+
+if __name__ == "__main__":
+    count_in("controller")
+    sys.exit(main())
