@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from tests.controllers.conftest import LAYOUT
 from tests.support.command_line import Ran, Run
 from tests.support.halting import DEFAULT_PATIENCE
+from tests.support.pair_of_hosts import LAYOUT
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import applying
+from vswitch.cli.output import Output
 from vswitch.errors import BusyError, InForceUnknown, NotInForce
+from vswitch.lab.process import client
 from vswitch.wire import NoAnswer
 
 pytestmark = pytest.mark.lab
@@ -241,7 +243,7 @@ def test_an_apply_that_takes_longer_than_one_waits_is_not_known_and_then_in_forc
     lab: RunningLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = other(in_force(lab))
-    real = applying.client.call
+    real = client.call
     pending: list[Future[Any]] = []
 
     def impatient(name: str, op: str, **args: Any) -> Any:
@@ -255,12 +257,10 @@ def test_an_apply_that_takes_longer_than_one_waits_is_not_known_and_then_in_forc
 
     with ThreadPoolExecutor(1) as pool:
         lab.call("halt", what="hold", point="bundle 1")
-        monkeypatch.setattr(applying.client, "call", impatient)
+        monkeypatch.setattr(client, "call", impatient)
         try:
             with pytest.raises(InForceUnknown) as raised:
-                applying.apply_policies(
-                    lab.name, [new], {new: POLICIES[new]}, lambda _: None, applying.Output.TEXT
-                )
+                applying.apply_policies(lab.name, [new], {new: POLICIES[new]}, lambda _: None, Output.TEXT)
         finally:
             monkeypatch.undo()
             lab.call("go_on")

@@ -5,38 +5,26 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hyperv.test_cli_hyperv import Shop, shop
+from tests.support.hyperv_shop import Shop
 from tests.support.modelled_host.direct import store_in
-from vswitch.acl_entries import ExtendedEntry, extended_from_host
+from tests.support.modelled_host.spoiled import JUNK, places, prepare
+from vswitch.acl_entries import ExtendedEntry
 from vswitch.errors import InputError
 from vswitch.hyperv.applying.saved_plans import digest_of, read_plan_file, saved_plans
 from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
 
-__all__ = ["shop"]
-
-JUNK: list[Any] = [
-    *(None, True, 0, -1, 10**30, 1e400, 1.5, "", "x", "ANY", "\ud800", "²", "0-70000", "::1/200"),
-    *([], {}, [[]], [None], {"Guid": 5}, {"value": {}}, ["a", {"b": 1}], "[red]{}\n"),
-]
 INVENTORY = {
     "defaults": {"authentication": "ntlm", "user": "me", "timeout": 1},
     "groups": {"edge": {"port": 5986}},
     "hosts": {"hv01": {"address": "127.0.0.1", "https": False, "groups": "edge"}, "hv02": None},
     "canary": "hv01",
 }
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield at
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from places(value[key], (*at, key))
 
 
 def spoiled(document: Any, random_: random.Random) -> str:
@@ -61,15 +49,6 @@ def run(shop: Shop, *words: str) -> None:
     result = shop.attempt(*words)
     assert result.exit_code in (0, 1, 2)
     assert "defect" not in result.output
-
-
-def prepare(shop: Shop) -> None:
-    shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
-    shop.edit("local_port: 443", "local_port: 443-444")
-    (adapter,) = [each for each in shop.state["adapters"] if each["extendedAcls"]]
-    entries = [extended_from_host(raw) for raw in adapter["extendedAcls"]]
-    shop.state["records"] = [record_of(adapter["Id"], "policy", entries, ["one"])]
-    Path("hv01.json").write_text(json.dumps(shop.state), encoding="utf-8")
 
 
 def test_spoiled_states_of_hosts(shop: Shop) -> None:

@@ -529,7 +529,8 @@ def test_a_plan_for_an_adapter_with_a_virtual_function_warns(fields: dict[str, A
     document["adapters"] = [adapter("web01", "vs", 1, **fields)]
     state = read_state(document)
     deny = extended_from_host(extended("Deny", "Inbound", 1))
-    for entries in ({deny: None}, dict[Entry, PolicyRule | None]()):
+    some: dict[Entry, PolicyRule | None] = {deny: None}
+    for entries in (some, dict[Entry, PolicyRule | None]()):
         wanted = Desired((Wanted(state.adapters[0], entries),))
         plan = plan_host(wanted, state, plan_id="plan-1", created_at="2026-01-01T00:00:00Z")
         told = [warning for warning in plan.warnings if "SR-IOV" in warning]

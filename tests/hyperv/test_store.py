@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, host_with
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, host_with
 from tests.support.modelled_host.states import sample_state
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.acl_entries import ExtendedEntry
@@ -26,8 +26,6 @@ from vswitch.hyperv.host.host_state import read_state
 from vswitch.hyperv.host.name_checks import computer_fault, plan_fault
 from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
-
-__all__ = ["shop"]
 
 ENTRY = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
 ODD: list[Any] = [

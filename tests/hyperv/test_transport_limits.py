@@ -111,10 +111,10 @@ def test_silence_has_a_limit_of_its_own() -> None:
 def test_a_name_that_is_not_answered_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
-    def slow(host: str, port: int, *args: int, flags: int = 0, **kind: int) -> object:
+    def slow(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> object:
         if not flags:
             time.sleep(30)
-        return real(host, port, *args, flags=flags, **kind)
+        return real(host, port, family, type, proto, flags)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     with WinrmEndpoint(Recorder()) as endpoint:

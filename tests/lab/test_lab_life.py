@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.known import known
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.building.lab import Lab, read_sources
@@ -155,7 +156,7 @@ def pings(name: str, source: str, target: str) -> bool:
     return run(name, source, "ping", "-c1", "-W2", target).returncode == 0
 
 
-def test_a_lab_comes_up_answers_and_goes_down(start):
+def test_a_lab_comes_up_answers_and_goes_down(start: Callable[..., str]) -> None:
     name = start()
     assert name in client.running()
     assert client.call(name, "ping") == "pong"
@@ -177,7 +178,7 @@ def test_a_lab_comes_up_answers_and_goes_down(start):
         client.call(name, "ping")
 
 
-def test_commands_in_guests(start, capfd):
+def test_commands_in_guests(start: Callable[..., str], capfd: pytest.CaptureFixture[str]) -> None:
     name = start()
     assert client.exec_in_guest(name, "web01", ["sh", "-c", "ip -4 -o addr show eth0; exit 7"]) == 7
     assert "10.0.10.11/24" in capfd.readouterr().out
@@ -193,7 +194,9 @@ def test_commands_in_guests(start, capfd):
     assert os.readlink(ours / "pid") not in inside
 
 
-def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(start, monkeypatch, capfd):
+def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(
+    start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     secrets = {f"VSWITCH_HYPERV_{name}": f"no-{uuid.uuid4().hex}" for name in ("PASSWORD", "USER", "SITE2")}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -208,13 +211,13 @@ def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(start, monkeypatch
         assert not [value for value in secrets.values() if value in text]
 
 
-def test_services_listen(start):
+def test_services_listen(start: Callable[..., str]) -> None:
     name = start()
     script = "import socket; print(socket.create_connection(('10.0.10.11', 80), 3).recv(99).decode())"
     assert "web01 tcp/80" in run(name, "client", sys.executable, "-c", script).stdout
 
 
-def test_two_labs_run_side_by_side_and_a_name_only_once(start, layout):
+def test_two_labs_run_side_by_side_and_a_name_only_once(start: Callable[..., str], layout: str) -> None:
     one, other = start(), start()
     assert {one, other} <= set(client.running())
     client.down(one)
@@ -226,7 +229,7 @@ def test_two_labs_run_side_by_side_and_a_name_only_once(start, layout):
     assert pings(other, "client", "web01")
 
 
-def test_unknown_requests_are_refused(start):
+def test_unknown_requests_are_refused(start: Callable[..., str]) -> None:
     name = start()
     with pytest.raises(LabError, match="does not know 'nonsense'"):
         client.call(name, "nonsense")
@@ -240,7 +243,7 @@ def test_unknown_requests_are_refused(start):
     "victim",
     ["unshare", "init", "vswitch.lab.process.supervisor", "ovs-vswitchd", "ovsdb-server"],
 )
-def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
+def test_killing_any_pillar_ends_all_of_the_lab(start: Callable[..., str], victim: str) -> None:
     name = start()
     run(name, "web01", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     lab = Running.find(name)
@@ -260,7 +263,9 @@ def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
     lab.wait_gone()
 
 
-def test_a_lab_that_hangs_can_be_taken_down(start, monkeypatch):
+def test_a_lab_that_hangs_can_be_taken_down(
+    start: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = start()
     lab = Running.find(name)
     hung = next(
@@ -272,7 +277,7 @@ def test_a_lab_that_hangs_can_be_taken_down(start, monkeypatch):
     lab.wait_gone()
 
 
-def test_switches_can_be_asked(start):
+def test_switches_can_be_asked(start: Callable[..., str]) -> None:
     name = start()
     assert pings(name, "client", "web01")
     (counters,) = client.call(name, "counters").values()
@@ -288,7 +293,7 @@ def test_switches_can_be_asked(start):
     assert "services has ended" in client.call(name, "log")
 
 
-def test_a_killed_service_process_is_replaced(start):
+def test_a_killed_service_process_is_replaced(start: Callable[..., str]) -> None:
     name = start()
     os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
     deadline = time.monotonic() + 10
@@ -299,7 +304,7 @@ def test_a_killed_service_process_is_replaced(start):
     assert client.call(name, "status")["restarts"]["services"] == 1
 
 
-def test_a_killed_controller_changes_no_verdict_and_comes_back(start):
+def test_a_killed_controller_changes_no_verdict_and_comes_back(start: Callable[..., str]) -> None:
     name = start("hyper-v")
     assert pings(name, "client", "web01")
     os.kill(Running.find(name).pid("vswitch.controller"), signal.SIGKILL)
@@ -315,7 +320,7 @@ def test_a_killed_controller_changes_no_verdict_and_comes_back(start):
     assert client.call(name, "status")["restarts"]["controller"] == 1
 
 
-def test_a_killed_guest_process_harms_nothing(start):
+def test_a_killed_guest_process_harms_nothing(start: Callable[..., str]) -> None:
     name = start()
     run(name, "web01", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     lab = Running.find(name)
@@ -324,7 +329,9 @@ def test_a_killed_guest_process_harms_nothing(start):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_start_cut_short_leaves_nothing(start, layout, sent):
+def test_a_start_cut_short_leaves_nothing(
+    start: Callable[..., str], layout: str, sent: signal.Signals
+) -> None:
     del start  # for its check of the surroundings
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
@@ -342,15 +349,15 @@ def test_a_start_cut_short_leaves_nothing(start, layout, sent):
         text=True,
     )
     with starter:
-        assert "starting" in starter.stdout.readline()
+        assert "starting" in known(starter.stdout).readline()
         lab = Running.find(name)
         assert lab.pids
         starter.send_signal(sent)
-        assert "up" not in starter.stdout.read()
+        assert "up" not in known(starter.stdout).read()
     lab.wait_gone()
 
 
-def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
+def test_an_attached_lab_ends_with_whoever_started_it(start: Callable[..., str], layout: str) -> None:
     del start
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
@@ -362,16 +369,20 @@ def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", script, name, layout], **pipes) as starter:
-        assert starter.stdout.readline() == "up\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, name, layout],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert known(starter.stdout).readline() == "up\n"
         lab = Running.find(name)
         assert pings(name, "client", "web01")
         starter.kill()
     lab.wait_gone()
 
 
-def test_bad_input_reaches_whoever_started(start):
+def test_bad_input_reaches_whoever_started(start: Callable[..., str]) -> None:
     del start
     broken = {
         "layout": "a.yaml",
@@ -384,7 +395,7 @@ def test_bad_input_reaches_whoever_started(start):
     assert "test broken" not in client.running()
 
 
-def test_a_lab_is_not_built_outside_a_private_world(layout):
+def test_a_lab_is_not_built_outside_a_private_world(layout: str) -> None:
     site, sources = read_sources(layout)
     if isolation.inside():
         pytest.skip("these tests run in a private world themselves")
@@ -392,7 +403,7 @@ def test_a_lab_is_not_built_outside_a_private_world(layout):
         Lab(site, sources).up()
 
 
-def test_missing_programs_are_named_with_their_packages(monkeypatch):
+def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "search_path", lambda: "/nonexistent")
     with pytest.raises(EnvironmentError_, match="ovs-vswitchd") as caught:
         isolation.check()
@@ -408,7 +419,7 @@ def test_missing_programs_are_named_with_their_packages(monkeypatch):
         ("unshare: fork failed: Resource temporarily unavailable\n", "run out of processes"),
     ],
 )
-def test_refused_namespaces_are_explained(words, message):
+def test_refused_namespaces_are_explained(words: str, message: str) -> None:
     error = isolation.explain_failure(words)
     assert isinstance(error, VswitchError)
     assert message in error.message

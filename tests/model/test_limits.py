@@ -16,6 +16,7 @@ from vswitch.model import load_site
 from vswitch.model.files import yaml_text as yamltext
 from vswitch.model.files.file_limits import MOST_ENTRIES, MOST_GROUP_DEPTH, MOST_VALUES, Budget, LayoutBudgets
 from vswitch.model.resolving import loader as loader_module
+from vswitch.model.resolving.memo import Memo
 from vswitch.model.site import Site
 
 HOSTS = "name: x\nhosts:\n  h:\n    switches: {vs: {type: Internal}}\n    vms:\n"
@@ -107,7 +108,7 @@ def test_what_is_remembered_of_the_last_load_counts_as_well(monkeypatch: pytest.
     steps = [(3, 7), (3, 7, 1), (3, 6, 1), (4, 6, 1), (4, 6), (6, 4, 2, 1), (6, 4), (1, 1, 8), (2, 1, 8)]
     for ports in steps:
         after_others = outcome(ports)
-        monkeypatch.setattr(loader_module, "_memory", [loader_module.Memo()])
+        monkeypatch.setattr(loader_module, "_memory", [Memo()])
         assert after_others == outcome(ports)
         assert (after_others is None) == (sum(ports) <= 10)
 

@@ -38,9 +38,9 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str
         return problems(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, path)
     found: list[str] = []
     if "anyOf" in schema:
-        tries = [problems(value, each, root, path) for each in schema["anyOf"]]
+        tries: list[list[str]] = [problems(value, each, root, path) for each in schema["anyOf"]]
         if all(tries):
-            found += min(tries, key=len)
+            found += sorted(tries, key=len)[0]
     if "enum" in schema and value not in schema["enum"]:
         found.append(f"{path}: not one of {schema['enum']}")
     if "type" in schema:
