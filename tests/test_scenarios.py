@@ -42,10 +42,6 @@ def labs() -> Iterator[LabPool]:
     pool.close()
 
 
-def test_every_rule_usually_got_wrong_has_a_scenario() -> None:
-    assert {rule for scenario in SCENARIOS for rule in scenario.rules} == set(range(1, 13))
-
-
 class Mistaken(Reference):
     """An engine that stands for real packets which went another way."""
 

@@ -285,5 +285,6 @@ def test_an_interrupted_up_leaves_nothing(moment: float) -> None:
             client.down(name)
     assert "Traceback" not in out + err
     if process.returncode:  # else it was up before it was interrupted
-        assert name not in client.running()
         assert process.returncode == 130
+        # Whoever pressed Ctrl-C is not kept waiting: on a busy machine the kernel still clears away.
+        wait_until(lambda: name not in client.running(), "the lab has gone")

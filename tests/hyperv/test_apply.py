@@ -108,7 +108,11 @@ def test_interrupted_anywhere(
         elif not isinstance(failure, ApplyError) or failure.standing is Standing.OLD:
             assert there == before
         elif failure.standing is Standing.UNKNOWN:
+            # Only of a host that cannot be asked any more, and never that it is as it was or as planned.
+            assert transport.dead
             assert plan.plan_id in failure.message
+            assert there >= FOREIGN
+            assert not any(each.standing in (Standing.OLD, Standing.NEW) for each in failure.adapters)
         else:
             said = {line for each in failure.adapters for line in each.details}
             assert len(said) == len(there ^ before)

@@ -180,7 +180,7 @@ def load(imported: Imported) -> Site:
 def test_what_is_imported_loads(one: dict[str, Any], other: dict[str, Any]) -> None:
     states = [("hv01", read_state(one)), ("hv02", read_state(other))]
     site = load(import_hosts(states, layout_file="layout.yaml", policy_file="policy.yaml"))
-    assert {host.name for host in site.hosts} >= {"hv01"}
+    assert {host.name for host in site.hosts} == {"hv01", "hv02"}
 
 
 @given(hosts())

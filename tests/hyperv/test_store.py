@@ -231,12 +231,12 @@ def huge(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pipe": (os.mkfifo, "not a regular file"),
-    "a folder": (Path.mkdir, "cannot be read"),
+    "a pipe": (os.mkfifo, "this is a pipe, not a file"),
+    "a folder": (Path.mkdir, "this is a folder, not a file"),
     "huge": (huge, "larger than 64 MiB"),
     "damaged": (lambda path: path.write_bytes(b"{\xff"), "UTF-8"),
     "half": (lambda path: path.write_text('{"records": [', encoding="utf-8"), "not JSON"),
-    "deep": (lambda path: path.write_text("[" * 100_000, encoding="utf-8"), "nested too deeply"),
+    "deep": (lambda path: path.write_text("[" * 100_000, encoding="utf-8"), "nested too deep"),
     "something else": (lambda path: path.write_text("[]", encoding="utf-8"), "not a record"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "a link out of the folder"),
     "a circle": (lambda path: path.symlink_to(path), "cannot be"),

@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.known import known
+from tests.support.running_lab import wait_until
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.building.lab import Lab, read_sources
@@ -286,11 +288,10 @@ def test_switches_can_be_asked(start: Callable[..., str]) -> None:
     assert [(flow["table"], flow["match"]) for flow in trace["flows"]] == [(0, "")]
     assert trace["outputs"]
     assert client.call(name, "connections") == {"hv01": []}
-    assert client.call(name, "ports", host="hv01")["p1"]["rx_packets"] >= 0
+    assert client.call(name, "ports", host="hv01")["p1"]["rx_packets"] > 0
     assert set(client.call(name, "status")["processes"]) >= {"supervisor", "services", "ovs-vswitchd of lan"}
     os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
-    time.sleep(0.3)
-    assert "services has ended" in client.call(name, "log")
+    wait_until(lambda: "services has ended" in client.call(name, "log"), "its end is in the log")
 
 
 def test_a_killed_service_process_is_replaced(start: Callable[..., str]) -> None:
@@ -355,6 +356,23 @@ def test_a_start_cut_short_leaves_nothing(
         starter.send_signal(sent)
         assert "up" not in known(starter.stdout).read()
     lab.wait_gone()
+
+
+def test_a_ctrl_c_while_the_process_is_made_leaves_none(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        made.append(popen(*words, **options))
+        signal.raise_signal(signal.SIGINT)  # as it comes before whoever called has the process
+        return made[-1]
+
+    monkeypatch.setattr("subprocess.Popen", interrupted)
+    name = f"test {uuid.uuid4().hex[:8]}"
+    with pytest.raises(KeyboardInterrupt):
+        client.start(name, read_sources(layout)[1])
+    assert [process.returncode for process in made] == [-signal.SIGKILL]
+    wait_until(lambda: name not in client.running(), "the lab has gone")
 
 
 def test_an_attached_lab_ends_with_whoever_started_it(start: Callable[..., str], layout: str) -> None:
