@@ -15,6 +15,7 @@ those of `test_scenarios.py` are parted by the file of the scenario, since most 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -35,7 +36,7 @@ RUN_VARIABLE = "VSWITCH_TEST_RUN"
 #: The run that this process is a worker of, or itself.
 WHOLE_VARIABLE = "VSWITCH_TEST_WHOLE_RUN"
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 20.0
 
 settings.register_profile("default", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, print_blob=True)
@@ -126,7 +127,8 @@ def _leaves_no_process_behind() -> Iterator[None]:
     while (alive := _started_by_this_run()) and time.monotonic() < end:
         time.sleep(0.05)
     for pid in alive:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by now, but too late
+            os.kill(pid, signal.SIGKILL)
     if alive:
         left = [f"process {pid}: {command}" for pid, command in sorted(alive.items())]
         pytest.fail("the test run left behind:\n  " + "\n  ".join(left), pytrace=False)

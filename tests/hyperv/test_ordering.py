@@ -56,6 +56,7 @@ def walk(old: Acls, new: Acls, fixed: frozenset[Entry] = frozenset()) -> tuple[O
 
 @given(adapters(), adapters())
 def test_no_state_in_between_is_wrong_without_being_announced(old: Acls, new: Acls) -> None:
+    """By the comparison that the ordering uses itself; test_ordering_reference.py judges by the reference."""
     order, passed = walk(old, new)
     for index, between in enumerate(passed[1:]):
         for direction in Direction:

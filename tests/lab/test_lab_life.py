@@ -288,7 +288,10 @@ def test_switches_can_be_asked(start: Callable[..., str]) -> None:
     assert [(flow["table"], flow["match"]) for flow in trace["flows"]] == [(0, "")]
     assert trace["outputs"]
     assert client.call(name, "connections") == {"hv01": []}
-    assert client.call(name, "ports", host="hv01")["p1"]["rx_packets"] > 0
+    wait_until(
+        lambda: sum(port["rx_packets"] > 0 for port in client.call(name, "ports", host="hv01").values()) > 1,
+        "the request and its answer are counted at two ports",
+    )
     assert set(client.call(name, "status")["processes"]) >= {"supervisor", "services", "ovs-vswitchd of lan"}
     os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
     wait_until(lambda: "services has ended" in client.call(name, "log"), "its end is in the log")
@@ -336,11 +339,14 @@ def test_a_start_cut_short_leaves_nothing(
     del start  # for its check of the surroundings
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
-        "import sys\n"
+        "import sys, time\n"
         "from vswitch.lab.process import client\n"
         "from vswitch.lab.building.lab import read_sources\n"
+        "def say(text):\n"
+        "    print(text, flush=True)\n"
+        "    time.sleep(60)  # the start is not over before it is cut short, however slow the test is\n"
         "client.start(sys.argv[1], read_sources(sys.argv[2])[1], options={'switching': 'normal'},\n"
-        "             progress=lambda text: print(text, flush=True))\n"
+        "             progress=say)\n"
         "print('up', flush=True)\n"
     )
     starter = subprocess.Popen(
