@@ -25,6 +25,8 @@ from vswitch.model import load_site
 from vswitch.model.site import Site, Switch
 from vswitch.semantics import Frame, Result, SwitchState, process
 
+pytestmark = pytest.mark.slow
+
 #: What a mistaken importer would write: found in the texts, and what stands there in its place.
 OTHER = {"Allow": "Deny", "Deny": "Allow", "local": "remote", "remote": "local"}
 MISTAKES: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {

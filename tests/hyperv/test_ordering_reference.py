@@ -32,6 +32,8 @@ from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, Port
 from vswitch.semantics.acl import evaluate_basic, evaluate_extended
 from vswitch.semantics.frame import ARP, IPV4, IPV6, Frame
 
+pytestmark = pytest.mark.slow
+
 INBOUND, OUTBOUND = Direction
 OTHER = {INBOUND: OUTBOUND, OUTBOUND: INBOUND}
 ORIGIN = Origin("policy.yaml", 1, 1)

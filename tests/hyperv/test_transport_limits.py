@@ -24,6 +24,8 @@ from vswitch.hyperv.winrm.guard import Guard
 from vswitch.hyperv.winrm.transport import ScriptRequest
 from vswitch.hyperv.winrm.winrm_errors import HostCause, OutcomeUnknown
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What a time limit may be passed by on a busy machine.
 SLACK = 10.0
