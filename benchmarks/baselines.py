@@ -12,7 +12,20 @@ from benchmarks import (
     reactive_first_ping,
     veth,
 )
-from benchmarks.harness import Benchmark
+from benchmarks.harness import Benchmark, Sample
+
+
+def _throughput_with(rules: int) -> Sample:
+    return lambda seconds: lab.throughput(rules, seconds=seconds)
+
+
+def _compare(shape: str) -> Sample:
+    return lambda _: hyperv.compare(1000, shape)
+
+
+def _compare_edited(edit: str) -> Sample:
+    return lambda _: hyperv.compare_edited(1000, edit)
+
 
 BENCHMARKS = (
     Benchmark(
@@ -32,10 +45,7 @@ BENCHMARKS = (
         "one TCP stream between two VMs with that many Stateful rules on each adapter",
         "Gbit/s",
         "lab-0",
-        {
-            f"lab-{rules}": lambda seconds, rules=rules: lab.throughput(rules, seconds=seconds)
-            for rules in (0, 10, 100, 1000, 10000)
-        },
+        {f"lab-{rules}": _throughput_with(rules) for rules in (0, 10, 100, 1000, 10000)},
     ),
     Benchmark(
         "size",
@@ -146,14 +156,8 @@ BENCHMARKS = (
         {
             "plan-100-adapters-10-rules": lambda _: hyperv.plan(100, 10),
             "plan-100-adapters-1000-rules-each": lambda _: hyperv.plan(100, 1000),
-            **{
-                f"compare-1000-rules-{shape}": lambda _, shape=shape: hyperv.compare(1000, shape)
-                for shape in hyperv.SHAPES
-            },
-            **{
-                f"compare-edited-{edit}": lambda _, edit=edit: hyperv.compare_edited(1000, edit)
-                for edit in hyperv.EDITS
-            },
+            **{f"compare-1000-rules-{shape}": _compare(shape) for shape in hyperv.SHAPES},
+            **{f"compare-edited-{edit}": _compare_edited(edit) for edit in hyperv.EDITS},
         },
     ),
     Benchmark(

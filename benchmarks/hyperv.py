@@ -121,7 +121,7 @@ def _shaped(pick: random.Random, count: int, protocols: str, *sometimes: float) 
             "local_port": _ports(pick),
             "remote_port": _ports(pick),
         }
-        fields = {
+        fields: dict[str, Any] = {
             name: text
             for (name, text), chance in zip(made.items(), sometimes, strict=True)
             if pick.random() < chance and ("port" not in name or protocol in ("TCP", "UDP"))
@@ -143,7 +143,7 @@ def _two_of_four(pick: random.Random, count: int) -> list[Entry]:
             "local_port": _ports(pick),
             "remote_port": _ports(pick),
         }
-        fields = {name: made[name] for name in pick.sample(sorted(made), 2)}
+        fields: dict[str, Any] = {name: made[name] for name in pick.sample(sorted(made), 2)}
         found.append(
             ExtendedEntry(Direction.INBOUND, 60000 - rank, pick.choice(list(Action)), "TCP", **fields)
         )
@@ -156,7 +156,7 @@ def _strips(pick: random.Random, count: int) -> list[Entry]:
     for rank in range(count):
         low = pick.randint(0, 65000)
         narrow, wide = f"{low}-{low + pick.randint(1, 60)}", f"{pick.randint(0, 500)}-65000"
-        ports = {"local_port": narrow, "remote_port": wide}
+        ports: dict[str, Any] = {"local_port": narrow, "remote_port": wide}
         if rank % 2:
             ports = {"local_port": wide, "remote_port": narrow}
         action = pick.choice(list(Action))
@@ -170,10 +170,10 @@ def _nested(pick: random.Random, count: int) -> list[Entry]:
     found: list[Entry] = []
     for rank in range(count):
         lengths = pick.randint(1, 32), pick.randint(1, 32)
-        sides = [str(IPv4Network((pick.choice(hosts), length), strict=False)) for length in lengths]
+        local, remote = (str(IPv4Network((pick.choice(hosts), size), strict=False)) for size in lengths)
         action = pick.choice(list(Action))
         ports = _ports(pick), _ports(pick)
-        found.append(ExtendedEntry(Direction.INBOUND, 60000 - rank, action, "TCP", *sides, *ports))
+        found.append(ExtendedEntry(Direction.INBOUND, 60000 - rank, action, "TCP", local, remote, *ports))
     return found
 
 
@@ -234,6 +234,10 @@ def _flipped(entry: Entry) -> Entry:
     return entry._replace(action=Action.ALLOW if entry.action is Action.DENY else Action.DENY)
 
 
+def replace_field(entry: ExtendedEntry, name: str, value: Any) -> ExtendedEntry:
+    return entry._replace(**{name: value})
+
+
 def _halves(entry: Entry) -> list[Entry]:
     """Two rules that match together what one does."""
     assert isinstance(entry, ExtendedEntry)
@@ -242,12 +246,12 @@ def _halves(entry: Entry) -> list[Entry]:
         if dash and low != high:
             middle = (int(low) + int(high)) // 2
             return [
-                entry._replace(**{f"{side}_port": text})
+                replace_field(entry, f"{side}_port", text)
                 for text in (f"{low}-{middle}", f"{middle + 1}-{high}")
             ]
         prefix = getattr(entry, side)
         if prefix != "ANY" and not prefix.endswith("/32"):
-            return [entry._replace(**{side: str(part)}) for part in IPv4Network(prefix).subnets()]
+            return [replace_field(entry, side, str(part)) for part in IPv4Network(prefix).subnets()]
     return [entry]
 
 

@@ -30,7 +30,7 @@ def _delayed(number: int) -> Handler:
     state["computer"] = f"HV{number:02}"
     at_once = host_handler(HypervHost(state))
 
-    def handle(stdin: bytes) -> ShellOutput:
+    def handle(stdin: bytes) -> bytes | ShellOutput:
         time.sleep(HOST_SECONDS)
         return at_once(stdin)
 

@@ -7,6 +7,8 @@ Run inside a benchmark's world: `python -m benchmarks.reactive_switch`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from os_ken import cfg
 from os_ken.base.app_manager import AppManager, OSKenApp
 from os_ken.controller import controller as _options  # noqa: F401  (declares the listen options)
@@ -29,7 +31,7 @@ class ReactiveSwitch(OSKenApp):
         self.port_of: dict[tuple[int, str], int] = {}
 
     @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)
-    def switch_connected(self, event) -> None:
+    def switch_connected(self, event: Any) -> None:
         """Ask for every packet that no flow matches, in full."""
         datapath = event.msg.datapath
         ofproto, parser = datapath.ofproto, datapath.ofproto_parser
@@ -37,7 +39,7 @@ class ReactiveSwitch(OSKenApp):
         self._add_flow(datapath, 0, parser.OFPMatch(), up)
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
-    def packet_came(self, event) -> None:
+    def packet_came(self, event: Any) -> None:
         """Learn the source, send the packet on, and write a flow when the destination is known."""
         message = event.msg
         datapath = message.datapath
@@ -60,7 +62,7 @@ class ReactiveSwitch(OSKenApp):
             )
         )
 
-    def _add_flow(self, datapath, priority: int, match, actions: list) -> None:
+    def _add_flow(self, datapath: Any, priority: int, match: Any, actions: list[Any]) -> None:
         ofproto, parser = datapath.ofproto, datapath.ofproto_parser
         apply = [parser.OFPInstructionActions(ofproto.OFPIT_APPLY_ACTIONS, actions)]
         datapath.send_msg(

@@ -8,10 +8,14 @@ reason when a program is missing. In CI, where the set-up has brought every prog
 instead: a check that silently stopped running is worth nothing. `pwsh` is optional everywhere.
 
 When the run ends, nothing it started may be alive and nothing it named may be left.
+
+Side by side (`-n 2`, pytest-xdist) the tests of one file share a process, as its fixtures are made for;
+those of `test_scenarios.py` are parted by the file of the scenario, since most are of one lab.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -21,6 +25,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,7 +33,10 @@ from hypothesis import HealthCheck, settings
 CI = bool(os.environ.get("CI"))
 OPTIONAL_PROGRAMS = {"pwsh"}
 RUN_VARIABLE = "VSWITCH_TEST_RUN"
-GRACE_SECONDS = 5.0
+#: The run that this process is a worker of, or itself.
+WHOLE_VARIABLE = "VSWITCH_TEST_WHOLE_RUN"
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+GRACE_SECONDS = 20.0
 
 settings.register_profile("default", max_examples=100, deadline=None)
 settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, print_blob=True)
@@ -43,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*programs): skipped where one of these programs is missing")
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     os.environ[RUN_VARIABLE] = uuid.uuid4().hex  # each pytest-xdist worker is a run of its own
+    if not WORKER:
+        os.environ[WHOLE_VARIABLE] = os.environ[RUN_VARIABLE]
 
 
 def _require(*programs: str) -> None:
@@ -110,33 +120,79 @@ def _named_things() -> set[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _leaves_nothing_behind() -> Iterator[None]:
-    """Fail the run if something it started outlives it.
-
-    Processes are told from another run's by their environment. Names cannot be told apart, so they
-    only count when no other run was at work: each run holds an abstract socket that the others see.
-    """
-    with socket.socket(socket.AF_UNIX) as presence:
-        presence.bind(f"\0vswitch-tests/{os.environ[RUN_VARIABLE]}")
-        before = _named_things()
-        alone = not _other_runs()
-        yield
-        end = time.monotonic() + GRACE_SECONDS
-        while (alive := _started_by_this_run()) and time.monotonic() < end:
-            time.sleep(0.05)
-        left = [f"process {pid}: {command}" for pid, command in sorted(alive.items())]
-        for pid in alive:
+def _leaves_no_process_behind() -> Iterator[None]:
+    """Fail the run if a process it started outlives it: it is known by its environment."""
+    yield
+    end = time.monotonic() + GRACE_SECONDS
+    while (alive := _started_by_this_run()) and time.monotonic() < end:
+        time.sleep(0.05)
+    for pid in alive:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by now, but too late
             os.kill(pid, signal.SIGKILL)
-        if alone and not _other_runs():
-            left += sorted(_named_things() - before)
-    if left:
+    if alive:
+        left = [f"process {pid}: {command}" for pid, command in sorted(alive.items())]
         pytest.fail("the test run left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+class _NamesLeft:
+    """What has a name of ours when all workers have ended and had none before.
+
+    Names do not say whose they are, so they only count when no other run was at work: each run holds an
+    abstract socket that the others see.
+    """
+
+    def __init__(self) -> None:
+        self.presence = socket.socket(socket.AF_UNIX)
+        self.presence.bind(f"\0vswitch-tests/{os.environ[WHOLE_VARIABLE]}")
+        self.before = _named_things()
+        self.alone = not _other_runs()
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Report them as an error of the run."""
+        left = sorted(_named_things() - self.before) if self.alone and not _other_runs() else []
+        self.presence.close()
+        if left:
+            report = pytest.TestReport(
+                nodeid="the whole run", location=("tests", None, "the whole run"), keywords={},
+                outcome="failed", longrepr="the test run left behind:\n  " + "\n  ".join(left),
+                when="teardown",
+            )  # fmt: skip
+            session.config.hook.pytest_runtest_logreport(report=report)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note what is there before the first test, once for all workers."""
+    if not WORKER:
+        session.config.pluginmanager.register(_NamesLeft())
 
 
 def _other_runs() -> bool:
     """Whether another test run is at work in this network namespace."""
     sockets = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
-    return set(re.findall(r"@vswitch-tests/(\w+)", sockets)) != {os.environ[RUN_VARIABLE]}
+    return set(re.findall(r"@vswitch-tests/(\w+)", sockets)) != {os.environ[WHOLE_VARIABLE]}
+
+
+# ------------------------------------------------------------------ side by side
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a worker, labs come first: what takes long is not left for the end, when one core is idle."""
+    if WORKER:
+        items.sort(key=lambda item: not any(item.iter_markers("lab")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole files, and the scenarios by the file they are written in."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            return file + test.partition(": ")[0] if file.endswith("test_scenarios.py") else file
+
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -167,13 +167,25 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
-@pytest.mark.parametrize("folder", ["vswitch"])
+@pytest.mark.parametrize("folder", ["vswitch", "tests/support"])
 def test_no_modules_import_each_other_in_a_circle(folder: str) -> None:
     known = sources(folder)
     assert (
         circles({m: {t for _, t in imports(p, known) if t in known and t != m} for m, p in known.items()})
         == []
     )
+
+
+def test_no_test_module_is_imported() -> None:
+    """What tests share is in tests/support, or a fixture, which a test asks for by its name."""
+    known = sources("tests")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: imports {target}"
+        for path in known.values()
+        for line, target in imports(path, known)
+        if within(target, "tests") and not within(target, "tests.support")
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(("package", "most"), FLOORS.items())

@@ -42,10 +42,6 @@ def labs() -> Iterator[LabPool]:
     pool.close()
 
 
-def test_every_rule_usually_got_wrong_has_a_scenario() -> None:
-    assert {rule for scenario in SCENARIOS for rule in scenario.rules} == set(range(1, 13))
-
-
 class Mistaken(Reference):
     """An engine that stands for real packets which went another way."""
 
@@ -65,7 +61,7 @@ def test_a_disagreement_prints_all_three(kind: type, switches: TracedSwitches) -
         replace(each, steps=(step,))
         for each in SCENARIOS
         for step in each.steps
-        if isinstance(step, kind) and (isinstance(step, SentFrame) or step.verdict == "Allow")
+        if isinstance(step, kind) and getattr(step, "verdict", "Allow") == "Allow"
     )
     with pytest.raises(Disagreement) as caught:
         run(scenario, [Reference(), FlowTrace(switches), Mistaken()])

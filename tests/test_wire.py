@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def handle(op: str, args: dict[str, Any], progress: Callable[[str], None]) -> An
 
 
 @pytest.fixture
-def connect(tmp_path) -> Iterator[Callable[[], socket.socket]]:
+def connect(tmp_path: Path) -> Iterator[Callable[[], socket.socket]]:
     path = str(tmp_path / "socket")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -71,26 +72,28 @@ def connect(tmp_path) -> Iterator[Callable[[], socket.socket]]:
     listener.close()
 
 
-def test_results_and_progress_arrive_in_order(connect):
+def test_results_and_progress_arrive_in_order(connect: Callable[[], socket.socket]) -> None:
     said: list[str] = []
     assert wire.ask(connect(), "echo", {"a": [1, "ü\n"]}, said.append) == {"a": [1, "ü\n"]}
     assert said == ["one", "two"]
 
 
-def test_errors_arrive_with_type_and_hint(connect):
+def test_errors_arrive_with_type_and_hint(connect: Callable[[], socket.socket]) -> None:
     with pytest.raises(SwitchError, match="it broke") as caught:
         wire.ask(connect(), "fail", {})
     assert caught.value.hint == "mend it"
 
 
-def test_a_fault_in_the_other_process_is_an_error_too(connect, capfd):
+def test_a_fault_in_the_other_process_is_an_error_too(
+    connect: Callable[[], socket.socket], capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(LabError, match="'other' failed: ZeroDivisionError: surprise") as caught:
         wire.ask(connect(), "other", {})
     assert caught.value.exit_status == 70
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_descriptors_arrive(connect):
+def test_descriptors_arrive(connect: Callable[[], socket.socket]) -> None:
     result, (descriptor,) = wire.ask_descriptors(connect(), "descriptor", {})
     assert result == "a pipe"
     assert not os.get_inheritable(descriptor)
@@ -100,25 +103,25 @@ def test_descriptors_arrive(connect):
         wire.ask_descriptors(connect(), "fail", {})
 
 
-def test_what_is_no_request_is_refused(connect):
+def test_what_is_no_request_is_refused(connect: Callable[[], socket.socket]) -> None:
     with connect() as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n")
         assert b"no request" in sock.recv(1000)
 
 
-def test_an_end_without_an_answer_is_an_error():
+def test_an_end_without_an_answer_is_an_error() -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
     with pytest.raises(LabError, match="has ended before it answered 'ping'"):
         wire.ask(ours, "ping", {})
 
 
-def test_nobody_there_is_an_error(tmp_path):
+def test_nobody_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="'ping' reached nobody"):
         wire.ask_path(tmp_path / "none", "ping", {}, timeout=1)
 
 
-def test_silence_is_an_error(tmp_path):
+def test_silence_is_an_error(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "silent"))
         listener.listen()
@@ -126,7 +129,7 @@ def test_silence_is_an_error(tmp_path):
             wire.ask_path(tmp_path / "silent", "ping", {}, timeout=0.1)
 
 
-def test_signs_of_life_are_enough(connect):
+def test_signs_of_life_are_enough(connect: Callable[[], socket.socket]) -> None:
     """An operation may take longer than the silence that whoever asks bears, but not than the whole."""
     assert wire.ask(connect(), "slow", {}, patience=Patience(1, 0.3, 20)) == "at last"
     result, (descriptor,) = wire.ask_descriptors(
@@ -139,7 +142,7 @@ def test_signs_of_life_are_enough(connect):
     assert caught.value.limit == "whole"
 
 
-def test_a_full_backlog_is_an_error(tmp_path):
+def test_a_full_backlog_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "full"
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
         listener.bind(str(path))
@@ -153,7 +156,7 @@ def test_a_full_backlog_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("ask", [wire.ask, wire.ask_descriptors])
 @pytest.mark.parametrize("read", [0, 1, 1 << 16])
-def test_a_connection_that_ends_early_is_an_error(ask, read):
+def test_a_connection_that_ends_early_is_an_error(ask: Callable[..., Any], read: int) -> None:
     """With the request unread the kernel says that the connection was reset."""
     ours, theirs = socket.socketpair()
 
@@ -170,7 +173,9 @@ def test_a_connection_that_ends_early_is_an_error(ask, read):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_who_asks_a_process_without_threads_is_told(connect, monkeypatch, error):
+def test_who_asks_a_process_without_threads_is_told(
+    connect: Callable[[], socket.socket], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def refuse(_: threading.Thread) -> None:
         raise error
 
@@ -184,12 +189,14 @@ def test_who_asks_a_process_without_threads_is_told(connect, monkeypatch, error)
 @pytest.mark.parametrize(
     "raised", [MemoryError(), OSError(errno.ENOSPC, "full"), BlockingIOError(errno.EAGAIN, "no")]
 )
-def test_what_an_operation_has_run_out_of_is_told(connect, raised):
+def test_what_an_operation_has_run_out_of_is_told(
+    connect: Callable[[], socket.socket], raised: BaseException
+) -> None:
     with pytest.raises(OutOfResources):
         wire.ask(connect(), "exhaust", {"number": getattr(raised, "errno", None)})
 
 
-def test_the_peer_in_this_process_is_us():
+def test_the_peer_in_this_process_is_us() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert wire.peer_is_us(ours)
@@ -198,19 +205,19 @@ def test_the_peer_in_this_process_is_us():
 @pytest.mark.parametrize(
     "kind", [InputError, EnvironmentError_, LabError, NoSuchLab, SwitchError, BusyError, OutOfResources]
 )
-def test_every_error_survives_the_way(kind):
+def test_every_error_survives_the_way(kind: type[VswitchError]) -> None:
     error = kind("what", where=Origin("a.yaml", 3, 5), hint="do this")
     back = wire.error_from_data(wire.error_as_data(error))
     assert type(back) is kind
     assert (back.message, back.where, back.hint) == (error.message, error.where, error.hint)
 
 
-def test_several_input_errors_survive_the_way():
+def test_several_input_errors_survive_the_way() -> None:
     error = InputErrors([InputError("one", where=Origin("a", 1, 2)), InputError("two", hint="h")])
     back = wire.error_from_data(wire.error_as_data(error))
     assert isinstance(back, InputErrors)
     assert [str(each) for each in back.errors] == [str(each) for each in error.errors]
 
 
-def test_an_unknown_kind_of_error_is_still_one():
+def test_an_unknown_kind_of_error_is_still_one() -> None:
     assert isinstance(wire.error_from_data({"error": "Origin", "message": "m"}), VswitchError)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 
-def _find_vswitch(here):
+def _find_vswitch(here: Path) -> None:
     """Make `vswitch` importable for a Python that is not the project's own, such as Debian's `mn`."""
     root = here.resolve().parent.parent
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -42,10 +42,10 @@ from vswitch.lab.mininet_net import LabTopo  # noqa: E402
 from vswitch.model.resolving.sources import Sources  # noqa: E402
 from vswitch.textfiles import read_text  # noqa: E402
 
-_labs = []
+_labs: list[Lab] = []
 
 
-def _layout(layout, *policies):
+def _layout(layout: str, *policies: str) -> LabTopo:
     """The topology of a layout file."""
     try:
         site, sources = Sources.read(layout, policies or None, read=read_text)
@@ -59,7 +59,7 @@ def _layout(layout, *policies):
 topos = {"layout": _layout}
 
 
-def cleanup():
+def cleanup() -> None:
     """What `mn` calls when it is interrupted or fails."""
     for lab in _labs:
         lab.down()

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.controllers.conftest import LAYOUT
 from tests.support.command_line import Ran, Run
 from tests.support.halting import DEFAULT_PATIENCE
+from tests.support.pair_of_hosts import LAYOUT
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import applying
+from vswitch.cli.output import Output
 from vswitch.errors import BusyError, InForceUnknown, NotInForce
 from vswitch.lab.process import client
 from vswitch.wire import NoAnswer
@@ -259,9 +260,7 @@ def test_an_apply_that_takes_longer_than_one_waits_is_not_known_and_then_in_forc
         monkeypatch.setattr(client, "call", impatient)
         try:
             with pytest.raises(InForceUnknown) as raised:
-                applying.apply_policies(
-                    lab.name, [new], {new: POLICIES[new]}, lambda _: None, applying.Output.TEXT
-                )
+                applying.apply_policies(lab.name, [new], {new: POLICIES[new]}, lambda _: None, Output.TEXT)
         finally:
             monkeypatch.undo()
             lab.call("go_on")

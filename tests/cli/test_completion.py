@@ -20,6 +20,8 @@ from tests.support.terminal import terminal
 from vswitch.cli.completion import offers
 from vswitch.cli.main import app
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = "hosts: {hv01: {groups: [prod]}, hv02: {}}\ngroups: {prod: {}}\n"
 

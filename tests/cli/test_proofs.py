@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def ran(run: Run, files: Path) -> Iterator[Ran]:
+def ran(run: Run, files: Path) -> Ran:
     return run("test", "layout.yaml", "--junit", "report.xml", "--output", "json")
 
 

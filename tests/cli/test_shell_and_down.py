@@ -11,7 +11,6 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,7 +74,7 @@ class Terminal:
 
 
 @pytest.fixture
-def elsewhere(lab: RunningLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def elsewhere(lab: RunningLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Only one lab runs, as far as the command line knows, and it was started in another folder."""
     monkeypatch.delenv("VSWITCH_LAB", raising=False)
     monkeypatch.setattr(client, "running", lambda: [lab.name])

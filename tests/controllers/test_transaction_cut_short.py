@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.running_lab import wait_until
 from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SWITCHES, Rig, fail, live
-from vswitch.controller import transaction
 from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
     InForceUnknown,
@@ -125,7 +124,7 @@ def test_what_a_silent_switch_had_received_is_found_when_it_is_carried_out(
 
     switch.before = silent
     monkeypatch.setattr(switch, "bundle", bundle, raising=False)
-    monkeypatch.setattr(transaction.time, "sleep", wake)
+    monkeypatch.setattr("time.sleep", wake)
     with pytest.raises(NotInForce, match="still in force everywhere: no answer"):
         rig.apply(NEW)
     monkeypatch.undo()

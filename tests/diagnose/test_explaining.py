@@ -19,11 +19,12 @@ from vswitch.diagnose.proving import _answers, _problem, _unanswered
 from vswitch.diagnose.tracing import deciding_flows
 from vswitch.errors import Origin
 from vswitch.lab.probing.evidence import Outcome
-from vswitch.model.site import Expectation, Site
+from vswitch.model.site import Expectation, Site, Switch
 from vswitch.openvswitch import Trace
 from vswitch.pipeline import HostProgram, Table, compile_site
 from vswitch.semantics import frame as f
 from vswitch.semantics.conversation import Expected, converse
+from vswitch.semantics.switch_memory import Learned
 
 DENY = extended("Deny", "Inbound", 1, name="deny", line=7)
 WEB = extended("Allow", "Inbound", 9, protocol="TCP", local_port=80, name="web", stateful=True)
@@ -56,7 +57,7 @@ class FakeLab:
     def netns(self, guest: str) -> str:
         raise AssertionError("explaining enters no guest")
 
-    def learned(self, switch: object) -> dict[object, object]:
+    def learned(self, switch: Switch) -> dict[tuple[str, int], Learned]:
         return {}
 
     def settle(self) -> None:

@@ -12,11 +12,14 @@ from tests.support.asking import traffic
 from tests.support.sites import SiteBuilder, extended, one_switch
 from vswitch.diagnose import probing
 from vswitch.diagnose.probing import ProbeReport, Question, ask, ask_all, ask_destination
+from vswitch.diagnose.tracing import deciding_flows
 from vswitch.errors import InputError
+from vswitch.lab.probing import packet_probe
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, ProbeResult
-from vswitch.model.site import Site
+from vswitch.model.site import Site, Switch
 from vswitch.pipeline import HostProgram, compile_site
 from vswitch.semantics.conversation import Expected, converse_range
+from vswitch.semantics.switch_memory import Learned
 
 DENY = extended("Deny", "Inbound", 1, name="deny")
 WEB = extended("Allow", "Inbound", 9, protocol="TCP", local_port=80, name="web")
@@ -53,6 +56,8 @@ class FakeLab:
     site: Site
     switch: FakeSwitch = field(default_factory=FakeSwitch)
     at_probe: Callable[[], object] = lambda: None  # while packets are under way
+    sent: list[ProbeRequest] = field(default_factory=list)
+    probe: Callable[[ProbeRequest], ProbeResult] = packet_probe.probe
 
     @property
     def programs(self) -> dict[str, HostProgram]:
@@ -64,6 +69,9 @@ class FakeLab:
     def netns(self, guest: str) -> str:
         return f"netns of {guest}"
 
+    def learned(self, switch: Switch) -> dict[tuple[str, int], Learned]:
+        return {}
+
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
@@ -71,7 +79,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
     lab = FakeLab(site())
 
     def probe(request: ProbeRequest) -> ProbeResult:
-        sent.append(request)
+        lab.sent.append(request)
         lab.at_probe()
         outcome = Outcome.OPEN if request.port == 80 else Outcome.FILTERED
         for flow in lab.programs["hv01"].switches["br0"].flows.values():
@@ -82,9 +90,8 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
             next_hop=None, sightings=(), answer="", detail=str(outcome),
         )  # fmt: skip
 
-    sent: list[ProbeRequest] = []
     monkeypatch.setattr(probing, "probe", probe)
-    lab.sent = sent  # type: ignore[attr-defined]
+    lab.probe = probe
     return lab
 
 
@@ -94,7 +101,7 @@ def question(source: str, destination: str, text: str) -> Question:
 
 def waiting(lab: FakeLab, *questions: Question) -> probing._Waiting:
     return [
-        (report, probing.deciding_flows(lab, report.conversation))
+        (report, deciding_flows(lab, report.conversation))
         for asked in questions
         for report in probing._plan(lab, asked)
     ]
@@ -134,7 +141,7 @@ def test_the_counters_of_a_range_are_those_of_each_group(lab: FakeLab) -> None:
 def test_groups_that_the_reference_did_not_expect_have_counters_of_their_own(
     lab: FakeLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = probing.probe
+    honest = lab.probe
 
     def probe(request: ProbeRequest) -> ProbeResult:
         done = honest(request)
@@ -212,9 +219,9 @@ def test_a_packet_that_a_limit_dropped_proves_no_rule(
     lab.at_probe = lambda: lab.switch.dropped.update({number: lab.switch.dropped.get(number, 0) + dropped})
     ((report,),) = ask_all(lab, [question("a", "b", "tcp/81")])
     assert (report.proven, report.agrees) == (proven, proven)
-    told = [move.shown().to_dict() for move in report.counters]
+    told: list[dict[str, Any]] = [move.shown().to_dict() for move in report.counters]
     assert {(move["after"] - move["before"], move["moved"]) for move in told} == {(1, int(proven))}
-    assert len(lab.sent) == (1 if proven else 2)  # type: ignore[attr-defined]
+    assert len(lab.sent) == (1 if proven else 2)
     assert (report.limit.layer is None) == proven
 
 
@@ -229,7 +236,7 @@ def test_what_a_limit_cut_once_is_asked_again(lab: FakeLab, monkeypatch: pytest.
     lab.at_probe = lambda: lab.switch.dropped.setdefault(number, 1)
     answers = ask_all(lab, [question("a", "b", text) for text in ("tcp/80", "tcp/81", "tcp/82")])
     assert [[report.agrees for report in reports] for reports in answers] == [[True]] * 3
-    sent = sorted(str(request) for request in lab.sent)  # type: ignore[attr-defined]
+    sent = sorted(str(request) for request in lab.sent)
     assert sent == ["tcp/80", "tcp/81", "tcp/81", "tcp/82"]
 
 

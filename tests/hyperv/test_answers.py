@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
-from tests.hyperv.test_apply_answers import Answering
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.hyperv.test_cli_hyperv_files import JUNK, places
-from tests.support.modelled_host.direct import fresh_plan, store_in
+from tests.support.hyperv_shop import Shop, fleet_of
+from tests.support.modelled_host.direct import Answering, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost, shipped_module
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, entries_on, host_with, no_wait
+from tests.support.modelled_host.spoiled import JUNK, places
 from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint, answer, host_handler, split_input
 from vswitch.acl_entries import Entry, ExtendedEntry
 from vswitch.errors import HostError
@@ -25,8 +24,6 @@ from vswitch.hyperv.applying.outcomes import Applied, ApplyError, NotVerified, S
 from vswitch.hyperv.applying.remote_host import RemoteHost, backups, plan_rollback
 from vswitch.hyperv.host.answers import UnreadableAnswer
 from vswitch.model.types import Action, Direction
-
-__all__ = ["shop"]
 
 NEW = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
 Change = Callable[[str, dict[str, Any]], Any]
@@ -60,7 +57,7 @@ class Case:
 
         self.transport.change = change
         if not done:
-            self.host.execute = _unreached(self.host, of)  # type: ignore[method-assign]
+            setattr(self.host, "execute", _unreached(self.host, of))  # noqa: B010  the method of one host
 
 
 def _unreached(host: HypervHost, operation: str) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
@@ -196,11 +193,14 @@ def test_unreadable_answers_to_a_write_are_made_good_by_reading_the_entries(case
     assert done.armed_until
 
 
+NO_ERRORS: list[Any] = [None, "no", [], {"target": 5}]
+
+
 @pytest.mark.parametrize(
     "told",
     [
         *({}, {"schema": 1}, {"schema": 1, "ok": "yes", "result": {}}, {"schema": 2, "ok": True}),
-        *({"schema": 1, "ok": False, "error": error} for error in (None, "no", [], {"target": 5})),
+        *({"schema": 1, "ok": False, "error": error} for error in NO_ERRORS),
         {"schema": 1, "ok": False, "error": {"target": {"adapter": "another"}}},
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
-from tests.support.modelled_host.host import CmdletFault, HypervHost
-from tests.support.modelled_host.states import basic, extended, sample_state
-from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, basic_from_host, extended_from_host, to_host
-from vswitch.errors import EnvironmentError_, HostError, InputErrors, Origin
+from tests.support.modelled_host.host import CmdletFault
+from tests.support.modelled_host.ours_and_theirs import (
+    FOREIGN,
+    FOREIGN_KEYS,
+    RULE,
+    Wanted,
+    entries_on,
+    host_with,
+    no_wait,
+)
+from tests.support.modelled_host.states import extended
+from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry
+from vswitch.errors import EnvironmentError_, HostError, InputErrors
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
 from vswitch.hyperv.host.answers import ask_confirm
 from vswitch.hyperv.host.host_state import read_state
-from vswitch.hyperv.host.records import record_of
 from vswitch.hyperv.planning.desired import Desired, PolicyRule
 from vswitch.hyperv.planning.desired import Wanted as DesiredEntries
 from vswitch.hyperv.planning.host_plan import plan_host
 from vswitch.model.types import Action, BasicAction, Direction, Side
-
-RULE = PolicyRule("rule", Origin("policy.yaml", 3, 5))
-FOREIGN_EXTENDED = [
-    extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="3389"),
-    extended("Allow", "Outbound", 40001),
-]
-FOREIGN_BASIC = [basic("Deny", "Outbound", "Remote", 2, "10.9.0.0/16")]
-
-FOREIGN_KEYS = {extended_from_host(raw).key for raw in FOREIGN_EXTENDED}
-
-Wanted = dict[str, dict[Entry, PolicyRule | None]]
-
-
-def no_wait(_seconds: float) -> None:
-    """The modelled host needs no time."""
 
 
 @st.composite
@@ -71,33 +63,6 @@ def our_entries(draw: st.DrawFn) -> frozenset[Entry]:
         )
         found.setdefault(entry.key, entry)
     return frozenset(found.values())
-
-
-def host_with(old: frozenset[Entry], *, any_as_two: bool = False) -> tuple[HypervHost, str]:
-    """A host whose first adapter has our old entries (recorded) and foreign ones."""
-    state = copy.deepcopy(sample_state())
-    adapter = state["adapters"][0]
-    adapter["extendedAcls"] = [
-        *FOREIGN_EXTENDED,
-        *(to_host(entry) for entry in old if isinstance(entry, ExtendedEntry)),
-    ]
-    adapter["acls"] = [
-        *FOREIGN_BASIC,
-        *(to_host(entry) | {"MeteredMegabytes": ""} for entry in old if isinstance(entry, BasicEntry)),
-    ]
-    state["records"] = [record_of(adapter["Id"], "policy.yaml", old)]
-    return HypervHost(state, any_as_two=any_as_two), adapter["Id"]
-
-
-def entries_on(host: HypervHost, adapter_id: str) -> frozenset[Entry]:
-    adapter = host.adapter(adapter_id)
-    plain: list[Entry] = [extended_from_host(raw) for raw in adapter["extendedAcls"]]
-    return frozenset(plain).union(*(basic_from_host(raw) for raw in adapter["acls"]))
-
-
-FOREIGN: frozenset[Entry] = frozenset(map(extended_from_host, FOREIGN_EXTENDED)).union(
-    *map(basic_from_host, FOREIGN_BASIC)
-)
 
 
 @given(
@@ -143,7 +108,11 @@ def test_interrupted_anywhere(
         elif not isinstance(failure, ApplyError) or failure.standing is Standing.OLD:
             assert there == before
         elif failure.standing is Standing.UNKNOWN:
+            # Only of a host that cannot be asked any more, and never that it is as it was or as planned.
+            assert transport.dead
             assert plan.plan_id in failure.message
+            assert there >= FOREIGN
+            assert not any(each.standing in (Standing.OLD, Standing.NEW) for each in failure.adapters)
         else:
             said = {line for each in failure.adapters for line in each.details}
             assert len(said) == len(there ^ before)
@@ -366,7 +335,7 @@ def test_a_full_disk_here_does_not_hide_what_happened_there(tmp_path: Path) -> N
             raise EnvironmentError_("no space left on device")
         kept(*arguments)
 
-    store.keep_records = full_after_the_first  # type: ignore[method-assign]
+    setattr(store, "keep_records", full_after_the_first)  # noqa: B010  the method of one store
     done = apply_plan(fresh_plan(transport, store, _one()), transport, store)
     assert "no space left" in done.note
     assert len(entries_on(host, adapter_id)) == len(FOREIGN) + 1
@@ -384,7 +353,9 @@ def test_winrm_at_another_port_is_not_cut_unasked(port: int, asks: bool, tmp_pat
     host, _ = host_with(frozenset())
     state = read_state(host.state())
     adapter = next(each for each in state.adapters if each.is_management_os)
-    deny = {ExtendedEntry(Direction.INBOUND, 1, Action.DENY, "TCP", local_port="8443"): RULE}
+    deny: dict[Entry, PolicyRule | None] = {
+        ExtendedEntry(Direction.INBOUND, 1, Action.DENY, "TCP", local_port="8443"): RULE
+    }
     plan = plan_host(Desired((DesiredEntries(adapter, deny),)), state, plan_id="p", created_at="", port=port)
     assert bool(plan.questions) is asks
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with, no_wait
-from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
+from tests.support.modelled_host.direct import Answering, DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import CmdletError, CmdletFault
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, entries_on, host_with, no_wait
 from vswitch.acl_entries import ExtendedEntry
 from vswitch.cli import hyperv_text
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
-from vswitch.hyperv.winrm.transport import ScriptRequest
 from vswitch.hyperv.winrm.winrm_errors import HostCause, WinrmError
 from vswitch.model.types import Action, Direction
 
@@ -25,15 +23,6 @@ OTHER_ERROR = {"message": "out of memory", "category": "ResourceUnavailable", "f
 
 def a_plan_for(adapter_id: str) -> Wanted:
     return {adapter_id: {NEW: RULE}}
-
-
-class Answering(DirectTransport):
-    """Performs each operation, then answers as `change` says."""
-
-    change: Callable[[str, dict[str, Any]], dict[str, Any]] = staticmethod(lambda _operation, answer: answer)
-
-    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
-        return self.change(request.operation, super().run(request, timeout=timeout))
 
 
 @pytest.mark.parametrize("result", [None, {}, {"adapters": []}])

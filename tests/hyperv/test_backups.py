@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, entries_on, host_with
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import CmdletFault, HostDied, HypervHost, shipped_module
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, entries_on, host_with
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.acl_entries import Entry, ExtendedEntry
 from vswitch.errors import HostError
 from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
 from vswitch.model.types import Action, Direction
-
-__all__ = ["shop"]
 
 WEIGHTS = (100, 200, 300)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
 
@@ -25,8 +25,11 @@ from vswitch.model import load_site
 from vswitch.model.site import Site, Switch
 from vswitch.semantics import Frame, Result, SwitchState, process
 
+pytestmark = pytest.mark.slow
+
 #: What a mistaken importer would write: found in the texts, and what stands there in its place.
-MISTAKES = {
+OTHER = {"Allow": "Deny", "Deny": "Allow", "local": "remote", "remote": "local"}
+MISTAKES: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "directions swapped": (r"(In|Out)bound", lambda m: "Outbound" if m[1] == "In" else "Inbound"),
     "actions swapped": (r"action: (Allow|Deny)\b(?!.*stateful)", lambda m: f"action: {OTHER[m[1]]}"),
     "order turned round": (r"weight: (\d+)", lambda m: f"weight: {65536 - int(m[1])}"),
@@ -49,7 +52,6 @@ MISTAKES = {
     "isolated for community": (r"community: ", "isolated: "),
     "a secondary VLAN lost": (r"secondaries: \[201-202\]", "secondaries: [201]"),
 }
-OTHER = {"Allow": "Deny", "Deny": "Allow", "local": "remote", "remote": "local"}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,12 @@ class Reference:
         self.memory[switch.id] = result.state
         self.texts.append("")
         return result
+
+    def apply(self, site: Site, policy: str) -> None:
+        raise AssertionError("these circles keep their policy")
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.mark.parametrize("mistake", [None, *MISTAKES])

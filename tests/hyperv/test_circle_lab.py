@@ -22,6 +22,7 @@ from tests.support.modelled_host.states import EXTERNAL, PRIVATE, adapter, exten
 from tests.support.modelled_host.values import Document
 from tests.support.running_lab import RunningLab, running_lab
 from tests.support.scenarios.wire import as_bytes
+from tests.support.sites import rules_of
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm.runs import transport_to
 from vswitch.cli.main import app
@@ -135,12 +136,8 @@ class Lab:
 
     def dropped(self) -> Counter[tuple[str, str]]:
         """Packets dropped so far: by adapter's MAC and entry, and by reason alone."""
-        denies = {
-            rule.name: str(record_of(rule))
-            for each in self.running.site().adapters
-            for rule in (*each.extended_acls, *each.acls)
-            if rule.action == "Deny"
-        }
+        rules = [rule for each in self.running.site().adapters for rule in rules_of(each)]
+        denies = {rule.name: str(record_of(rule)) for rule in rules if rule.action == "Deny"}
         found: Counter[tuple[str, str]] = Counter()
         for entry in self.running.call("rule_counters"):
             if entry["name"] in denies:

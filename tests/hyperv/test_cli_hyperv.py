@@ -7,64 +7,20 @@ import threading
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
 
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.host import HypervHost
-from tests.support.modelled_host.states import extended, sample_state
+from tests.support.modelled_host.states import extended
 from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint, host_handler
 from tests.support.winrm.runs import PASSWORD
 from vswitch.cli import hyperv
-from vswitch.cli.main import app
-from vswitch.errors import VswitchError
 from vswitch.hyperv.applying.remote_host import RemoteHost
 from vswitch.hyperv.applying.store import Store
 from vswitch.hyperv.fleet.fleet_run import host_from_word
 from vswitch.hyperv.winrm.credentials import CredentialFinder
-
-
-class Shop:
-    """A folder with a host's exported state, and the command line in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = sample_state()
-        (folder / "hv01.json").write_text(json.dumps(self.state), encoding="utf-8")
-
-    def attempt(self, *words: str) -> Result:
-        """Run a command; errors that are no defects stay in the result."""
-        result = CliRunner().invoke(app, ["hyperv", *words], catch_exceptions=True)
-        assert isinstance(result.exception, VswitchError | SystemExit | None), repr(result.exception)
-        return result
-
-    def run(self, *words: str, status: int = 0) -> Result:
-        result = self.attempt(*words)
-        found = result.exit_code
-        if isinstance(result.exception, VswitchError):
-            found = result.exception.exit_status
-        assert found == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    def json(self, *words: str, status: int = 0) -> Any:
-        return json.loads(self.run(*words, "--output", "json", status=status).stdout)
-
-    def edit(self, before: str, after: str) -> None:
-        path = self.folder / "policy.yaml"
-        text = path.read_text(encoding="utf-8")
-        assert before in text
-        path.write_text(text.replace(before, after), encoding="utf-8")
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VSWITCH_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("VSWITCH_HYPERV_PASSWORD", PASSWORD)
-    monkeypatch.delenv("VSWITCH_INVENTORY", raising=False)
-    return Shop(tmp_path)
 
 
 def test_import_plan_drift_and_export_from_a_file(shop: Shop) -> None:
@@ -88,17 +44,6 @@ def test_import_plan_drift_and_export_from_a_file(shop: Shop) -> None:
     assert "1 missing" in shop.run("drift", "layout.yaml", "--from-file", "hv01.json", status=1).output
     assert "Weight = 600" in shop.run("export", "layout.yaml").output
     shop.run("verify", "layout.yaml", "--from-file", "nothing.json", status=2)
-
-
-def fleet_of(*endpoints: WinrmEndpoint, more: str = "") -> tuple[str, str]:
-    """The options that name an inventory of hv01, hv02 ... at these endpoints."""
-    lines = [
-        f"  hv{number:02}: {{address: {each.address}, port: {each.port}, https: Off, authentication: ntlm,"
-        " user: admin, operation_timeout: 1}\n"
-        for number, each in enumerate(endpoints, start=1)
-    ]
-    Path("fleet.yaml").write_text("".join(["hosts:\n", *lines, more]), encoding="utf-8")
-    return ("-i", "fleet.yaml")
 
 
 def test_the_whole_way_over_winrm(shop: Shop) -> None:
@@ -196,11 +141,11 @@ def test_a_fleet_does_not_wait_for_the_first_host_to_finish(shop: Shop) -> None:
     begun = threading.Event()
     first, second = (host_handler(HypervHost(shop.state)) for _ in range(2))
 
-    def slow(stdin: bytes) -> ShellOutput:
+    def slow(stdin: bytes) -> bytes | ShellOutput:
         assert begun.wait(20)
         return first(stdin)
 
-    def quick(stdin: bytes) -> ShellOutput:
+    def quick(stdin: bytes) -> bytes | ShellOutput:
         begun.set()
         return second(stdin)
 

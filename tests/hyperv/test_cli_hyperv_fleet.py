@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.host import HypervHost
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
-
-__all__ = ["shop"]
 
 DEAD = "  hv03: {address: 127.0.0.1, port: 9, https: Off, authentication: ntlm, user: admin}\n"
 

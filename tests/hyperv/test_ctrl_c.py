@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.host import HypervHost
 from tests.support.winrm.endpoint import Hang, ShellOutput, WinrmEndpoint, host_handler, split_input
 from tests.support.winrm.hostile import SLOW, Hostile
 from tests.support.winrm.runs import Recorder
 from vswitch.cli.hyperv import app
-
-__all__ = ["shop"]
 
 #: What is promised is a second; a busy machine needs some more to notice.
 AT_ONCE = 10.0

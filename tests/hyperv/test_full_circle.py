@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.support.modelled_host.as_site import site_of
+from tests.support.modelled_host.circle import record_of
 from tests.support.modelled_host.host import HypervHost, blank_state
 from tests.support.modelled_host.states import EXTERNAL, adapter, basic, extended, switch, vm
+from tests.support.sites import rules_of
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm.runs import transport_to
 from vswitch.errors import HostError, InputError
@@ -273,6 +275,11 @@ def test_importing_again_gives_the_same_names() -> None:
     assert texts[0] == texts[1]
 
 
+def texts_of(state: dict[str, Any]) -> tuple[str, str]:
+    found = import_hosts([("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml")
+    return found.layout, found.policy
+
+
 @pytest.mark.parametrize(
     "missing",
     [
@@ -289,10 +296,12 @@ def test_missing_columns_do_not_matter(missing: str) -> None:
     state = a_host()
     for each in state["adapters"]:
         del each[missing]
-    imported = import_hosts(
-        [("hv01", read_state(state))], layout_file="layout.yaml", policy_file="policy.yaml"
+    rules, all_there = (
+        {each.id: sorted(map(record_of, rules_of(each)), key=str) for each in load(*texts_of(host)).adapters}
+        for host in (state, a_host())
     )
-    load(imported.layout, imported.policy)
+    assert rules == all_there
+    assert sum(map(len, rules.values())) > 4
 
 
 def test_a_host_that_turns_out_to_be_another_one_is_refused() -> None:

@@ -16,57 +16,23 @@ from tests.support.modelled_host.host import (
     HostDied,
     HypervHost,
     NotTheModule,
-    shipped_module,
 )
-from tests.support.modelled_host.states import OFF, adapter, basic, extended, plan, sample_state, step, vm
-from tests.support.modelled_host.values import keys_of
+from tests.support.modelled_host.sample_host import (
+    ANY_IN,
+    DENY_OUT,
+    SSH,
+    TEXT,
+    ok,
+    record_keys,
+    refused,
+    run,
+    sample,
+    sample_plan,
+)
+from tests.support.modelled_host.states import OFF, adapter, extended, plan, sample_state, step, vm
 from vswitch.semantics import frame
 
-TEXT = shipped_module()
 EXISTS, INVALID = 0x800700B7, 0x80070057
-HTTPS = extended("Allow", "Inbound", 500, Protocol="TCP", LocalPort="443")
-SSH = extended(
-    "Allow", "Inbound", 600, Protocol="TCP", LocalPort="22", RemoteIPAddress="10.0.0.0/8",
-    Stateful=True, IdleSessionTimeout=300,
-)  # fmt: skip
-DENY_OUT = extended("Deny", "Outbound", 1)
-ANY_IN = basic("Deny", "Inbound", "Remote", 6, "ANY")
-MAC_IN = basic("Allow", "Inbound", "Remote", 1, "00-15-5D-01-02-03")
-
-
-def sample(**options: Any) -> tuple[HypervHost, list[str]]:
-    state = sample_state()
-    return HypervHost(state, **options), [one["Id"] for one in state["adapters"]]
-
-
-def run(host: HypervHost, operation: str, **arguments: Any) -> dict[str, Any]:
-    return host.execute(TEXT, {"operation": operation, "arguments": arguments})
-
-
-def ok(host: HypervHost, operation: str, **arguments: Any) -> dict[str, Any]:
-    answer = run(host, operation, **arguments)
-    assert answer["ok"], answer["error"]
-    result: dict[str, Any] = answer["result"]
-    return result
-
-
-def refused(host: HypervHost, operation: str, **arguments: Any) -> dict[str, Any]:
-    answer = run(host, operation, **arguments)
-    assert not answer["ok"]
-    error: dict[str, Any] = answer["error"]
-    return error
-
-
-def sample_plan(host: HypervHost, ids: list[str], **fields: Any) -> dict[str, Any]:
-    steps = [
-        step("addExtended", ids[0], SSH),
-        step("removeExtended", ids[0], HTTPS),
-        step("addBasic", ids[1], ANY_IN),
-        step("addBasic", ids[1], MAC_IN),
-        step("addExtended", ids[2], DENY_OUT),
-    ]
-    record = {"adapter": ids[0], "policy": "web", "entries": [{"kind": "extended", **SSH}]}
-    return plan(host.state(), steps, **{"records": [record], **fields})
 
 
 # ------------------------------------------------------------------ export
@@ -155,13 +121,18 @@ def test_ipv6_host_address_with_its_length_is_refused_and_ipv4_drops_it() -> Non
     host, ids = sample()
     add = host.cmdlets.add_vm_network_adapter_extended_acl
     live = host.adapter(ids[0])
-    common = {"VMNetworkAdapter": live, "Action": "Allow", "Direction": "Inbound", "Weight": 9}
+    common: dict[str, Any] = {
+        "VMNetworkAdapter": live,
+        "Action": "Allow",
+        "Direction": "Inbound",
+        "Weight": 9,
+    }
     with pytest.raises(CmdletError):
         add(**common, LocalIPAddress="fd00::1/128")
     add(**common, LocalIPAddress="10.0.0.1/32")
     assert live["extendedAcls"][-1]["LocalIPAddress"] == "10.0.0.1"
     with pytest.raises(CmdletError, match="Cannot convert"):
-        add(VMNetworkAdapter=live, Action="Allow", Direction="Inbound", Weight=8, Stateful="true")
+        add(**{**common, "Weight": 8, "Stateful": "true"})
     with pytest.raises(CmdletError, match="not a value"):
         add(VMNetworkAdapter=live, Action="Allow", Direction="Both", Weight=8)
     with pytest.raises(CmdletError, match="without Stateful"):
@@ -236,7 +207,7 @@ def test_any_is_one_entry_or_two_and_goes_as_a_whole(any_as_two: bool) -> None:
 def test_any_and_one_of_its_halves_exclude_each_other(any_as_two: bool, first: str) -> None:
     host, ids = sample(any_as_two=any_as_two)
     live, add = host.adapter(ids[2]), host.cmdlets.add_vm_network_adapter_acl
-    common = {"VMNetworkAdapter": live, "Action": "Deny", "Direction": "Inbound"}
+    common: dict[str, Any] = {"VMNetworkAdapter": live, "Action": "Deny", "Direction": "Inbound"}
     add(**common, RemoteIPAddress=first)
     held = list(live["acls"])
     for second in ("0.0.0.0/0", "::/0") if first == "ANY" else ("ANY",):
@@ -451,10 +422,6 @@ def test_whatever_happens_at_any_step_the_host_is_old_new_or_named(data: st.Data
 def state_of(host: HypervHost) -> str:
     backups = ok(host, "backups")["backups"]
     return str(backups[0]["state"]) if backups else ""
-
-
-def record_keys(record: dict[str, Any]) -> list[str]:
-    return [key for entry in record["entries"] for key in keys_of(entry["kind"], entry)]
 
 
 def test_an_undo_that_fails_is_named_and_can_be_repeated() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.hyperv.test_host_model import (
+from tests.support.modelled_host.host import CmdletError, CmdletFault, HostDied, HypervHost
+from tests.support.modelled_host.sample_host import (
     ANY_IN,
     DENY_OUT,
     HTTPS,
@@ -23,7 +24,6 @@ from tests.hyperv.test_host_model import (
     sample,
     sample_plan,
 )
-from tests.support.modelled_host.host import CmdletError, CmdletFault, HostDied, HypervHost
 from tests.support.modelled_host.states import basic, extended, plan, sample_state, step
 from tests.support.modelled_host.values import error_code, keys_of
 

@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.hyperv.test_script import read_literal
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport
 from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.states import extended, sample_state
+from tests.support.powershell.literals import read_literal
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.hyperv.applying.outcomes import ways_out
 from vswitch.hyperv.host.answers import export_of
 from vswitch.hyperv.importing.importer import import_hosts
 from vswitch.hyperv.planning.script import powershell_script
 from vswitch.model import load_site
-
-__all__ = ["shop"]
 
 HOSTILE = [
     "web\npolicies: [../../etc/shadow]",
@@ -81,9 +79,7 @@ def test_an_import_of_hostile_names_is_the_same_files_in_shape(name: str) -> Non
         found = import_hosts([("HV01", state)], layout_file="l.yaml", policy_file="p.yaml")
         for content in (found.layout, found.policy):
             assert all(line.isprintable() for line in content.split("\n"))
-        site = load_site(
-            "l.yaml", read=lambda path, found=found: found.layout if path == "l.yaml" else found.policy
-        )
+        site = load_site("l.yaml", read={"l.yaml": found.layout, "p.yaml": found.policy}.__getitem__)
         assert len(site.adapters) == len(state.adapters)
         shapes.append((shape(yaml.safe_load(found.layout)), shape(yaml.safe_load(found.policy))))
     assert shapes[0] == shapes[1]
@@ -119,9 +115,7 @@ def test_a_script_for_hostile_names_has_the_statements_of_a_harmless_one(name: s
     for text in (name, "harmless"):
         state = export_of(DirectTransport(HypervHost(hostile_state(text))), "HV01")
         files = import_hosts([("HV01", state)], layout_file="l.yaml", policy_file="p.yaml")
-        site = load_site(
-            "l.yaml", read=lambda path, files=files: files.layout if path == "l.yaml" else files.policy
-        )
+        site = load_site("l.yaml", read={"l.yaml": files.layout, "p.yaml": files.policy}.__getitem__)
         script = powershell_script(site, "HV01")
         tree = parser.parse(script.encode("utf-8", "surrogatepass"))
         assert not tree.root_node.has_error

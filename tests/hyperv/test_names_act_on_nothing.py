@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.support.modelled_host.host import HypervHost
-from tests.support.modelled_host.states import EXTERNAL, adapter, basic, blank_state, extended, switch, vm
+from tests.support.hyperv_shop import Shop, fleet_of
+from tests.support.modelled_host.host import HypervHost, blank_state
+from tests.support.modelled_host.states import EXTERNAL, adapter, basic, extended, switch, vm
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.cli import hyperv_work
 from vswitch.cli.output import Page, print_error
 from vswitch.errors import HostError, VswitchError
 from vswitch.hyperv.applying.remote_host import RemoteHost
 from vswitch.wording import visible
-
-__all__ = ["shop"]
 
 ACTING = "\x1b[2K\x1b[1A\u202e\u2066\u200b\u2028\r\nhv01: nothing to do [red]:a:"
 VM, ADAPTER, SWITCH = f"web{ACTING}", f"nic{ACTING}", f"vs{ACTING}"

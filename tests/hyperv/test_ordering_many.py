@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.hyperv.test_ordering import extended_entries
+from tests.support.modelled_host.random_entries import extended_entries
 from vswitch.acl_entries import Acls, ExtendedEntry
 from vswitch.compare.acl_diff import overlaps
 from vswitch.hyperv.planning.conflicts import Conflicts

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.hyperv.test_apply import entries_on, no_wait
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.ours_and_theirs import entries_on, no_wait
 from tests.support.modelled_host.states import sample_state
 from vswitch.acl_entries import ANY, ANY_MAC, Acls, BasicEntry, Entry, ExtendedEntry, describe, to_host
 from vswitch.errors import HostError, Origin
@@ -31,6 +31,8 @@ from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
 from vswitch.semantics.acl import evaluate_basic, evaluate_extended
 from vswitch.semantics.frame import ARP, IPV4, IPV6, Frame
+
+pytestmark = pytest.mark.slow
 
 INBOUND, OUTBOUND = Direction
 OTHER = {INBOUND: OUTBOUND, OUTBOUND: INBOUND}
@@ -145,6 +147,13 @@ def _basic(entry: BasicEntry) -> BasicAcl:
 # --- what may happen -----------------------------------------------------------------------------
 
 
+def _two_ports(random_: random.Random, protocol: int) -> tuple[int | None, int | None]:
+    if protocol not in (6, 17):
+        return None, None
+    local, remote = random_.sample(PORTS, 2)
+    return local, remote
+
+
 def packets(random_: random.Random, count: int) -> list[Packet]:
     found = [
         Packet(
@@ -152,7 +161,7 @@ def packets(random_: random.Random, count: int) -> list[Packet]:
             local,
             remote,
             protocol,
-            *(random_.sample(PORTS, 2) if protocol in (6, 17) else (None, None)),
+            *_two_ports(random_, protocol),
             random_.choice(LOCAL_MACS),
             random_.choice(REMOTE_MACS),
         )
@@ -239,8 +248,9 @@ def test_answers_pass_by_state_only_where_what_they_answer_may_leave() -> None:
     """A basic Deny comes and a stateful rule too: were the rule first, its guest could ask meanwhile."""
     address = "10.1.2.3"
     asks = ExtendedEntry(OUTBOUND, 5, Action.ALLOW, "UDP", remote=address, stateful=True, timeout=60)
-    foreign = frozenset({ExtendedEntry(INBOUND, 5, Action.DENY, remote=address)})
-    new = foreign | {asks, BasicEntry(OUTBOUND, BasicAction.DENY, Side.REMOTE, address)}
+    foreign: frozenset[Entry] = frozenset({ExtendedEntry(INBOUND, 5, Action.DENY, remote=address)})
+    added: set[Entry] = {asks, BasicEntry(OUTBOUND, BasicAction.DENY, Side.REMOTE, address)}
+    new = foreign | added
     packet = Packet(IPV4, ip_address("10.0.0.1"), ip_address(address), 17, 1000, 53)
     order = order_of(Acls.of(foreign), Acls.of(new), foreign)
     assert order.exposures == ()

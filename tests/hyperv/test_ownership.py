@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import FOREIGN, RULE, Wanted, entries_on, host_with
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost, shipped_module
+from tests.support.modelled_host.ours_and_theirs import FOREIGN, RULE, Wanted, entries_on, host_with
 from tests.support.modelled_host.states import plan, sample_state, step
 from vswitch.acl_entries import Entry, ExtendedEntry, to_host
 from vswitch.errors import HostError

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hyperv.test_apply import FOREIGN, RULE, Wanted, entries_on, host_with
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import CmdletFault, HypervHost
+from tests.support.modelled_host.ours_and_theirs import FOREIGN, RULE, Wanted, entries_on, host_with
 from tests.support.modelled_host.states import basic
 from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry
 from vswitch.errors import HostError, InputErrors
@@ -17,6 +17,7 @@ from vswitch.hyperv.applying.outcomes import ApplyError, Standing
 from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
 from vswitch.hyperv.applying.store import Store
 from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
@@ -66,8 +67,10 @@ def test_half_of_an_any_shown_as_two_is_removed(tmp_path: Path) -> None:
 def test_an_any_changes_its_action_whole(tmp_path: Path) -> None:
     host, adapter_id = host_with_any(ours=True)
     store = store_in(tmp_path)
-    wanted = {entry._replace(action=BasicAction.ALLOW): RULE for entry in (ANY_V4, ANY_V6)}
-    apply_plan(planned(host, store, {adapter_id: dict(wanted)}), DirectTransport(host), store)
+    wanted: dict[Entry, PolicyRule | None] = {
+        entry._replace(action=BasicAction.ALLOW): RULE for entry in (ANY_V4, ANY_V6)
+    }
+    apply_plan(planned(host, store, {adapter_id: wanted}), DirectTransport(host), store)
     assert entries_on(host, adapter_id) == FOREIGN | wanted.keys()
 
 

@@ -12,20 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, host_with
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
-from tests.hyperv.test_cli_hyperv_files import JUNK, places, prepare
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, host_with
+from tests.support.modelled_host.spoiled import JUNK, places, prepare
 from tests.support.modelled_host.states import extended
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
-from vswitch.acl_entries import BasicEntry, ExtendedEntry, describe
+from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, describe
 from vswitch.errors import InputError
 from vswitch.hyperv.applying.saved_plans import digest_of, plan_of_wire, read_plan_file
+from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
-
-__all__ = ["shop"]
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -87,7 +86,7 @@ def test_what_a_plan_asks_is_worked_out_from_its_steps(shop: Shop) -> None:
 
 def test_a_plan_read_back_is_the_plan_that_was_saved(tmp_path: Path) -> None:
     """In everything that is shown: changes, effects, order, exposures, questions."""
-    old = frozenset(
+    old: frozenset[Entry] = frozenset(
         {
             ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="80"),
             ExtendedEntry(Direction.INBOUND, 400, Action.DENY),
@@ -95,13 +94,13 @@ def test_a_plan_read_back_is_the_plan_that_was_saved(tmp_path: Path) -> None:
             BasicEntry(Direction.INBOUND, BasicAction.ALLOW, Side.REMOTE, "::/0"),
         }
     )
-    wanted = {
+    wanted: dict[Entry, PolicyRule | None] = {
         ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="80-90"): RULE,
         ExtendedEntry(Direction.OUTBOUND, 7, Action.DENY, "UDP"): RULE,
         BasicEntry(Direction.INBOUND, BasicAction.DENY, Side.REMOTE, "10.0.0.0/8"): RULE,
     }
     host, adapter_id = host_with(old)
-    fresh = fresh_plan(DirectTransport(host), store_in(tmp_path), {adapter_id: wanted})  # type: ignore[dict-item]
+    fresh = fresh_plan(DirectTransport(host), store_in(tmp_path), {adapter_id: wanted})
     again = plan_of_wire(json.loads(json.dumps(fresh.wire())))
     assert shown(again) == shown(fresh)
     assert again.wire()["steps"] == fresh.wire()["steps"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.powershell.literals import read_literal
 from vswitch.hyperv.planning.script import literal, powershell_script
 from vswitch.model import load_site
 from vswitch.model.site import Site
@@ -36,27 +37,6 @@ acls:
 def site(name: str) -> Site:
     texts = {"layout.yaml": LAYOUT.format(name=name), "policy.yaml": POLICY}
     return load_site("layout.yaml", read=lambda path: texts[path])
-
-
-def read_literal(text: str) -> str:
-    """What PowerShell reads from a single-quoted literal; fails if it ends early."""
-    quotes = "'\u2018\u2019\u201a\u201b"
-    if text.startswith("("):
-        parts = re.findall(r"(?:'(?:[^']|'')*'|\[char\]\d+)(?= \+ |\)$)", text)
-        assert f"({' + '.join(parts)})" == text
-        units = [chr(int(part[6:])) if part.startswith("[") else read_literal(part) for part in parts]
-        return "".join(units).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    assert text[0] in quotes
-    assert text[-1] in quotes
-    found, index, inner = "", 0, text[1:-1]
-    while index < len(inner):
-        if inner[index] in quotes:
-            assert index + 1 < len(inner), "the literal ends early"
-            assert inner[index + 1] in quotes, "the literal ends early"
-            index += 1
-        found += inner[index]
-        index += 1
-    return found
 
 
 @given(st.text(alphabet="ab'\u2018\u2019\u201a\u201b$`\"(){};\n\r\x1b\u202e\u2028\U000e0001+[] #"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -240,7 +241,7 @@ def crossing(draw: st.DrawFn) -> list[ExtendedEntry]:
     rules: list[ExtendedEntry] = []
     for weight in range(draw(st.integers(1, 25)), 0, -1):
         protocol = draw(st.sampled_from(["TCP", "TCP", "ANY", "UDP", "50"]))
-        fields = {
+        fields: dict[str, Any] = {
             name: draw(st.sampled_from(choices))
             for name, choices in CROSSING.items()
             if protocol in ("TCP", "UDP") or "port" not in name

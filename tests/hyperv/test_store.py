@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.hyperv.test_apply import RULE, Wanted, host_with
-from tests.hyperv.test_cli_hyperv import Shop, fleet_of, shop
+from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, host_with
 from tests.support.modelled_host.states import sample_state
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.acl_entries import ExtendedEntry
@@ -26,8 +26,6 @@ from vswitch.hyperv.host.host_state import read_state
 from vswitch.hyperv.host.name_checks import computer_fault, plan_fault
 from vswitch.hyperv.host.records import record_of
 from vswitch.model.types import Action, Direction
-
-__all__ = ["shop"]
 
 ENTRY = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
 ODD: list[Any] = [
@@ -233,12 +231,12 @@ def huge(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pipe": (os.mkfifo, "not a regular file"),
-    "a folder": (Path.mkdir, "cannot be read"),
+    "a pipe": (os.mkfifo, "this is a pipe, not a file"),
+    "a folder": (Path.mkdir, "this is a folder, not a file"),
     "huge": (huge, "larger than 64 MiB"),
     "damaged": (lambda path: path.write_bytes(b"{\xff"), "UTF-8"),
     "half": (lambda path: path.write_text('{"records": [', encoding="utf-8"), "not JSON"),
-    "deep": (lambda path: path.write_text("[" * 100_000, encoding="utf-8"), "nested too deeply"),
+    "deep": (lambda path: path.write_text("[" * 100_000, encoding="utf-8"), "nested too deep"),
     "something else": (lambda path: path.write_text("[]", encoding="utf-8"), "not a record"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "a link out of the folder"),
     "a circle": (lambda path: path.symlink_to(path), "cannot be"),

@@ -24,6 +24,8 @@ from vswitch.hyperv.winrm.guard import Guard
 from vswitch.hyperv.winrm.transport import ScriptRequest
 from vswitch.hyperv.winrm.winrm_errors import HostCause, OutcomeUnknown
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What a time limit may be passed by on a busy machine.
 SLACK = 10.0
@@ -111,10 +113,10 @@ def test_silence_has_a_limit_of_its_own() -> None:
 def test_a_name_that_is_not_answered_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
-    def slow(host: str, port: int, *args: int, flags: int = 0, **kind: int) -> object:
+    def slow(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> object:
         if not flags:
             time.sleep(30)
-        return real(host, port, *args, flags=flags, **kind)
+        return real(host, port, family, type, proto, flags)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     with WinrmEndpoint(Recorder()) as endpoint:

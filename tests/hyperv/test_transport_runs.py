@@ -196,8 +196,10 @@ def test_shells_per_user() -> None:
 def test_shells_are_given_back_after_every_run() -> None:
     with WinrmEndpoint(Recorder(), limits=Limits(shells_per_user=1)) as endpoint:
         transport = transport_to(endpoint)
-        for _ in range(3):
+        for _ in range(3):  # the second would be refused, were the first still there
             transport.run(EXPORT)
+            assert endpoint.shells == {}
+        assert endpoint.count("Create") == endpoint.count("Delete") == 3
 
 
 def test_one_transport_in_many_threads() -> None:

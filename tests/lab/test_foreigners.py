@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import Namespace
 from tests.support.command_line import LAYOUT
 from tests.support.hanging import ROOT, command
+from tests.support.namespaces import Namespace
 from vswitch.lab.isolation.netns import in_netns
 
 pytestmark = [

@@ -94,7 +94,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         site.vswitch("down", site.name)
 
 
-def test_a_guest_has_its_own_processes_name_and_files(site):
+def test_a_guest_has_its_own_processes_name_and_files(site: Site) -> None:
     seen = site.exec("web01", "sh", "-c", "hostname; cat /proc/1/cmdline | tr '\\0' ' '; ls /run; ls /proc")
     name, first, *rest = seen.stdout.splitlines()
     assert (name, "hold web01" in first) == ("web01", True)
@@ -102,7 +102,7 @@ def test_a_guest_has_its_own_processes_name_and_files(site):
     assert not {"vswitch", "netns"} & set(rest)  # the lab's sockets and other guests' networks
 
 
-def test_a_guest_has_every_right_over_its_own_network_only(site, requires):
+def test_a_guest_has_every_right_over_its_own_network_only(site: Site, requires: Callable[..., None]) -> None:
     requires("nft", "tcpdump")
     own = site.exec(
         "web01", "sh", "-ec",
@@ -126,7 +126,7 @@ def test_a_guest_has_every_right_over_its_own_network_only(site, requires):
     assert "hold\0web01" in found
 
 
-def test_killing_all_it_sees_ends_only_the_guests_own(site):
+def test_killing_all_it_sees_ends_only_the_guests_own(site: Site) -> None:
     site.exec("web01", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     site.exec("web02", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     site.python("web01", "import os, signal; os.kill(-1, signal.SIGKILL)")
@@ -136,7 +136,7 @@ def test_killing_all_it_sees_ends_only_the_guests_own(site):
     site.python("web02", "import os, signal; os.kill(-1, signal.SIGKILL)")
 
 
-def test_a_fork_bomb_is_held_and_the_lab_answers(site):
+def test_a_fork_bomb_is_held_and_the_lab_answers(site: Site) -> None:
     mark = f"bomb-{site.name}"
     lit = 'exec "$@" >/dev/null 2>&1 &'
     assert site.exec("web01", "sh", "-c", lit, "sh", sys.executable, "-c", BOMB, mark).returncode == 0
@@ -152,7 +152,7 @@ def test_a_fork_bomb_is_held_and_the_lab_answers(site):
     assert site.exec("web01", "ping", "-c1", "-W5", "web02").returncode == 0
 
 
-def test_a_guest_cannot_take_all_memory(site):
+def test_a_guest_cannot_take_all_memory(site: Site) -> None:
     size = most_memory() if most_memory() < 4 << 30 else 0
     if not size:
         limits = site.exec("web01", "cat", "/proc/self/limits", "/proc/self/oom_score_adj").stdout
@@ -172,7 +172,7 @@ def test_a_guest_cannot_take_all_memory(site):
         ("/etc/passwd", 126, "web01: /etc/passwd cannot be executed"),
     ],
 )
-def test_what_cannot_be_run_is_named(site, program, status, said):
+def test_what_cannot_be_run_is_named(site: Site, program: str, status: int, said: str) -> None:
     for words in ((), ("--timeout", "30")):
         ran = site.vswitch("exec", "--lab", site.name, *words, "web01", "--", program)
         assert ran.returncode == status
@@ -180,7 +180,7 @@ def test_what_cannot_be_run_is_named(site, program, status, said):
         assert "nsenter" not in ran.stderr
 
 
-def test_nothing_of_a_guest_outlives_its_lab(tmp_path):
+def test_nothing_of_a_guest_outlives_its_lab(tmp_path: Path) -> None:
     site = Site(as_we_are)
     layout = tmp_path / "layout.yaml"
     layout.write_text(LAYOUT)

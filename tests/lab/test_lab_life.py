@@ -12,9 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.known import known
+from tests.support.running_lab import wait_until
 from vswitch.errors import EnvironmentError_, InputError, InputErrors, LabError, NoSuchLab, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.building.lab import Lab
@@ -23,6 +26,12 @@ from vswitch.model.resolving.sources import Sources
 from vswitch.textfiles import read_text
 
 pytestmark = pytest.mark.lab
+
+
+def asked(name: str, op: str, **args: Any) -> Any:
+    """What the lab answers, as JSON."""
+    return client.call(name, op, **args)
+
 
 LAYOUT = """\
 name: tiny
@@ -157,11 +166,11 @@ def pings(name: str, source: str, target: str) -> bool:
     return run(name, source, "ping", "-c1", "-W2", target).returncode == 0
 
 
-def test_a_lab_comes_up_answers_and_goes_down(start):
+def test_a_lab_comes_up_answers_and_goes_down(start: Callable[..., str]) -> None:
     name = start()
     assert name in client.running()
-    assert client.call(name, "ping") == "pong"
-    assert [guest["name"] for guest in client.call(name, "guests")] == [
+    assert asked(name, "ping") == "pong"
+    assert [guest["name"] for guest in asked(name, "guests")] == [
         "client",
         "hv01",
         "web01",
@@ -170,16 +179,16 @@ def test_a_lab_comes_up_answers_and_goes_down(start):
     assert pings(name, "client", "10.0.10.11")
     assert pings(name, "web01", "2001:db8:10::12")
     assert pings(name, "app01", "web01")  # by name
-    (flows,) = client.call(name, "flows").values()
+    (flows,) = asked(name, "flows").values()
     assert flows[0]["n_packets"] > 0
     lab = Running.find(name)
     client.down(name)
     lab.wait_gone(0)
     with pytest.raises(NoSuchLab, match="runs"):
-        client.call(name, "ping")
+        asked(name, "ping")
 
 
-def test_commands_in_guests(start, capfd):
+def test_commands_in_guests(start: Callable[..., str], capfd: pytest.CaptureFixture[str]) -> None:
     name = start()
     assert client.exec_in_guest(name, "web01", ["sh", "-c", "ip -4 -o addr show eth0; exit 7"]) == 7
     assert "10.0.10.11/24" in capfd.readouterr().out
@@ -195,7 +204,9 @@ def test_commands_in_guests(start, capfd):
     assert os.readlink(ours / "pid") not in inside
 
 
-def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(start, monkeypatch, capfd):
+def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(
+    start: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     secrets = {f"VSWITCH_HYPERV_{name}": f"no-{uuid.uuid4().hex}" for name in ("PASSWORD", "USER", "SITE2")}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -210,13 +221,13 @@ def test_nothing_in_a_lab_inherits_the_password_of_real_hosts(start, monkeypatch
         assert not [value for value in secrets.values() if value in text]
 
 
-def test_services_listen(start):
+def test_services_listen(start: Callable[..., str]) -> None:
     name = start()
     script = "import socket; print(socket.create_connection(('10.0.10.11', 80), 3).recv(99).decode())"
     assert "web01 tcp/80" in run(name, "client", sys.executable, "-c", script).stdout
 
 
-def test_two_labs_run_side_by_side_and_a_name_only_once(start, layout):
+def test_two_labs_run_side_by_side_and_a_name_only_once(start: Callable[..., str], layout: str) -> None:
     one, other = start(), start()
     assert {one, other} <= set(client.running())
     client.down(one)
@@ -228,21 +239,21 @@ def test_two_labs_run_side_by_side_and_a_name_only_once(start, layout):
     assert pings(other, "client", "web01")
 
 
-def test_unknown_requests_are_refused(start):
+def test_unknown_requests_are_refused(start: Callable[..., str]) -> None:
     name = start()
     with pytest.raises(LabError, match="does not know 'nonsense'"):
-        client.call(name, "nonsense")
+        asked(name, "nonsense")
     with pytest.raises(NoSuchLab, match="no lab named 'another'"):
-        client.call("another", "ping")
+        asked("another", "ping")
     with pytest.raises(InputError, match="no switch 'hv09/x'"):
-        client.call(name, "flows", switch="hv09/x")
+        asked(name, "flows", switch="hv09/x")
 
 
 @pytest.mark.parametrize(
     "victim",
     ["unshare", "init", "vswitch.lab.process.supervisor", "ovs-vswitchd", "ovsdb-server"],
 )
-def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
+def test_killing_any_pillar_ends_all_of_the_lab(start: Callable[..., str], victim: str) -> None:
     name = start()
     run(name, "web01", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     lab = Running.find(name)
@@ -262,7 +273,9 @@ def test_killing_any_pillar_ends_all_of_the_lab(start, victim):
     lab.wait_gone()
 
 
-def test_a_lab_that_hangs_can_be_taken_down(start, monkeypatch):
+def test_a_lab_that_hangs_can_be_taken_down(
+    start: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = start()
     lab = Running.find(name)
     hung = next(
@@ -274,23 +287,25 @@ def test_a_lab_that_hangs_can_be_taken_down(start, monkeypatch):
     lab.wait_gone()
 
 
-def test_switches_can_be_asked(start):
+def test_switches_can_be_asked(start: Callable[..., str]) -> None:
     name = start()
     assert pings(name, "client", "web01")
-    (counters,) = client.call(name, "counters").values()
+    (counters,) = asked(name, "counters").values()
     assert counters["0x0"][0] > 0
-    trace = client.call(name, "trace", switch="hv01/vs-lan", flow="in_port=1,dl_vlan=10,arp")
+    trace = asked(name, "trace", switch="hv01/vs-lan", flow="in_port=1,dl_vlan=10,arp")
     assert [(flow["table"], flow["match"]) for flow in trace["flows"]] == [(0, "")]
     assert trace["outputs"]
-    assert client.call(name, "connections") == {"hv01": []}
-    assert client.call(name, "ports", host="hv01")["p1"]["rx_packets"] >= 0
-    assert set(client.call(name, "status")["processes"]) >= {"supervisor", "services", "ovs-vswitchd of lan"}
+    assert asked(name, "connections") == {"hv01": []}
+    wait_until(
+        lambda: sum(port["rx_packets"] > 0 for port in asked(name, "ports", host="hv01").values()) > 1,
+        "the request and its answer are counted at two ports",
+    )
+    assert set(asked(name, "status")["processes"]) >= {"supervisor", "services", "ovs-vswitchd of lan"}
     os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
-    time.sleep(0.3)
-    assert "services has ended" in client.call(name, "log")
+    wait_until(lambda: "services has ended" in asked(name, "log"), "its end is in the log")
 
 
-def test_a_killed_service_process_is_replaced(start):
+def test_a_killed_service_process_is_replaced(start: Callable[..., str]) -> None:
     name = start()
     os.kill(Running.find(name).pid("vswitch.lab.building.guest_services"), signal.SIGKILL)
     deadline = time.monotonic() + 10
@@ -298,10 +313,10 @@ def test_a_killed_service_process_is_replaced(start):
     while "web01" not in run(name, "client", sys.executable, "-c", script).stdout:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert client.call(name, "status")["restarts"]["services"] == 1
+    assert asked(name, "status")["restarts"]["services"] == 1
 
 
-def test_a_killed_controller_changes_no_verdict_and_comes_back(start):
+def test_a_killed_controller_changes_no_verdict_and_comes_back(start: Callable[..., str]) -> None:
     name = start("hyper-v")
     assert pings(name, "client", "web01")
     os.kill(Running.find(name).pid("vswitch.controller"), signal.SIGKILL)
@@ -309,15 +324,15 @@ def test_a_killed_controller_changes_no_verdict_and_comes_back(start):
     deadline = time.monotonic() + 20
     while True:
         with contextlib.suppress(LabError):
-            if client.call(name, "controller_status")["missing"] == []:
+            if asked(name, "controller_status")["missing"] == []:
                 break
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert client.call(name, "controller_status")["reconciled_flows"] == 0
-    assert client.call(name, "status")["restarts"]["controller"] == 1
+    assert asked(name, "controller_status")["reconciled_flows"] == 0
+    assert asked(name, "status")["restarts"]["controller"] == 1
 
 
-def test_a_killed_guest_process_harms_nothing(start):
+def test_a_killed_guest_process_harms_nothing(start: Callable[..., str]) -> None:
     name = start()
     run(name, "web01", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
     lab = Running.find(name)
@@ -326,17 +341,21 @@ def test_a_killed_guest_process_harms_nothing(start):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_start_cut_short_leaves_nothing(start, layout, sent):
+def test_a_start_cut_short_leaves_nothing(
+    start: Callable[..., str], layout: str, sent: signal.Signals
+) -> None:
     del start  # for its check of the surroundings
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
-        "import sys\n"
+        "import sys, time\n"
         "from vswitch.lab.process import client\n"
         "from vswitch.model.resolving.sources import Sources\n"
         "from vswitch.textfiles import read_text\n"
+        "def say(text):\n"
+        "    print(text, flush=True)\n"
+        "    time.sleep(60)  # the start is not over before it is cut short, however slow the test is\n"
         "sources = Sources.read(sys.argv[2], read=read_text)[1]\n"
-        "client.start(sys.argv[1], sources, options={'switching': 'normal'},\n"
-        "             progress=lambda text: print(text, flush=True))\n"
+        "client.start(sys.argv[1], sources, options={'switching': 'normal'}, progress=say)\n"
         "print('up', flush=True)\n"
     )
     starter = subprocess.Popen(
@@ -346,15 +365,32 @@ def test_a_start_cut_short_leaves_nothing(start, layout, sent):
         text=True,
     )
     with starter:
-        assert "starting" in starter.stdout.readline()
+        assert "starting" in known(starter.stdout).readline()
         lab = Running.find(name)
         assert lab.pids
         starter.send_signal(sent)
-        assert "up" not in starter.stdout.read()
+        assert "up" not in known(starter.stdout).read()
     lab.wait_gone()
 
 
-def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
+def test_a_ctrl_c_while_the_process_is_made_leaves_none(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        made.append(popen(*words, **options))
+        signal.raise_signal(signal.SIGINT)  # as it comes before whoever called has the process
+        return made[-1]
+
+    monkeypatch.setattr("subprocess.Popen", interrupted)
+    name = f"test {uuid.uuid4().hex[:8]}"
+    with pytest.raises(KeyboardInterrupt):
+        client.start(name, Sources.read(layout, read=read_text)[1])
+    assert [process.returncode for process in made] == [-signal.SIGKILL]
+    wait_until(lambda: name not in client.running(), "the lab has gone")
+
+
+def test_an_attached_lab_ends_with_whoever_started_it(start: Callable[..., str], layout: str) -> None:
     del start
     name = f"test {uuid.uuid4().hex[:8]}"
     script = (
@@ -367,16 +403,20 @@ def test_an_attached_lab_ends_with_whoever_started_it(start, layout):
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", script, name, layout], **pipes) as starter:
-        assert starter.stdout.readline() == "up\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, name, layout],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert known(starter.stdout).readline() == "up\n"
         lab = Running.find(name)
         assert pings(name, "client", "web01")
         starter.kill()
     lab.wait_gone()
 
 
-def test_bad_input_reaches_whoever_started(start):
+def test_bad_input_reaches_whoever_started(start: Callable[..., str]) -> None:
     del start
     broken = Sources("a.yaml", {"a.yaml": "name: x\nhosts: {hv: {switchs: {}}}\n"}, None)
     with pytest.raises(InputErrors) as caught:
@@ -385,7 +425,7 @@ def test_bad_input_reaches_whoever_started(start):
     assert "test broken" not in client.running()
 
 
-def test_a_lab_is_not_built_outside_a_private_world(layout):
+def test_a_lab_is_not_built_outside_a_private_world(layout: str) -> None:
     site, sources = Sources.read(layout, read=read_text)
     if isolation.inside():
         pytest.skip("these tests run in a private world themselves")
@@ -393,7 +433,7 @@ def test_a_lab_is_not_built_outside_a_private_world(layout):
         Lab(site, sources).up()
 
 
-def test_missing_programs_are_named_with_their_packages(monkeypatch):
+def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "search_path", lambda: "/nonexistent")
     with pytest.raises(EnvironmentError_, match="ovs-vswitchd") as caught:
         isolation.check()
@@ -409,7 +449,7 @@ def test_missing_programs_are_named_with_their_packages(monkeypatch):
         ("unshare: fork failed: Resource temporarily unavailable\n", "run out of processes"),
     ],
 )
-def test_refused_namespaces_are_explained(words, message):
+def test_refused_namespaces_are_explained(words: str, message: str) -> None:
     error = isolation.explain_failure(words)
     assert isinstance(error, VswitchError)
     assert message in error.message

@@ -53,7 +53,7 @@ def ends(plan: LabPlan) -> list[tuple[str, str]]:
     return guests + uplinks + inner
 
 
-def test_every_port_is_the_end_of_one_cable(plan):
+def test_every_port_is_the_end_of_one_cable(plan: LabPlan) -> None:
     ports = [
         (instance.namespace, port.name)
         for instance in plan.instances
@@ -64,13 +64,13 @@ def test_every_port_is_the_end_of_one_cable(plan):
     assert len(set(ports)) == len(ports)
 
 
-def test_names_fit_the_kernel_whatever_the_site_calls_things(plan):
+def test_names_fit_the_kernel_whatever_the_site_calls_things(plan: LabPlan) -> None:
     for _, name in ends(plan):
         assert len(name) <= 15
         assert name.isalnum()
 
 
-def test_a_physical_network_trunks_uplinks_and_gives_machines_their_vlan(plan):
+def test_a_physical_network_trunks_uplinks_and_gives_machines_their_vlan(plan: LabPlan) -> None:
     (network,) = plan.networks
     (bridge,) = network.bridges
     assert bridge.fail_mode == "standalone"
@@ -81,7 +81,7 @@ def test_a_physical_network_trunks_uplinks_and_gives_machines_their_vlan(plan):
     assert settings[guests["old"].cables[0].far_name] == ("trunk", None, (0,))
 
 
-def test_a_trunk_guests_vlans_are_sorted_at_its_edge(plan):
+def test_a_trunk_guests_vlans_are_sorted_at_its_edge(plan: LabPlan) -> None:
     host = plan.hosts[0]
     router = next(guest for guest in plan.guests if guest.guest.name == "router")
     assert [cable.interface for cable in router.cables] == ["eth0", "eth0.10", "eth0.20"]
@@ -99,7 +99,7 @@ def test_a_trunk_guests_vlans_are_sorted_at_its_edge(plan):
     assert "in_port=3 actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:1" in lines
 
 
-def test_adapters_get_their_openflow_ports_and_bridges_their_controller(plan):
+def test_adapters_get_their_openflow_ports_and_bridges_their_controller(plan: LabPlan) -> None:
     first, second = plan.hosts
     assert [(port.name, port.ofport) for port in first.bridges[0].ports] == [
         (f"p{n}", n) for n in (1, 2, 3, 4)
@@ -110,7 +110,7 @@ def test_adapters_get_their_openflow_ports_and_bridges_their_controller(plan):
     assert len(set(ids)) == len(ids)
 
 
-def test_without_a_controller_switches_know_vlans_themselves():
+def test_without_a_controller_switches_know_vlans_themselves() -> None:
     site = load_site("plan.yaml", read={"plan.yaml": LAYOUT}.__getitem__)
     plan = make_plan(site, Path("/run/x"), controller=False)
     ports = {port.name: port for port in plan.hosts[0].bridges[0].ports}

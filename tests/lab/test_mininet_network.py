@@ -63,7 +63,7 @@ def finish(command: list[str], text: str = "") -> subprocess.CompletedProcess[st
     return done
 
 
-def test_the_mininet_api_works_twice_in_one_script(layout, tmp_path):
+def test_the_mininet_api_works_twice_in_one_script(layout: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
@@ -123,7 +123,7 @@ def _mn_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("mn", _mn_commands())
-def test_mn_loads_a_layout_and_leaves_nothing(layout, mn, monkeypatch):
+def test_mn_loads_a_layout_and_leaves_nothing(layout: str, mn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     commands = "web-01 ping -c1 web-02\nhv01/vs-lab ip -br link\ndpctl dump-flows\npingall 1\nexit\n"
     custom = [
@@ -144,7 +144,7 @@ def test_mn_loads_a_layout_and_leaves_nothing(layout, mn, monkeypatch):
     assert "completed in" in said
 
 
-def test_mn_reports_a_mistake_in_a_layout_with_its_place(layout):
+def test_mn_reports_a_mistake_in_a_layout_with_its_place(layout: str) -> None:
     mn = Path(sys.executable).with_name("mn")
     if not mn.exists():
         pytest.skip("mn is not in this environment")

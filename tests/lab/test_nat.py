@@ -295,7 +295,7 @@ def test_two_nats_of_one_prefix_and_a_host_that_speaks_as_its_inside() -> None:
 
 
 def test_without_nft_the_lab_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nat.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     found = load_site("lab.yaml", read={"lab.yaml": LAYOUT}.__getitem__).guest["hv01"].nat
     assert found
     with pytest.raises(EnvironmentError_, match="nft is not installed") as refused:

@@ -8,12 +8,14 @@ import socket
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.guest_sockets import socket_in
+from tests.support.namespaces import Namespace
 from vswitch.errors import EnvironmentError_, LabError, VswitchError
 from vswitch.lab.isolation.netns import in_netns
 
@@ -24,7 +26,7 @@ def interfaces() -> list[str]:
     return sorted(name for _, name in socket.if_nameindex())
 
 
-def test_the_work_runs_inside_and_this_process_stays_outside(new_namespace):
+def test_the_work_runs_inside_and_this_process_stays_outside(new_namespace: Callable[[], Namespace]) -> None:
     before = os.readlink("/proc/thread-self/ns/net")
     space = new_namespace()
     space.run("ip", "link", "add", "only-here", "type", "veth", "peer", "name", "peer-here")
@@ -34,7 +36,7 @@ def test_the_work_runs_inside_and_this_process_stays_outside(new_namespace):
     assert os.readlink("/proc/thread-self/ns/net") == before
 
 
-def test_what_the_work_raises_arrives(new_namespace):
+def test_what_the_work_raises_arrives(new_namespace: Callable[[], Namespace]) -> None:
     def fail() -> None:
         raise KeyError("inside")
 
@@ -42,7 +44,7 @@ def test_what_the_work_raises_arrives(new_namespace):
         in_netns(new_namespace().path, fail)
 
 
-def test_a_socket_stays_in_its_namespace(new_namespace):
+def test_a_socket_stays_in_its_namespace(new_namespace: Callable[[], Namespace]) -> None:
     space = new_namespace()
     space.run("ip", "address", "add", "192.0.2.77/32", "dev", "lo")
     with socket_in(space.path) as server, socket_in(space.path) as client:
@@ -57,7 +59,7 @@ def test_a_socket_stays_in_its_namespace(new_namespace):
         elsewhere.bind(("192.0.2.77", 0))
 
 
-def test_sysctls_and_children_are_those_of_the_namespace(new_namespace):
+def test_sysctls_and_children_are_those_of_the_namespace(new_namespace: Callable[[], Namespace]) -> None:
     one, other = new_namespace(), new_namespace()
     setting = Path("/proc/sys/net/ipv4/ip_default_ttl")
     outside = setting.read_text()
@@ -72,7 +74,7 @@ def test_sysctls_and_children_are_those_of_the_namespace(new_namespace):
     assert child.stdout.strip() == in_netns(one.path, lambda: os.readlink("/proc/thread-self/ns/net"))
 
 
-def test_many_threads_at_once(new_namespace):
+def test_many_threads_at_once(new_namespace: Callable[[], Namespace]) -> None:
     spaces = [new_namespace() for _ in range(4)]
     for number, space in enumerate(spaces):
         space.sysctl("ipv4/ip_default_ttl", str(100 + number))
@@ -84,12 +86,14 @@ def test_many_threads_at_once(new_namespace):
     assert threading.active_count() <= before + 1  # the last one may still be ending
 
 
-def test_a_missing_namespace_is_a_clear_error(tmp_path):
+def test_a_missing_namespace_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"no network namespace at .*gone"):
         in_netns(tmp_path / "gone", interfaces)
 
 
-def test_a_file_that_is_no_namespace_is_a_clear_error(new_namespace, tmp_path):
+def test_a_file_that_is_no_namespace_is_a_clear_error(
+    new_namespace: Callable[[], Namespace], tmp_path: Path
+) -> None:
     new_namespace()  # skips where namespaces cannot be made
     plain = tmp_path / "plain"
     plain.touch()
@@ -97,13 +101,13 @@ def test_a_file_that_is_no_namespace_is_a_clear_error(new_namespace, tmp_path):
         socket_in(plain)
 
 
-def test_another_kind_of_namespace_is_a_clear_error(new_namespace):
+def test_another_kind_of_namespace_is_a_clear_error(new_namespace: Callable[[], Namespace]) -> None:
     new_namespace()
     with pytest.raises(LabError, match="is not a network namespace"):
         in_netns("/proc/self/ns/uts", interfaces)
 
 
-def test_without_the_privilege_the_error_names_it(new_namespace):
+def test_without_the_privilege_the_error_names_it(new_namespace: Callable[[], Namespace]) -> None:
     """In a child that gives up its capabilities: the namespaces of others are closed to it."""
     space = new_namespace()
     read, write = os.pipe()

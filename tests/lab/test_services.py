@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.guest_sockets import socket_in
+from tests.support.namespaces import Namespace
 from vswitch.errors import LabError
 from vswitch.lab.building.guest_services import GuestService, ServiceFailure, ServicesReply, plan_line
 from vswitch.lab.isolation.netns import in_netns
@@ -66,7 +67,7 @@ def start() -> Iterator[Callable[..., Process]]:
 
 
 @pytest.fixture(scope="module")
-def guest(new_namespace):
+def guest(new_namespace: Callable[[], Namespace]) -> Namespace:
     """A guest with two addresses of each family; its own programs are the clients."""
     space = new_namespace()
     for address in (V4, OTHER_V4, V6, OTHER_V6):
@@ -75,7 +76,7 @@ def guest(new_namespace):
     return space
 
 
-def connect(guest, address: str, port: int) -> socket.socket:
+def connect(guest: Namespace, address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket_in(guest.path, family)
     sock.settimeout(10)
@@ -91,7 +92,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("address", [V4, V6])
-def test_tcp_says_who_it_is_and_echoes(start, guest, address):
+def test_tcp_says_who_it_is_and_echoes(start: Callable[..., Process], guest: Namespace, address: str) -> None:
     process = start()
     assert process.plan(GuestService("web01", guest.path, "tcp", 80, "http")) == ServicesReply(1)
     with connect(guest, address, 80) as sock:
@@ -108,7 +109,9 @@ HTTP_PORTS = (80, 8000, 1433)
 
 @pytest.mark.parametrize("port", HTTP_PORTS)
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"POST /a%20b?c HTTP/1.0", b"HEAD / HTTP/1.1"])
-def test_an_http_request_gets_an_http_answer(start, guest, port, request_line):
+def test_an_http_request_gets_an_http_answer(
+    start: Callable[..., Process], guest: Namespace, port: int, request_line: bytes
+) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", port))
     body = b"x" * 300_000 if request_line.startswith(b"POST") else b""
@@ -126,7 +129,7 @@ def test_an_http_request_gets_an_http_answer(start, guest, port, request_line):
     assert said == ("" if request_line.startswith(b"HEAD") else f"vswitch web01 tcp/{port}\n")
 
 
-def test_a_slow_http_request_is_waited_for(start, guest):
+def test_a_slow_http_request_is_waited_for(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
@@ -137,7 +140,9 @@ def test_a_slow_http_request_is_waited_for(start, guest):
 
 
 @pytest.mark.parametrize("first", [b"", b"GET", b"HELO web01\r\n", b"GET / HTTP/2\r\n", b"\x16\x03\x01"])
-def test_what_is_not_http_gets_the_banner_and_its_echo(start, guest, first):
+def test_what_is_not_http_gets_the_banner_and_its_echo(
+    start: Callable[..., Process], guest: Namespace, first: bytes
+) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
@@ -152,14 +157,14 @@ def test_what_is_not_http_gets_the_banner_and_its_echo(start, guest, first):
 
 
 @pytest.mark.requires("curl")
-def test_curl_understands(start, guest):
+def test_curl_understands(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80, "http"))
     assert guest.run("curl", "--silent", "--show-error", f"http://{V4}/") == "vswitch web01 tcp/80\n"
     assert "200 OK" in guest.run("curl", "--silent", "--head", f"http://[{V6}]/")
 
 
-def test_tcp_echoes_more_than_the_buffers_hold(start, guest):
+def test_tcp_echoes_more_than_the_buffers_hold(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
@@ -177,7 +182,9 @@ def test_tcp_echoes_more_than_the_buffers_hold(start, guest):
 
 
 @pytest.mark.parametrize("address", [V4, OTHER_V4, V6, OTHER_V6])
-def test_udp_answers_from_the_address_asked(start, guest, address):
+def test_udp_answers_from_the_address_asked(
+    start: Callable[..., Process], guest: Namespace, address: str
+) -> None:
     process = start()
     assert process.plan(GuestService("dns01", guest.path, "udp", 53, "domain")) == ServicesReply(1)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -190,7 +197,7 @@ def test_udp_answers_from_the_address_asked(start, guest, address):
     assert peer[:2] == (address, 53)
 
 
-def test_udp_leaves_answers_unanswered(start, guest):
+def test_udp_leaves_answers_unanswered(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
     process.plan(GuestService("dns01", guest.path, "udp", 53), GuestService("ntp01", guest.path, "udp", 123))
     with socket_in(guest.path, socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -200,7 +207,9 @@ def test_udp_leaves_answers_unanswered(start, guest):
         assert sock.recvfrom(2048)[0] == b"vswitch dns01 udp/53\nquestion"
 
 
-def test_a_port_in_use_is_reported_and_the_rest_listens(start, guest):
+def test_a_port_in_use_is_reported_and_the_rest_listens(
+    start: Callable[..., Process], guest: Namespace
+) -> None:
     process = start()
     with socket_in(guest.path) as other:
         other.bind((V4, 8080))
@@ -216,7 +225,9 @@ def test_a_port_in_use_is_reported_and_the_rest_listens(start, guest):
     connect(guest, V4, 443).close()
 
 
-def test_a_missing_namespace_is_reported(start, guest, tmp_path):
+def test_a_missing_namespace_is_reported(
+    start: Callable[..., Process], guest: Namespace, tmp_path: Path
+) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     reply = start().plan(
@@ -231,7 +242,9 @@ def test_a_missing_namespace_is_reported(start, guest, tmp_path):
     }
 
 
-def test_a_later_plan_replaces_the_first_and_keeps_what_stays(start, guest):
+def test_a_later_plan_replaces_the_first_and_keeps_what_stays(
+    start: Callable[..., Process], guest: Namespace
+) -> None:
     process = start()
     web, tls, dns = (
         GuestService("web01", guest.path, "tcp", 80),
@@ -255,7 +268,9 @@ def test_a_later_plan_replaces_the_first_and_keeps_what_stays(start, guest):
         connect(guest, V4, 80)
 
 
-def test_a_guest_made_anew_under_its_old_path_is_served_again(start, new_namespace, tmp_path):
+def test_a_guest_made_anew_under_its_old_path_is_served_again(
+    start: Callable[..., Process], new_namespace: Callable[[], Namespace], tmp_path: Path
+) -> None:
     path = tmp_path / "guest"
     process = start()
     for _ in range(2):
@@ -277,7 +292,9 @@ def test_a_guest_made_anew_under_its_old_path_is_served_again(start, new_namespa
         b'[{"guest": "a", "netns": "b", "protocol": "sctp", "port": 1}]\n',
     ],
 )
-def test_a_line_that_is_no_plan_changes_nothing(start, guest, line):
+def test_a_line_that_is_no_plan_changes_nothing(
+    start: Callable[..., Process], guest: Namespace, line: bytes
+) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     reply = process.send(line)
@@ -286,7 +303,7 @@ def test_a_line_that_is_no_plan_changes_nothing(start, guest, line):
     connect(guest, V4, 80).close()
 
 
-def test_silent_connections_end(start, guest):
+def test_silent_connections_end(start: Callable[..., Process], guest: Namespace) -> None:
     process = start("--idle", "0.2")
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     files = process.open_files()
@@ -295,7 +312,9 @@ def test_silent_connections_end(start, guest):
     assert process.open_files() == files
 
 
-def test_running_out_of_files_turns_callers_away_and_recovers(start, guest):
+def test_running_out_of_files_turns_callers_away_and_recovers(
+    start: Callable[..., Process], guest: Namespace
+) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     room = process.open_files() + 4
@@ -317,7 +336,7 @@ def test_running_out_of_files_turns_callers_away_and_recovers(start, guest):
     assert "open files is used up" in reply.failed[-1].reason
 
 
-def test_it_ends_with_its_input(start, guest):
+def test_it_ends_with_its_input(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     process.popen.communicate(timeout=10)
@@ -326,7 +345,9 @@ def test_it_ends_with_its_input(start, guest):
         connect(guest, V4, 80)
 
 
-def test_a_thousand_services_of_many_guests(start, new_namespace):
+def test_a_thousand_services_of_many_guests(
+    start: Callable[..., Process], new_namespace: Callable[[], Namespace]
+) -> None:
     spaces = [new_namespace() for _ in range(20)]
     services = [
         GuestService(f"vm{number}", space.path, protocol, port)
@@ -339,7 +360,9 @@ def test_a_thousand_services_of_many_guests(start, new_namespace):
         assert sock.makefile("rb").readline() == b"vswitch vm13 tcp/25\n"
 
 
-def test_it_serves_without_ipv6_addresses(start, new_namespace):
+def test_it_serves_without_ipv6_addresses(
+    start: Callable[..., Process], new_namespace: Callable[[], Namespace]
+) -> None:
     space = new_namespace()
     in_netns(space.path, lambda: Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1"))
     assert start().plan(GuestService("old", space.path, "tcp", 80)) == ServicesReply(1)
@@ -347,13 +370,13 @@ def test_it_serves_without_ipv6_addresses(start, new_namespace):
         assert sock.makefile("rb").readline() == b"vswitch old tcp/80\n"
 
 
-def test_no_reply_is_a_clear_error():
+def test_no_reply_is_a_clear_error() -> None:
     for line in (b"", b"null\n", b'{"listening": 1}\n'):
         with pytest.raises(LabError, match="gave no answer"):
             ServicesReply.parse(line)
 
 
-def test_a_service_is_tcp_or_udp_with_a_port():
+def test_a_service_is_tcp_or_udp_with_a_port() -> None:
     for protocol, port in (("sctp", 80), ("tcp", 0), ("udp", 65536)):
         with pytest.raises(ValueError, match="no TCP or UDP service"):
             GuestService("a", "b", protocol, port)

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.support.switch_rig import Rig, Space
 from vswitch.lab.isolation.netns import in_netns
 from vswitch.openvswitch import BridgeSpec, Instance, PortSpec
-
-
-@dataclass(frozen=True)
-class Space:
-    """A network namespace that ends with this process."""
-
-    path: str
-
-    def ip(self, *words: str) -> None:
-        in_netns(self.path, lambda: subprocess.run(["ip", *words], check=True, timeout=20))
-
-    def udp(self, address: str, port: int) -> socket.socket:
-        def make() -> socket.socket:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sock.bind((address, port))
-            sock.settimeout(2)
-            return sock
-
-        return in_netns(self.path, make)
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +37,6 @@ def new_space() -> Iterator[Callable[[], Space]]:
     yield make
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class Rig:
-    """An instance with bridge br0 (ports p1, p2, p3) and guests 10.0.0.1 and 10.0.0.2 behind p1 and p2."""
-
-    instance: Instance
-    space: Space
-    guests: tuple[Space, Space]
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from tests.support.switch_rig import Rig, Space
 from vswitch.errors import SwitchError
 from vswitch.lab.isolation.netns import in_netns
+from vswitch.openvswitch import Instance
 from vswitch.openvswitch.meters import parse_meter_drops, parse_meters
 
 pytestmark = pytest.mark.ovs
 
 FIVE = "meter=5,pktps,burst,band=type=drop,rate=5,burst_size=5"
 FRAME = b"\xff" * 6 + b"\2\0\0\0\0\1" + b"\x88\xb5" + bytes(50)
+Metered = tuple[Instance, tuple[Space, Space]]
 FLOWS = "add table=0,cookie=0x5,in_port=1,dl_type=0x88b5 actions=meter:5,output:2"
 
 
 @pytest.fixture
-def metered(empty):
+def metered(empty: Rig) -> Iterator[Metered]:
     """The rig without flows and without meters, before and after."""
 
     def clear() -> None:
@@ -32,7 +37,7 @@ def metered(empty):
     clear()
 
 
-def send(guests, times: int) -> int:
+def send(guests: tuple[Space, Space], times: int) -> int:
     """Send frames from guest 1; how many guest 2 got."""
 
     def ear() -> socket.socket:
@@ -54,7 +59,7 @@ def send(guests, times: int) -> int:
     raise AssertionError("another frame came")
 
 
-def test_meters_are_read_as_they_are_written(metered):
+def test_meters_are_read_as_they_are_written(metered: Metered) -> None:
     switch, _ = metered
     texts = [
         FIVE,
@@ -69,7 +74,7 @@ def test_meters_are_read_as_they_are_written(metered):
     assert switch.meters("br0") == {5: changed, 262144: texts[2]}
 
 
-def test_a_meter_passes_its_burst_and_counts_what_it_drops(metered):
+def test_a_meter_passes_its_burst_and_counts_what_it_drops(metered: Metered) -> None:
     switch, guests = metered
     switch.change_meters("br0", [("add-meter", FIVE)])
     switch.bundle("br0", FLOWS)
@@ -83,7 +88,7 @@ def test_a_meter_passes_its_burst_and_counts_what_it_drops(metered):
     assert switch.dump_flows("br0")[0].cookie == 0x5
 
 
-def test_a_flow_needs_its_meter_and_goes_with_it(metered):
+def test_a_flow_needs_its_meter_and_goes_with_it(metered: Metered) -> None:
     switch, _ = metered
     with pytest.raises(SwitchError, match="OFPMMFC_INVALID_METER"):
         switch.bundle("br0", FLOWS)
@@ -96,7 +101,7 @@ def test_a_flow_needs_its_meter_and_goes_with_it(metered):
 
 
 @pytest.mark.parametrize("read", [parse_meters, parse_meter_drops])
-def test_what_is_no_meter_is_an_error(read):
+def test_what_is_no_meter_is_an_error(read: Callable[[str], dict[int, Any]]) -> None:
     assert read("OFPST_METER reply (OF1.4) (xid=0x2):\n") == {}
     with pytest.raises(SwitchError, match="not understood: surprise"):
         read("OFPST_METER reply (OF1.4) (xid=0x2):\nsurprise\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from vswitch.errors import SwitchError
@@ -57,7 +60,7 @@ Datapath actions: ct(commit,zone=5,mark=0x77/0xffffffff),3,clone(push_vlan(vid=1
 """
 
 
-def test_flows_are_read_with_and_without_options():
+def test_flows_are_read_with_and_without_options() -> None:
     flows = parse_flows(FLOWS)
     assert [(flow.table, flow.priority, flow.match) for flow in flows] == [
         (0, 100, "tcp,in_port=1"),
@@ -74,17 +77,17 @@ def test_flows_are_read_with_and_without_options():
     assert flows[1].raw.startswith("cookie=0x12, ")
 
 
-def test_counters_of_one_cookie_are_summed():
+def test_counters_of_one_cookie_are_summed() -> None:
     assert sum_counters(FLOWS) == {0x11: (3, 180), 0x12: (1, 60), 0x15: (2, 120), 0: (0, 0)}
 
 
 @pytest.mark.parametrize("read", [parse_flows, sum_counters])
-def test_a_line_that_is_no_flow_is_an_error(read):
+def test_a_line_that_is_no_flow_is_an_error(read: Callable[[str], object]) -> None:
     with pytest.raises(SwitchError, match="not understood: surprise"):
         read(FLOWS + " surprise\n")
 
 
-def test_a_trace_is_read_through_recirculation_and_clones():
+def test_a_trace_is_read_through_recirculation_and_clones() -> None:
     trace = parse_trace(TRACE, {3: "p2", 4: "p3"})
     assert [(flow.bridge, flow.table, flow.cookie, flow.priority, flow.match) for flow in trace.flows] == [
         ("br0", 0, 0x11, 100, "tcp,in_port=1"),
@@ -95,12 +98,12 @@ def test_a_trace_is_read_through_recirculation_and_clones():
     assert trace.actions[0] == "ct(zone=5),recirc(0x1)"
 
 
-def test_port_numbers_are_read_from_the_datapath_listing():
+def test_port_numbers_are_read_from_the_datapath_listing() -> None:
     text = "netdev@ovs-netdev: hit:2 missed:4\n  br0:\n    br0 65534/1: (tap)\n    p1 1/2: (system)\n"
     assert parse_ports(text + "    link 5/none: (patch: peer=other)\n") == {1: "br0", 2: "p1"}
 
 
-def test_connections_are_read():
+def test_connections_are_read() -> None:
     tcp, icmp = parse_connections(
         "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,"
         "dport=1000),zone=5,mark=119,timeout=9,protoinfo=(state=ESTABLISHED)\n"
@@ -117,7 +120,7 @@ def test_connections_are_read():
     )
 
 
-def test_a_refused_transaction_says_what_it_was_for():
+def test_a_refused_transaction_says_what_it_was_for() -> None:
     reply = [{}, {"error": "constraint violation", "details": "no such column"}]
     with pytest.raises(SwitchError, match="refused adding bridges: no such column"):
         database.results(reply, "adding bridges")
@@ -138,6 +141,6 @@ def test_a_refused_transaction_says_what_it_was_for():
         ({"name": "p2", "ofport": 3, "error": ["set", []]}, "interface p1 is missing"),
     ],
 )
-def test_ports_not_taken_as_asked_are_errors(row, message):
+def test_ports_not_taken_as_asked_are_errors(row: dict[str, Any], message: str) -> None:
     with pytest.raises(SwitchError, match=message):
         database.check_ports([BridgeSpec("br0", 1, ports=(PortSpec("p1", 3),))], [row])

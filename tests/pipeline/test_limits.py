@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.sites import SiteBuilder
 from vswitch.pipeline import MeterChange, Purpose, SwitchProgram, compile_site, meter_difference
 
 
-def program(**settings: int) -> SwitchProgram:
+def program(**settings: Any) -> SwitchProgram:
     """The program of a switch with two adapters, the first with these settings."""
     site = SiteBuilder().switch("vs").vm("a", **settings).vm("b").build()
     return compile_site(site)["hv01"].switches["br0"]

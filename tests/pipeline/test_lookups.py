@@ -25,7 +25,12 @@ def _site(sender: int, receiver: int) -> Site:
 
 @pytest.mark.parametrize(("sender", "receiver"), [(3, 3), (5, 1), (6, 0)])
 def test_six_idle_timeouts_on_the_way_are_possible(sender: int, receiver: int) -> None:
-    assert compile_site(_site(sender, receiver))
+    program = compile_site(_site(sender, receiver))["hv01"]
+    expected = [60 + n for count in (sender, receiver) for n in range(count)]
+    assert sorted(program.zones.values()) == sorted(expected)
+    # Each is looked into, or its flow states would not be found.
+    text = "\n".join(flow.actions for flow in program.switches["br0"].flows.values())
+    assert {zone for zone in program.zones if f"ct(zone={zone},table=" not in text} == set()
 
 
 @pytest.mark.parametrize(("sender", "receiver"), [(3, 4), (6, 1), (7, 0)])

@@ -60,6 +60,7 @@ def plant(defect: dict[str, str]) -> tuple[Script, int]:
     return Script("damaged", damaged.encode("utf-8")), source.count("\n", 0, at) + 1
 
 
+@pytest.mark.slow  # each of seventy reads the whole module again
 @pytest.mark.parametrize("defect", DEFECTS["in_a_function"], ids=lambda defect: defect["name"])
 def test_planted_defect_is_caught(defect: dict[str, str]) -> None:
     damaged, line = plant(defect)

@@ -168,10 +168,11 @@ def test_a_range_is_split_at_mapped_ports() -> None:
 
 def talk(where: Site, questions: Sequence[tuple[str, str, str]], now: float = 0.0) -> list[Conversation]:
     """Questions one after the other, remembering."""
-    state, found = SiteState(), []
+    state, found = SiteState(), list[Conversation]()
     for source, destination, text in questions:
         answer = converse(where, source, destination, traffic(text), state, now=now)
-        state, _ = answer.state, found.append(answer)
+        state = answer.state
+        found.append(answer)
     return found
 
 
@@ -362,5 +363,9 @@ def test_only_three_protocols_are_translated() -> None:
 
 def test_a_mapping_is_not_for_machines_behind_the_nat() -> None:
     answer = ask(site(), "b", "hv01/192.168.1.5", "tcp/8080")
-    assert (answer.expected, answer.layer, answer.assumptions) == (Expected.REFUSED, Layer.NAT, {"U12"})
+    assert (answer.expected, answer.layer, answer.assumptions) == (
+        Expected.REFUSED,
+        Layer.NAT,
+        frozenset({"U12"}),
+    )
     assert answer.fix == "ask 172.20.0.11, port 80, directly"

@@ -56,5 +56,5 @@ def work_done(lab: Lab) -> dict[str, int]:
 
 def install() -> None:
     """Take effect, in the lab's supervisor."""
-    workers.Worker.start = _start_the_other  # type: ignore[method-assign]
+    setattr(workers.Worker, "start", _start_the_other)  # noqa: B010  mypy reads an assignment as a method's
     count_in("supervisor")

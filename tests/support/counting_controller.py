@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from tests.support.counting import count_in
 from vswitch.controller.__main__ import main
 
 if __name__ == "__main__":
     count_in("controller")
-    sys.exit(main())
+    main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from tests.support.known import known
 from vswitch.lab.building import workers
 from vswitch.lab.building.lab import RUNDIR, Lab
 from vswitch.lab.process.lab_operations import operation
@@ -26,9 +27,9 @@ def _start_the_other(worker: workers.Worker) -> None:
     _start(worker)
 
 
-workers.Worker.start = _start_the_other  # type: ignore[method-assign]
+setattr(workers.Worker, "start", _start_the_other)  # noqa: B010  mypy reads an assignment as a method's
 # The seconds that an apply may take are not those of other questions to the controller.
-Lab.ask_controller.__kwdefaults__["timeout"] = DEFAULT_PATIENCE
+known(Lab.ask_controller.__kwdefaults__)["timeout"] = DEFAULT_PATIENCE
 workers._STEADY = 0.0  # a controller that is killed is started again at once, however often
 
 

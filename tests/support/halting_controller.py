@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -61,10 +60,10 @@ class ImpatientClient(SwitchClient):
 
 if __name__ == "__main__":
     Transactions.workers = 1  # one switch after the other
-    transaction.SwitchClient = ImpatientClient  # type: ignore[misc]
+    setattr(transaction, "SwitchClient", ImpatientClient)  # noqa: B010  another class of the same kind
     halting(Transactions, "apply", "asked")
     halting(Transactions, "_end_gone", "sessions")
     halting(Record, "begin", "begin", "begun")
     halting(Record, "commit", "commit")
     halting(ImpatientClient, "bundle", "bundle", "bundled")
-    sys.exit(main())
+    main()

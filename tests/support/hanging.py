@@ -36,7 +36,7 @@ def ended(process: subprocess.Popen[str], seconds: float) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise AssertionError(f"still running: {process.args}") from None
+        raise AssertionError(f"still running: {process.args!r}") from None
     said = out + err
     assert "Traceback" not in said, said
     assert "fault of vswitch" not in said, said

@@ -323,3 +323,8 @@ def with_acls(
         else:
             guests.append(old)
     return replace(site, guests=tuple(guests))
+
+
+def rules_of(adapter: Adapter) -> tuple[ExtendedAcl | BasicAcl, ...]:
+    """An adapter's rules, extended ones first."""
+    return (*adapter.extended_acls, *adapter.acls)

@@ -54,7 +54,8 @@ def site_of(*states: Document) -> Site:
     Adapters are numbered as they stand in their host's state, from 1. External switches of one name
     share a physical network that carries every VLAN. Names that are not unique get an id behind them.
     """
-    hosts, guests = [], []
+    hosts: list[Any] = []
+    guests: list[Any] = []
     for index, state in enumerate(states):
         switches = tuple(_switches(state, index << 16))
         hosts.append(Host(state["computer"], NOWHERE, switches))

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Protocol
 
 from tests.support.modelled_host import random_states as hyperv_generate
 from tests.support.modelled_host.as_site import site_of
 from tests.support.modelled_host.values import Document
-from tests.support.scenarios.trace import FlowTrace
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site, Switch
 from vswitch.model.types import TCP, UDP, AnyAddress, VlanMode
 from vswitch.semantics import process
@@ -85,6 +85,18 @@ def meaning(site: Site) -> Mapping[str, Record]:
     return {adapter.mac: adapter_meaning(site, adapter) for adapter in site.adapters}
 
 
+class CircleEngine(Protocol):
+    """What puts frames through the lab's switches."""
+
+    now: float
+    texts: list[str]
+
+    def start(self, site: Site) -> object: ...
+    def apply(self, site: Site, policy: str) -> object: ...
+    def wait(self, seconds: float) -> object: ...
+    def process(self, site: Site, switch: Switch, port: int, frame: Frame) -> Result: ...
+
+
 class CircleDisagreement(AssertionError):
     """The two sides do not do the same with a frame."""
 
@@ -97,7 +109,7 @@ class Circle:
     became of them on the host.
     """
 
-    engine: FlowTrace
+    engine: CircleEngine
     state: Document
     site: Site
     memory: dict[str, SwitchState] = field(default_factory=dict)

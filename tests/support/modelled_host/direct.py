@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,12 @@ def fresh_plan(
 
 def store_in(folder: Path, host: str = "HV01") -> Store:
     return Store(host, folder)
+
+
+class Answering(DirectTransport):
+    """Performs each operation, then answers as `change` says."""
+
+    change: Callable[[str, dict[str, Any]], dict[str, Any]] = staticmethod(lambda _operation, answer: answer)
+
+    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
+        return self.change(request.operation, super().run(request, timeout=timeout))

@@ -202,7 +202,8 @@ class HypervHost:
         if not {f"{folder}/Vswitch.psm1", f"{folder}/undo.ps1"} <= self.cmdlets.files.keys():
             return []
         request = {"operation": "undo", "arguments": {"planId": Path(folder).name, "ifDue": True}}
-        was, answers = self.cmdlets.administrator, []
+        was = self.cmdlets.administrator
+        answers: list[Document] = []
         self.cmdlets.administrator = True
         try:
             while len(answers) < 5 and not (answers and answers[-1]["ok"]):

@@ -130,7 +130,7 @@ class Module(ModuleReader):
 
     @mirrors("Get-VswitchBackupDocument")
     def get_backup_document(self, plan_id: str) -> Document:
-        document = self.read_file(backup_path(plan_id))
+        document: Document | None = self.read_file(backup_path(plan_id))
         if document is None:
             raise stop("NotFound", f"This host has no backup of plan {plan_id}")
         return document
@@ -178,7 +178,8 @@ class Module(ModuleReader):
     ) -> Document:
         adapters = []
         for adapter in backup["adapters"]:
-            state, entries = "gone", {"acls": [], "extendedAcls": []}
+            state = "gone"
+            entries: Document = {"acls": [], "extendedAcls": []}
             if adapter["id"] in live:
                 state = "unread"
                 try:

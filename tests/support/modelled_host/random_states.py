@@ -28,6 +28,7 @@ from tests.support.modelled_host.states import (
 )
 from tests.support.modelled_host.values import Document
 from tests.support.more_frames import later_fragment
+from tests.support.sites import rules_of
 from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site, Switch
 from vswitch.model.types import TCP, UDP, AnyAddress, Direction, Network, PortRange, Side, Vlan, normalise_mac
 from vswitch.semantics import frame as f
@@ -227,7 +228,7 @@ def frame(random: Random, site: Site, on: Switch) -> tuple[int, f.Frame]:
     sender = random.choice([*adapters, *([None] if on.uplink else [])])
     within = [each for each in adapters if sender and sender.vlan.send in each.vlan.receives]
     receiver = random.choice(within if within and random.random() < 0.7 else adapters)
-    rules = [(each, rule) for each in adapters for rule in (*each.extended_acls, *each.acls)]
+    rules = [(each, rule) for each in adapters for rule in rules_of(each)]
     rules += [(each, rule) for each in adapters for rule in each.extended_acls if rule.stateful] * 3
     owner, rule = random.choice(rules or [(None, None)])
     if owner and rule and random.random() < 0.6:
@@ -264,6 +265,7 @@ def aimed(random: Random, source: str, target: str, rule: ExtendedAcl | BasicAcl
     """A frame at, or just outside, the boundaries of a rule."""
     local: Network | None
     remote: Network | None
+    ports: tuple[PortRange | None, PortRange | None]
     if isinstance(rule, BasicAcl):
         network = None if rule.is_mac or isinstance(rule.address, AnyAddress | str) else rule.address
         local, remote = (network, None) if rule.side is Side.LOCAL else (None, network)
@@ -327,7 +329,7 @@ def _payload(random: Random, source: str, target: str) -> f.Frame:
         case "arp":
             four = [ip for text in ADDRESSES if (ip := ip_address(text)).version == 4]
             return replace(
-                f.arp_request(source, four[0], random.choice(four)),  # type: ignore[arg-type]
+                f.arp_request(source, four[0], random.choice(four)),
                 dst_mac=random.choice((f.BROADCAST, target)),
             )
         case "raw":

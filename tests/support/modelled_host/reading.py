@@ -112,7 +112,8 @@ class ModuleReader:
 
     @mirrors("Get-VswitchRecord")
     def get_record(self) -> list[Document]:
-        return (self.read_file("vswitch/owned.json") or {"records": []})["records"]
+        found: list[Document] = (self.read_file("vswitch/owned.json") or {"records": []})["records"]
+        return found
 
     @mirrors("Test-VswitchRecord")
     def test_record(self) -> bool:

@@ -43,7 +43,7 @@ def error_data(
 ) -> Document:
     """ConvertTo-VswitchError; `adapter` and `step` replace what the error says, if given."""
     if isinstance(error, OperationError):
-        data = json.loads(json.dumps(error.error))
+        data: Document = json.loads(json.dumps(error.error))
     else:
         data = {
             "message": error.message,
@@ -101,7 +101,7 @@ def step_kind(step: Document) -> str:
 
 def is_addition(step: Document) -> bool:
     """Test-VswitchAddition."""
-    return step["op"].startswith("add")
+    return bool(step["op"].startswith("add"))
 
 
 def assert_plan(plan: Document, computer: str) -> None:

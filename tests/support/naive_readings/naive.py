@@ -16,6 +16,7 @@ from unittest.mock import patch
 from tests.support.scenarios import trace as scenario_trace
 from tests.support.scenarios.engines import Reference
 from tests.support.scenarios.scenario import Scenario
+from tests.support.sites import rules_of
 from vswitch.model.site import (
     Adapter,
     BasicAcl,
@@ -174,7 +175,7 @@ def only(direction: Direction) -> Callable[[Any], Any]:
 def arp_is_ip(original: Any) -> Any:
     def filtered(self: Any, adapter: Adapter, direction: Direction, vlan: int | None) -> Any:
         if acl.arp_hangs_on(adapter.extended_acls, adapter.acls, direction, self.frame):
-            denying = [rule for rule in (*adapter.extended_acls, *adapter.acls) if rule.action == "Deny"]
+            denying = [rule for rule in rules_of(adapter) if rule.action == "Deny"]
             self._drop_by(adapter.number, Stage.BASIC_ACL, direction, vlan, denying[-1])
             return False
         return original(self, adapter, direction, vlan)

@@ -60,7 +60,7 @@ class Shape:
         """The adapter or physical port named `guest` or `guest/interface`."""
         name, _, interface = text.partition("/")
         guest = self.site.guest[name]
-        ends = [*guest.adapters, *guest.ports]
+        ends: list[Any] = [*guest.adapters, *guest.ports]
         return next(each for each in ends if each.interface == (interface or "eth0"))
 
     def mac(self, text: str) -> str:

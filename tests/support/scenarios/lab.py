@@ -60,12 +60,14 @@ class RealPackets:
 
     def ask(self, questions: list[ScenarioQuestion]) -> list[AnswerSeen]:
         before = self._call("moved_counters")
-        answers: dict[int, list[str]] = {}
+        answers: dict[int, tuple[str, str]] = {}
         for together in _rounds(questions):
             self._call("forget_neighbours")
             asked = [_asked(questions[index]) for index in together]
             found = self._call("ask_together", questions=asked, patience=PATIENCE)
-            answers.update(zip(together, found, strict=True))
+            answers.update(
+                (index, (outcome, detail)) for index, (outcome, detail) in zip(together, found, strict=True)
+            )
         moved = self._moved(before)
         return [_answer(*answers[index], moved) for index in range(len(questions))]
 

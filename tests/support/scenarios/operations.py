@@ -233,5 +233,5 @@ def moved_counters(lab: Lab) -> dict[str, int]:
 
     sums: dict[str, int] = {}
     for entry in rule_counters(lab):
-        sums[entry["name"]] = sums.get(entry["name"], 0) + entry["packets"]
+        sums[entry.name] = sums.get(entry.name, 0) + entry.packets
     return sums

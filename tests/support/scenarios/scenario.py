@@ -227,7 +227,7 @@ def _text(policy: Any) -> str:
 
 
 def _exceptions(data: Mapping[str, Any]) -> Mapping[str, str]:
-    found = data.get("except", {})
+    found: Mapping[str, str] = data.get("except", {})
     if not (
         found.keys() <= {*ENGINES, "control"} and all(isinstance(why, str) and why for why in found.values())
     ):

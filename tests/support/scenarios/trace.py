@@ -102,7 +102,7 @@ class _Lookup(NamedTuple):
 
     established: Table
     port: int
-    index: int
+    zone_index: int
 
 
 class _Live(NamedTuple):
@@ -261,7 +261,7 @@ class FlowTrace(Reference):
             return self.switches.trace(program.bridge, text)
         matches = [
             f"table={at.established:d},reg{int(at.established is Table.INBOUND_ESTABLISHED)}={at.port},"
-            f"reg3={at.index}"
+            f"reg3={at.zone_index}"
             for at in program.lookups
             if at not in live
         ]

@@ -13,15 +13,37 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import spnego
 
 from tests.support.winrm.messages import MESSAGES, WsmanFault, envelope_of, fault_body, text_of
+from tests.support.winrm.shells import Limits, ShellFault
 
-if TYPE_CHECKING:
-    from tests.support.winrm.endpoint import WinrmEndpoint
+
+class ServedHost(Protocol):
+    """The endpoint as its connections see it."""
+
+    address: str
+    methods: tuple[str, ...]
+    limits: Limits
+    tls: ssl.SSLContext | None
+    dead: bool
+    cuts_log_on: bool
+    user_agents: set[str]
+    largest_envelope: int
+    raw: list[bytes]
+
+    def opened(self, connection: socket.socket) -> None: ...
+    def wrapped(self, plain: socket.socket, tls: ssl.SSLSocket) -> None: ...
+    def closed(self, connection: socket.socket) -> None: ...
+    def context(self, method: str) -> spnego.ContextProxy: ...
+    def user_file(self) -> contextlib.AbstractContextManager[None]: ...
+    def basic_user(self, token: str) -> str | None: ...
+    def fault_at(self, message: str) -> ShellFault | None: ...
+    def act(self, message: str, envelope: ET.Element, user: str) -> str: ...
 
 
 def server_tls(certificate: tuple[Path, Path], client_authority: Path | None) -> ssl.SSLContext:
@@ -46,7 +68,7 @@ def closed_by_client(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def pour(sink: IO[bytes], pieces: Iterator[bytes]) -> None:
+def pour(sink: BufferedIOBase, pieces: Iterator[bytes]) -> None:
     """Write pieces as they come, until there is no more or nobody takes them."""
     with contextlib.suppress(OSError, ValueError):
         for piece in pieces:
@@ -59,7 +81,7 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, endpoint: WinrmEndpoint) -> None:
+    def __init__(self, endpoint: ServedHost) -> None:
         self.endpoint = endpoint
         if ":" in endpoint.address:
             self.address_family = socket.AF_INET6

@@ -6,13 +6,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tests.support.winrm.messages import INVALID_SHELL, WsmanFault
 from vswitch.hyperv.winrm import framing
-
-if TYPE_CHECKING:
-    from tests.support.winrm.endpoint import WinrmEndpoint
 
 Handler = Callable[[bytes], "bytes | ShellOutput"]
 
@@ -102,10 +99,21 @@ def answer(document: dict[str, Any]) -> ShellOutput:
     return ShellOutput(b'{"documentBytes":%d}\n' % len(text) + text)
 
 
+class ProcessHost(Protocol):
+    """The endpoint as its processes see it."""
+
+    handler: Handler
+    limits: Limits
+    program_ends: ShellOutput | None
+    defects: list[Exception]
+
+    def die(self) -> None: ...
+
+
 class Process:
     """A command in a shell: collects input, runs the handler when it is complete, keeps output."""
 
-    def __init__(self, endpoint: WinrmEndpoint, command_line: str) -> None:
+    def __init__(self, endpoint: ProcessHost, command_line: str) -> None:
         self.endpoint = endpoint
         self.input = b""
         self.input_ended = False

@@ -94,17 +94,19 @@ def start(
             "--listener", str(listener.fileno()), "--starter", str(theirs.fileno()),
             *(["--attached"] if attached else []), *extensions,
         ]  # fmt: skip
-        process = subprocess.Popen(
-            isolation.command(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(listener.fileno(), theirs.fileno()),
-            env=isolation.environment(),
-            start_new_session=True,
-            cwd="/",
-        )
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with _ctrl_c_later():  # inside Popen it would leave a process that nobody knows
+                process = subprocess.Popen(
+                    isolation.command(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(listener.fileno(), theirs.fileno()),
+                    env=isolation.environment(),
+                    start_new_session=True,
+                    cwd="/",
+                )
             theirs.close()
             args = {"sources": sources.to_dict(), "name": name, "folder": str(Path.cwd()), **(options or {})}
             status = LabStatus.from_dict(
@@ -116,12 +118,30 @@ def start(
         except BaseException as error:
             inodes = sockets(name)
             listener.close()
-            process.kill()
-            process.wait()
+            if process is not None:
+                process.kill()
+                process.wait()
             wait_gone(inodes, _DOWN_PATIENCE if isinstance(error, Exception) else _GONE_AT_ONCE)
             if isinstance(error, NoAnswer) and not isinstance(error, TooSlow):
                 raise _why_it_ended(os.pread(log, 1 << 20, begin).decode(errors="replace")) from None
             raise
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block is left. Outside of the main thread there is none."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager
