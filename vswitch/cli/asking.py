@@ -6,15 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vswitch.cli import completion, render
+from vswitch.cli import completion
 from vswitch.cli.choosing import choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
 from vswitch.errors import InputError
-from vswitch.lab.process import client
-from vswitch.model import parse_traffic
-from vswitch.patience import Patience
 
 __all__ = ["register"]
 
@@ -66,6 +63,11 @@ def probe(
 
     Exit status 0 if everything asked about is open and the reference agrees, else 1.
     """
+    from vswitch.cli import render
+    from vswitch.lab.process import client
+    from vswitch.model import parse_traffic
+    from vswitch.patience import Patience
+
     parse_traffic(traffic)
     check_seconds(timeout)
     with progress("probing"):
@@ -117,6 +119,9 @@ def explain(
 
     Exit status 0 if it is allowed and the switches agree, else 1.
     """
+    from vswitch.cli import render
+    from vswitch.model import parse_traffic
+
     version = _version(only4, only6)
     asked = parse_traffic(traffic)
     if layout is not None:
@@ -129,6 +134,8 @@ def explain(
             raise InputError(
                 "--policy goes with --layout", hint="A lab's policy is changed with `vswitch apply`."
             )
+        from vswitch.lab.process import client
+
         with progress("explaining"):
             data = client.call(
                 choose_lab(lab),

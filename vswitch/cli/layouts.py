@@ -13,7 +13,7 @@ from vswitch.errors import EnvironmentError_, InputError
 from vswitch.model.files.file_kinds import KEYS, top_keys
 from vswitch.model.problems import did_you_mean, listing
 
-__all__ = ["register", "shipped_folder"]
+__all__ = ["register", "shipped_folder", "shipped_layouts"]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,18 @@ def shipped_folder() -> Path:
     raise EnvironmentError_("the shipped layouts are not installed", hint="reinstall vswitch")
 
 
+def shipped_layouts() -> dict[str, list[str]]:
+    """The names of the shipped layouts, each with the files of its policies."""
+    import yaml
+
+    found: dict[str, list[str]] = {}
+    for path in sorted(shipped_folder().glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if top_keys(text).intersection(KEYS["a layout"]):
+            found[path.stem] = yaml.safe_load(text).get("policies", [])
+    return found
+
+
 def layouts(
     names: Annotated[
         list[str] | None,
@@ -48,13 +60,7 @@ def layouts(
 
     No file that is there already is overwritten.
     """
-    import yaml
-
-    found: dict[str, list[str]] = {}
-    for path in sorted(shipped_folder().glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        if top_keys(text) & KEYS["a layout"]:
-            found[path.stem] = yaml.safe_load(text).get("policies", [])
+    found = shipped_layouts()
     for name in names or ():
         if name not in found:
             known = listing(list(found), limit=len(found))

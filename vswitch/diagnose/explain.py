@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vswitch.diagnose.limit_drops import limited_by
 from vswitch.diagnose.mirrored import Mirrored, mirrored
-from vswitch.diagnose.tracing import SwitchCheck, TracedLab, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Action, DropReason, PortRange
@@ -17,6 +15,9 @@ from vswitch.semantics.conversation import Conversation, converse_range
 from vswitch.semantics.journey import Leg
 from vswitch.semantics.network import Passage, SwitchPassage
 from vswitch.semantics.verdict import Rule
+
+if TYPE_CHECKING:
+    from vswitch.diagnose.tracing import SwitchCheck, TracedLab
 
 __all__ = ["Answer", "Explanation", "explain"]
 
@@ -131,7 +132,7 @@ def explain(
     """
     answers = []
     for ports, conversation in converse_range(site, source, destination, traffic, version=version):
-        checks = tuple(check_conversation(lab, conversation)) if lab else ()
+        checks = _checks(lab, conversation) if lab else ()
         answers.append(
             Answer(
                 ports if traffic.ports else None,
@@ -142,6 +143,13 @@ def explain(
             )
         )
     return Explanation(source, destination, traffic, tuple(answers))
+
+
+def _checks(lab: TracedLab, conversation: Conversation) -> tuple[SwitchCheck, ...]:
+    # Without a lab neither the compiler nor Open vSwitch's client is loaded.
+    from vswitch.diagnose.tracing import check_conversation
+
+    return tuple(check_conversation(lab, conversation))
 
 
 def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
@@ -157,6 +165,8 @@ def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
     ]
     if not limits:
         return Advice()
+    from vswitch.diagnose.limit_drops import limited_by
+
     most = max(limits, key=lambda seen: seen.packets)
     return limited_by(site, most.flow, most.packets, now=False)
 
