@@ -18,6 +18,7 @@ from typing import Any
 
 import typer
 
+from vswitch.cli.page import verbatim
 from vswitch.cli.words import COMPLETE, GROUPS, LINE, OURS, split_global, split_line
 
 __all__ = [
@@ -138,7 +139,7 @@ def answer(app: typer.Typer) -> int:
             if os.environ[COMPLETE] != OURS:
                 return int(app(prog_name="vswitch", standalone_mode=False) or 0)
             for value, meaning in offers(app, os.environ.get(LINE, "")):
-                print(f"{value}\t{meaning}")
+                verbatim(f"{value}\t{meaning}\n")
         except SystemExit as done:  # this is how Typer ends
             return done.code if isinstance(done.code, int) else 0
         except Exception:
@@ -271,9 +272,9 @@ def tables() -> list[str]:
 
 def shipped_layouts() -> list[str]:
     """The layouts that ship with this program."""
-    from vswitch.cli.layouts import shipped_layouts as shipped
+    from vswitch.cli import shipped
 
-    return list(shipped())
+    return list(shipped.shipped_layouts())
 
 
 def lab_names() -> list[str]:

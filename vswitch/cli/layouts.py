@@ -9,40 +9,16 @@ import typer
 
 from vswitch.cli import completion
 from vswitch.cli.output import Output, OutputOption, Page, emit
-from vswitch.errors import EnvironmentError_, InputError
-from vswitch.model.files.file_kinds import KEYS, top_keys
+from vswitch.cli.shipped import shipped_folder, shipped_layouts
+from vswitch.errors import InputError
 from vswitch.model.problems import did_you_mean, listing
 
-__all__ = ["register", "shipped_folder", "shipped_layouts"]
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
     app.command(epilog="Example: [bold]vswitch layouts two-hosts[/]")(layouts)
-
-
-def shipped_folder() -> Path:
-    """Where the shipped layouts and their policies are: in the checkout or in the installed package.
-
-    Raises EnvironmentError_ if neither has them.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / "topologies", package / "layouts"):
-        if folder.is_dir():
-            return folder
-    raise EnvironmentError_("the shipped layouts are not installed", hint="reinstall vswitch")
-
-
-def shipped_layouts() -> dict[str, list[str]]:
-    """The names of the shipped layouts, each with the files of its policies."""
-    import yaml
-
-    found: dict[str, list[str]] = {}
-    for path in sorted(shipped_folder().glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        if top_keys(text).intersection(KEYS["a layout"]):
-            found[path.stem] = yaml.safe_load(text).get("policies", [])
-    return found
 
 
 def layouts(

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vswitch.cli.page import GAP, Page, Part, may_be_terminal
+from vswitch.cli.page import GAP, Page, Part, may_be_terminal, verbatim
 from vswitch.errors import InputError, InputErrors, VswitchError
 from vswitch.wording import visible
 
@@ -53,11 +53,6 @@ def emit(data: Any, text: Callable[[Page], None], output: Output) -> None:
         sys.stdout.write("\n")
     else:
         text(Page(sys.stdout))
-
-
-def verbatim(text: str) -> None:
-    """Print a document that a program will read, such as a script, without a change."""
-    sys.stdout.write(text)
 
 
 def note(*parts: Part) -> None:

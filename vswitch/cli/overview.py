@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vswitch import __version__
-from vswitch.cli.page import Page, cells
+from vswitch.cli.page import Page, cells, verbatim
 from vswitch.cli.words import COMPLETE, LINE, OURS, arranged, split_global, split_line
 
 __all__ = [
@@ -112,12 +112,12 @@ def answer_at_once(arguments: list[str]) -> Callable[[], object] | None:
     """
     if asked := os.environ.get(COMPLETE):
         found = _completed(os.environ.get(LINE, "")) if asked == OURS else None
-        return None if found is None else partial(sys.stdout.write, found)
+        return None if found is None else partial(verbatim, found)
     words = arranged(arguments)
     if words[0] in ("-h", "--help") or words == ["help"]:
         return print_overview
     if words[0] in ("-V", "--version"):
-        return partial(sys.stdout.write, f"vswitch {__version__}\n")
+        return partial(verbatim, f"vswitch {__version__}\n")
     return None
 
 

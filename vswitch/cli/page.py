@@ -8,6 +8,7 @@ Text of several lines is composed of several calls, so that no foreign word can 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,7 +17,7 @@ from vswitch.wording import visible
 if TYPE_CHECKING:
     from vswitch.cli.terminal import Terminal
 
-__all__ = ["GAP", "Page", "Part", "cells", "may_be_terminal"]
+__all__ = ["GAP", "Page", "Part", "cells", "may_be_terminal", "verbatim"]
 
 #: What lines are made of: plain text, or text and a style of rich's, such as `("Deny", "bold red")`.
 Part = str | tuple[str, str]
@@ -109,6 +110,11 @@ def cells(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
+
+
+def verbatim(text: str) -> None:
+    """Print a document that a program will read, such as a script, without a change."""
+    sys.stdout.write(text)
 
 
 def may_be_terminal(stream: TextIO) -> bool:

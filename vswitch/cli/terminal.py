@@ -11,11 +11,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vswitch.cli.page import GAP
-
 __all__ = ["Terminal", "terminal_of"]
 
 _HANG = 2
+_GAP = "  "  # as between the columns of a `Page` without a terminal
 
 
 def terminal_of(stream: TextIO) -> Terminal | None:
@@ -51,7 +50,7 @@ class Terminal:
                     part
                     for name, cell in pairs
                     if cell
-                    for part in ((name, "bold"), (f" {cell}", ""), (GAP, ""))
+                    for part in ((name, "bold"), (f" {cell}", ""), (_GAP, ""))
                 ]
                 self.line(parts[:-1], None)
             return
@@ -62,7 +61,7 @@ class Terminal:
                 for cell, width, number in zip(several, widths, numbers, strict=True):
                     blanks = " " * (width - cell_len(cell.plain))
                     joined.append(blanks if number else "").append_text(cell)
-                    joined.append("" if number else blanks).append(GAP)
+                    joined.append("" if number else blanks).append(_GAP)
                 joined.rstrip()
                 self._console.print(joined)
 
@@ -102,7 +101,7 @@ def _widths(grid: Sequence[Sequence[Text]], width: int) -> list[int] | None:
     """How wide each column of a table gets, so that no word is cut; None if that is not to be had."""
     columns = list(zip(*grid, strict=True))
     natural = [max(cell_len(cell.plain) for cell in column) for column in columns]
-    excess = sum(natural) + len(GAP) * (len(natural) - 1) - width
+    excess = sum(natural) + len(_GAP) * (len(natural) - 1) - width
     least = [
         max((cell_len(word) for cell in column for word in cell.plain.split()), default=0)
         for column in columns
