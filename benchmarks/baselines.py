@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    command_line,
     flow_install,
     hyperv,
     hyperv_fleet,
@@ -28,6 +29,19 @@ def _compare_edited(edit: str) -> Sample:
 
 
 BENCHMARKS = (
+    Benchmark(
+        "command-line",
+        "processor time of one call, beside the bare interpreter",
+        "ms",
+        "interpreter",
+        {
+            "interpreter": command_line.interpreter,
+            "help": command_line.overview,
+            "completion": command_line.completion,
+            "completion-of-a-guest": command_line.completion_of_a_guest,
+            "explain": command_line.explain,
+        },
+    ),
     Benchmark(
         "tcp",
         "one TCP stream between two guests",

@@ -84,12 +84,18 @@ def _no_number(_: str) -> NoReturn:
     raise ValueError
 
 
+# As far as the system has them: Windows knows only the last one.
+_OPENING = 0
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _OPENING |= getattr(os, _flag, 0)
+
+
 def _content(path: str, limit: int) -> bytes:
     where = Origin(path)
     try:
         _check_kind(os.stat(path), where)
         # Without O_NONBLOCK, what has become a FIFO meanwhile would hold us; so would some files of /proc.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _OPENING)
         with open(descriptor, "rb", buffering=0) as file:
             found = os.fstat(descriptor)
             _check_kind(found, where)

@@ -10,7 +10,7 @@ $ProgressPreference = 'SilentlyContinue'
 $WarningPreference = 'SilentlyContinue'
 $ConfirmPreference = 'None'
 
-$script:ModuleVersion = '1.0.0'
+$script:ModuleVersion = '0.2.0'
 $script:LockSeconds = 30
 $script:SystemSid = 'S-1-5-18'
 $script:AdministratorsSid = 'S-1-5-32-544'

@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vswitch.cli import completion, render
+from vswitch.cli import completion
 from vswitch.cli.choosing import choose_lab
 from vswitch.cli.files import load
 from vswitch.cli.lab_option import LabOption
 from vswitch.cli.output import Output, OutputOption, check_seconds, emit, progress
 from vswitch.errors import InputError
-from vswitch.model import parse_traffic
-from vswitch.patience import Patience
 
 __all__ = ["register"]
 
@@ -65,7 +63,10 @@ def probe(
 
     Exit status 0 if everything asked about is open and the reference agrees, else 1.
     """
+    from vswitch.cli import render
     from vswitch.diagnose.lab_questions import Asking, probe_in
+    from vswitch.model import parse_traffic
+    from vswitch.patience import Patience
 
     parse_traffic(traffic)
     check_seconds(timeout)
@@ -113,6 +114,9 @@ def explain(
 
     Exit status 0 if it is allowed and the switches agree, else 1.
     """
+    from vswitch.cli import render
+    from vswitch.model import parse_traffic
+
     version = _version(only4, only6)
     asked = parse_traffic(traffic)
     if layout is not None:

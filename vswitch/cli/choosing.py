@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vswitch.errors import InputError, NoSuchLab
-from vswitch.lab.process import client
 from vswitch.model.names import find_name
 
 __all__ = ["TEST_MARK", "choose_lab", "running_labs"]
@@ -17,6 +16,8 @@ def running_labs() -> list[str]:
 
     Labs of a `vswitch test` under way do not count: they are nobody's to look at, or to take down.
     """
+    from vswitch.lab.process import client
+
     return [each for each in client.running() if TEST_MARK not in each]
 
 
@@ -25,6 +26,8 @@ def choose_lab(name: str | None) -> str:
 
     Raises NoSuchLab or InputError.
     """
+    from vswitch.lab.process import client
+
     if name is not None:
         return find_name(name, client.running()) or name
     names = running_labs()

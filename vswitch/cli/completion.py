@@ -9,7 +9,6 @@ hosts that others wrote.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ from typing import Any
 
 import typer
 
-from vswitch.cli.front import GROUPS, split_global
-from vswitch.cli.output import verbatim
+from vswitch.cli.page import verbatim
+from vswitch.cli.words import COMPLETE, GROUPS, LINE, OURS, split_global, split_line
 
 __all__ = [
     "ANY_FILE",
@@ -31,8 +30,8 @@ __all__ = [
     "guests",
     "hosts",
     "inventory_hosts",
-    "is_asked",
     "lab_names",
+    "shipped_layouts",
     "switches",
     "tables",
     "traffic",
@@ -40,9 +39,6 @@ __all__ = [
     "yaml_files",
 ]
 
-_VARIABLE = "_VSWITCH_COMPLETE"  # also what Typer's own scripts use, with "complete_" and the shell's name
-_OURS = "lines"
-_LINE = "_VSWITCH_LINE"
 _PATIENCE = 1.0  # seconds
 
 #: In the place of a word's meaning: the shell is to complete the names of files.
@@ -136,18 +132,13 @@ def use_own_scripts() -> None:
         _completion_shared._completion_scripts.update(bash=_BASH, zsh=_ZSH, fish=_FISH)
 
 
-def is_asked() -> bool:
-    """Whether a shell has started this process to complete a line."""
-    return bool(os.environ.get(_VARIABLE))
-
-
 def answer(app: typer.Typer) -> int:
     """Print what a shell asks for; returns the exit status. Never raises, and prints nothing on errors."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         try:
-            if os.environ[_VARIABLE] != _OURS:
+            if os.environ[COMPLETE] != OURS:
                 return int(app(prog_name="vswitch", standalone_mode=False) or 0)
-            for value, meaning in offers(app, os.environ.get(_LINE, "")):
+            for value, meaning in offers(app, os.environ.get(LINE, "")):
                 verbatim(f"{value}\t{meaning}\n")
         except SystemExit as done:  # this is how Typer ends
             return done.code if isinstance(done.code, int) else 0
@@ -160,33 +151,19 @@ def offers(app: typer.Typer, line: str) -> Iterator[tuple[str, str]]:
     """The words that may stand at the end of a command line, each with its meaning or ""."""
     from typer._completion_classes import FishComplete
 
-    words, incomplete = _split(line)
+    words, incomplete = split_line(line)
     path, moved, rest = split_global(words[1:])
     if rest and not path:  # an option in front of the command: ps has them all
         path = ("ps",)
     elif not path or path[-1] in GROUPS:
         moved = []
     command: Any = typer.main.get_command(app)
-    completer = FishComplete(command, {}, "vswitch", _VARIABLE)
+    completer = FishComplete(command, {}, "vswitch", COMPLETE)
     option = incomplete[: incomplete.index("=") + 1] if incomplete[:1] == "-" and "=" in incomplete else ""
     for item in completer.get_completions([*path, *moved, *rest], incomplete):
         value = f"{option}{item.value}"
         if value.isprintable() and "\\" not in value:  # what a terminal or a shell could take for orders
             yield value, " ".join((item.help or "").split())
-
-
-def _split(line: str) -> tuple[list[str], str]:
-    """The words of a line and the unfinished one at its end, as a shell would read them."""
-    end = "\x01"  # makes the end of the line visible: after a blank a new word begins
-    lexer = shlex.shlex(line + end, posix=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    words: list[str] = []
-    try:
-        words.extend(lexer)
-    except ValueError:  # an open quote
-        words.append(lexer.token)
-    return words[:-1], words[-1].removesuffix(end)
 
 
 # ---------------------------------------------------------------- what there is to name
@@ -202,6 +179,10 @@ def _silent(*modules: str) -> Iterator[None]:
     with suppress(ImportError):
         for module in modules:
             import_module(module)
+    if not hasattr(signal, "setitimer"):  # Windows, where the shells of this module are rare
+        with suppress(Exception):
+            yield
+        return
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
     try:
@@ -287,6 +268,13 @@ def tables() -> list[str]:
     from vswitch.pipeline import Table
 
     return [table.name.lower() for table in Table]
+
+
+def shipped_layouts() -> list[str]:
+    """The layouts that ship with this program."""
+    from vswitch.cli import shipped
+
+    return list(shipped.shipped_layouts())
 
 
 def lab_names() -> list[str]:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from contextlib import suppress
-
-from vswitch.cli.output import print_error
-from vswitch.errors import Fault, VswitchError
-from vswitch.exhausted import exhausted_by
 
 __all__ = ["DEBUG", "end_with"]
 
@@ -19,11 +14,17 @@ DEBUG = "VSWITCH_DEBUG"
 
 def end_with(error: Exception, *, as_json: bool) -> int:
     """Print what has happened, as far as somebody takes it; the exit status for it."""
+    from vswitch.cli.output import print_error
+    from vswitch.errors import Fault, VswitchError
+    from vswitch.exhausted import exhausted_by
+
     if isinstance(error, BrokenPipeError):  # whoever read has seen enough
         _drop_output()
         return VswitchError.exit_status
     known = exhausted_by(error) or (error if isinstance(error, VswitchError) else None)
     if known is None and os.environ.get(DEBUG):
+        import traceback
+
         traceback.print_exception(error)
         return Fault.exit_status
     told = known or Fault(

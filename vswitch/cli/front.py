@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from vswitch import __version__
 from vswitch.cli.output import verbatim
+from vswitch.cli.overview import OVERVIEW_WORDS, print_overview
+from vswitch.cli.words import GROUPS, arranged, split_global
 from vswitch.errors import InputError
 from vswitch.model.names import find_name
 from vswitch.model.problems import did_you_mean, listing
 
 __all__ = ["GROUPS", "Commands", "add_help", "arranged", "split_global", "top"]
 
-#: Commands that have commands of their own.
-GROUPS = frozenset({"hyperv"})
-
-#: Options that nearly every command has, which people also write in front of it.
-_GLOBAL = {"-o": "--output", "--output": "--output", "-l": "--lab", "--lab": "--lab"}
-
 _OTHER_WORDS = {
     "check": "validate", "destroy": "down", "lint": "validate", "list": "ps", "ls": "ps", "ping": "probe",
     "restart": "down, then vswitch up LAYOUT", "run": "exec", "ssh": "shell", "start": "up", "status": "ps",
     "stop": "down", "version": "--version", "why": "explain",
 }  # fmt: skip
-
-
-def split_global(words: Sequence[str]) -> tuple[tuple[str, ...], list[str], list[str]]:
-    """The command's own words, the options in front of them that belong behind, and all the rest.
-
-    Stops at the first other option in front.
-    """
-    path: list[str] = []
-    moved: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest[0]
-        name, equals, value = word.partition("=")
-        if word == "--":
-            rest = rest[1:]
-        elif word in _GLOBAL and len(rest) > 1:
-            moved += [_GLOBAL[word], rest[1]]
-            rest = rest[2:]
-        elif equals and name.startswith("--") and name in _GLOBAL:
-            moved += [name, value]
-            rest = rest[1:]
-        elif word[:2] in _GLOBAL and len(word) > 2:
-            moved += [_GLOBAL[word[:2]], word[2:]]
-            rest = rest[1:]
-        elif word.startswith("-"):
-            break
-        else:
-            path.append(word)
-            rest = rest[1:]
-            if word not in GROUPS:
-                break
-    return tuple(path), moved, rest
-
-
-def arranged(words: Sequence[str]) -> list[str]:
-    """The arguments as the commands want them: options behind the command; help where none is named."""
-    path, moved, rest = split_global(words)
-    if not path or path[-1] in GROUPS:
-        return [*path, *(rest or ["--help"])]
-    return [*path, *moved, *rest]
 
 
 class Commands(TyperGroup):
@@ -104,10 +60,7 @@ class Commands(TyperGroup):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        try:
-            verbatim(f"vswitch {version('vswitch')}\n")
-        except PackageNotFoundError:  # started from the sources alone
-            verbatim("vswitch, not installed\n")
+        verbatim(f"vswitch {__version__}\n")
         raise typer.Exit
 
 
@@ -128,8 +81,8 @@ def _commands(ctx: typer.Context) -> list[str]:
     return [name for name, command in getattr(group, "commands", {}).items() if not command.hidden]
 
 
-def add_help(app: typer.Typer, root: typer.Typer, *path: str) -> None:
-    """Give `app`, which is `path` below the program `root`, the command `help`."""
+def add_help(app: typer.Typer, run: Callable[[list[str]], object], *path: str) -> None:
+    """Give `app`, which is `path` below the program, the command `help`; `run` runs the program on words."""
     example = " ".join(("vswitch", *path, "help"))
 
     @app.command(
@@ -144,4 +97,7 @@ def add_help(app: typer.Typer, root: typer.Typer, *path: str) -> None:
     ) -> None:
         """Say what a command does and which options it has: the same as --help behind it."""
         words = arranged([*path, *(command or ()), "--help"])
-        root(words, prog_name="vswitch", standalone_mode=False)
+        if words == OVERVIEW_WORDS:
+            print_overview()
+        else:
+            run(words)

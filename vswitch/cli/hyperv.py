@@ -18,7 +18,7 @@ from vswitch.errors import InputError, Origin
 from vswitch.hyperv.winrm.connection import Authentication
 from vswitch.model.names import find_name
 
-__all__ = ["app"]
+__all__ = ["app", "register"]
 
 app = typer.Typer(
     name="hyperv",
@@ -26,6 +26,12 @@ app = typer.Typer(
     epilog="Exit status of plan, verify and drift: 0 no difference, 1 differences, 2 error.",
     cls=Commands,
 )
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands of this module."""
+    program.add_typer(app)
+
 
 InventoryOption = Annotated[
     str | None,

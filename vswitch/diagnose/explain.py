@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vswitch.diagnose.explained import (
     Answer,
@@ -18,9 +19,7 @@ from vswitch.diagnose.explained import (
     TracedFrame,
     TranslationShown,
 )
-from vswitch.diagnose.limit_drops import limited_by
 from vswitch.diagnose.mirrored import mirrored
-from vswitch.diagnose.tracing import FlowSeen, SwitchCheck, TracedLab, check_conversation
 from vswitch.model.site import Site
 from vswitch.model.traffic import Traffic
 from vswitch.model.types import Action, DropReason, PortRange
@@ -28,6 +27,9 @@ from vswitch.semantics.cause import Advice
 from vswitch.semantics.conversation import Conversation, converse_range
 from vswitch.semantics.journey import Decision, Hop, Leg, Translation
 from vswitch.semantics.network import Passage
+
+if TYPE_CHECKING:
+    from vswitch.diagnose.tracing import FlowSeen, SwitchCheck, TracedLab
 
 __all__ = ["explain"]
 
@@ -47,9 +49,7 @@ def explain(
     is not there, SwitchError if the lab's Open vSwitch does not answer.
     """
     answers = tuple(
-        _answer(
-            site, ports if traffic.ports else None, talk, tuple(check_conversation(lab, talk) if lab else ())
-        )
+        _answer(site, ports if traffic.ports else None, talk, _checks(lab, talk) if lab else ())
         for ports, talk in converse_range(site, source, destination, traffic, version=version)
     )
     return Explanation(
@@ -90,6 +90,13 @@ def _answer(
     )
 
 
+def _checks(lab: TracedLab, conversation: Conversation) -> tuple[SwitchCheck, ...]:
+    # Without a lab neither the compiler nor Open vSwitch's client is loaded.
+    from vswitch.diagnose.tracing import check_conversation
+
+    return tuple(check_conversation(lab, conversation))
+
+
 def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
     """What to tell about the StormLimit that has dropped most; nothing if none has dropped any.
 
@@ -103,6 +110,8 @@ def _limit(site: Site, checks: Iterable[SwitchCheck]) -> Advice:
     ]
     if not limits:
         return Advice()
+    from vswitch.diagnose.limit_drops import limited_by
+
     most = max(limits, key=lambda seen: seen.packets)
     return limited_by(site, most.flow, most.packets, now=False)
 

@@ -56,7 +56,7 @@ def lookup(name: str, protocol: int) -> int | None:
     if alias is not None:
         port, protocols = alias
         return port if protocol in protocols else None
-    return _registry()[0].get((key, protocol))
+    return _registered(key, protocol)
 
 
 def name_of(port: int, protocol: int) -> str:
@@ -89,11 +89,36 @@ def common_names() -> tuple[str, ...]:
 
 
 @cache
+def _registered(key: str, protocol: int) -> int | None:
+    """As `lookup`, for the registry alone: looked for in its text, as most layouts name few services."""
+    if "," in key or "\n" in key:
+        return None
+    text = _lower_text()
+    end = text.find(f",{key}\n")
+    while end >= 0:
+        number, protocols = text[text.rindex("\n", 0, end) + 1 : end].split(",")
+        if any(_PROTOCOLS[word] == protocol for word in protocols.split("/")):
+            return int(number)
+        end = text.find(f",{key}\n", end + 1)
+    return None
+
+
+@cache
+def _lower_text() -> str:
+    """The registry without its comments, in lower case; a line break is in front of and behind each line."""
+    lines = _text().lower().splitlines(keepends=True)
+    return "\n" + "".join(line for line in lines if not line.startswith("#"))
+
+
+def _text() -> str:
+    return files("vswitch.model").joinpath("services.csv").read_text(encoding="utf-8")
+
+
+@cache
 def _registry() -> tuple[dict[tuple[str, int], int], dict[tuple[int, int], str]]:
     ports: dict[tuple[str, int], int] = {}
     main: dict[tuple[int, int], str] = {}
-    text = files("vswitch.model").joinpath("services.csv").read_text(encoding="utf-8")
-    for line in text.splitlines():
+    for line in _text().splitlines():
         if line.startswith("#"):
             continue
         number, protocols, name = line.split(",")

@@ -15,7 +15,7 @@ from tests.support.modelled_host.values import Document, OperationError, keys_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-VERSION = "1.0.0"
+VERSION = "0.2.0"
 
 
 def mirrors(name: str) -> Callable[[Function], Function]:

@@ -191,7 +191,7 @@ def _narrow(folder: Path, *, ours: bool) -> None:
     found = folder.stat()
     if not stat.S_ISDIR(found.st_mode):
         raise EnvironmentError_(f"{folder} cannot be used: it is not a folder")
-    if found.st_uid != os.geteuid():
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise EnvironmentError_(
             f"{folder} belongs to another user, who could change what is kept there",
             hint="set VSWITCH_STATE to a folder of your own",

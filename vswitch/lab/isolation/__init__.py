@@ -7,12 +7,12 @@ that runs something inside; `enter` starts the calling program again inside.
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import socket
 import struct
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from vswitch.errors import EnvironmentError_, VswitchError
@@ -34,6 +34,8 @@ __all__ = [
 
 _OUR_MOUNT = "vswitch /run tmpfs "  # as init.py makes it
 _SBIN = ("/usr/sbin", "/sbin")
+#: What the extra `lab` brings to the lab's own processes: module, package.
+_PACKAGES = {"os_ken": "os-ken", "packaging": "packaging"}
 _PROGRAMS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
@@ -68,6 +70,7 @@ def needs_user_namespace() -> bool:
 
 def check() -> None:
     """Raise EnvironmentError_, with what to do, for the first thing a lab needs and this machine lacks."""
+    _check_packages()
     path = search_path()
     missing = [program for program in _PROGRAMS if not shutil.which(program, path=path)]
     if missing:
@@ -79,6 +82,15 @@ def check() -> None:
     _check_tun()
     if needs_user_namespace():
         _check_user_namespaces()
+
+
+def _check_packages() -> None:
+    missing = [name for module, name in _PACKAGES.items() if find_spec(module) is None]
+    if missing:
+        raise EnvironmentError_(
+            f"labs need Python packages that are not installed: {', '.join(missing)}",
+            hint="Install them: pip install 'vswitch[lab]'. Missing Debian packages are named after that.",
+        )
 
 
 def check_kernel_datapath() -> None:
@@ -205,5 +217,7 @@ def explain_failure(words: str) -> VswitchError | None:
 
 def raise_file_limit() -> None:
     """Allow this process and its children as many open files as the hard limit says."""
+    import resource  # where there is none, the command line must still load
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import selectors
 import signal
@@ -13,7 +12,6 @@ import stat
 import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -328,6 +326,9 @@ def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 def _waiting(pipe: int) -> int:
     """The number of bytes that can be read from a pipe at once."""
+    import fcntl  # where there is none, the command line must still load
+    import termios
+
     (size,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
     return int(size)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import quote, unquote
 
-from vswitch.errors import LabError, NoSuchLab
+from vswitch.errors import EnvironmentError_, LabError, NoSuchLab
 from vswitch.wire import TooSlow, connect, peer_is_us
 
 __all__ = ["SUPERVISOR", "address_of", "connected", "holders", "running", "sockets", "taken", "wait_gone"]
@@ -22,6 +22,7 @@ __all__ = ["SUPERVISOR", "address_of", "connected", "holders", "running", "socke
 #: The module that a lab's first process runs; `--lab ADDRESS` follows it on its command line.
 SUPERVISOR = "vswitch.lab.process.supervisor"
 
+_SOCKETS = Path("/proc/net/unix")
 _LISTENING, _STREAM = "00010000", "0001"
 _LONGEST_NAME = 100
 _PAUSE = 0.005  # seconds
@@ -29,7 +30,15 @@ _FOREIGN = "another user of this machine holds that name"
 
 
 def address_of(name: str) -> str:
-    """The abstract address of the lab `name`, without its leading NUL. Raises LabError for a long name."""
+    """The abstract address of the lab `name`, without its leading NUL.
+
+    Raises LabError for a long name, EnvironmentError_ on a system that has no such addresses.
+    """
+    if not (hasattr(os, "getuid") and hasattr(socket, "AF_UNIX") and _SOCKETS.exists()):
+        raise EnvironmentError_(
+            "labs need Linux",
+            hint="On Windows use WSL2. Without a lab these run here too: validate, explain --layout, hyperv.",
+        )
     address = f"vswitch/{os.getuid()}/{quote(name, safe='')}"
     if len(address) > _LONGEST_NAME:
         raise LabError(f"the lab name {name!r} is too long", hint="Choose a shorter one with --name.")
@@ -48,7 +57,7 @@ def _listening() -> dict[str, set[str]]:
     """
     prefix = "@" + address_of("")
     found: dict[str, set[str]] = {}
-    for line in Path("/proc/net/unix").read_text(errors="replace").split("\n")[1:]:
+    for line in _SOCKETS.read_text(errors="replace").split("\n")[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[3] == _LISTENING and fields[4] == _STREAM:
             name = unquote(fields[7].removeprefix(prefix))

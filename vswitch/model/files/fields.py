@@ -58,7 +58,8 @@ Schema = dict[str, Any]
 class FileModel(BaseModel):
     """Base of all models of files: unknown keys are mistakes, results are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # defer_build: the whole is built once, when a file is read, and not each part when it is imported.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 _DIGITS = re.compile(r"0|[1-9][0-9]*")
