@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SECOND, SWITCHES, Rig, fail, live
+from tests.support.transaction_rig import (
+    FIRST,
+    LAYOUT,
+    NEW,
+    OLD,
+    SECOND,
+    SWITCHES,
+    TransactionRig,
+    fail,
+    live,
+)
 from vswitch.controller import transaction
 from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
@@ -23,7 +33,7 @@ from vswitch.errors import (
 from vswitch.inforce import Record
 
 
-def test_an_apply_replaces_what_is_there(rig: Rig) -> None:
+def test_an_apply_replaces_what_is_there(rig: TransactionRig) -> None:
     report = rig.apply(NEW)
     rig.assert_holds(NEW)
     # The Deny, the Stateful Allow, and the look-ups of the new zone for each IP family and direction.
@@ -33,7 +43,9 @@ def test_an_apply_replaces_what_is_there(rig: Rig) -> None:
 
 @pytest.mark.parametrize("step", ["bundle", "settle", "zones"])
 @pytest.mark.parametrize("name", ["hv01", "hv02"])
-def test_a_switch_that_refuses_leaves_the_old_policy_everywhere(rig: Rig, name: str, step: str) -> None:
+def test_a_switch_that_refuses_leaves_the_old_policy_everywhere(
+    rig: TransactionRig, name: str, step: str
+) -> None:
     rig.switches[name].before = fail(step, times=1)
     with pytest.raises(SwitchError, match=rf"the old policy is still in force everywhere: no {step} today"):
         rig.apply(NEW)
@@ -42,14 +54,14 @@ def test_a_switch_that_refuses_leaves_the_old_policy_everywhere(rig: Rig, name: 
     rig.assert_holds(NEW)
 
 
-def test_a_bundle_that_took_effect_without_an_answer_is_put_back(rig: Rig) -> None:
+def test_a_bundle_that_took_effect_without_an_answer_is_put_back(rig: TransactionRig) -> None:
     rig.switches["hv01"].after = fail("bundle", times=1)
     with pytest.raises(SwitchError, match="still in force everywhere"):
         rig.apply(NEW)
     rig.assert_holds(OLD)
 
 
-def test_a_switch_that_falls_silent_is_put_right_before_the_next_apply(rig: Rig) -> None:
+def test_a_switch_that_falls_silent_is_put_right_before_the_next_apply(rig: TransactionRig) -> None:
     dead = rig.switches["hv02"]
     dead.after = fail("bundle", times=1)
 
@@ -70,7 +82,7 @@ def test_a_switch_that_falls_silent_is_put_right_before_the_next_apply(rig: Rig)
     rig.assert_holds(OLD)
 
 
-def test_a_switch_in_doubt_that_connects_again_is_put_right(rig: Rig) -> None:
+def test_a_switch_in_doubt_that_connects_again_is_put_right(rig: TransactionRig) -> None:
     dead = rig.switches["hv02"]
     dead.after = fail("bundle", times=1)
     dead.before = fail("counters", times=1)
@@ -82,7 +94,9 @@ def test_a_switch_in_doubt_that_connects_again_is_put_right(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("step", ["begin", "commit"])
-def test_a_full_disk_leaves_the_old_policy(rig: Rig, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_full_disk_leaves_the_old_policy(
+    rig: TransactionRig, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def full(self: object, *args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -93,7 +107,7 @@ def test_a_full_disk_leaves_the_old_policy(rig: Rig, monkeypatch: pytest.MonkeyP
     rig.assert_holds(OLD)
 
 
-def test_a_broken_policy_reaches_no_switch(rig: Rig) -> None:
+def test_a_broken_policy_reaches_no_switch(rig: TransactionRig) -> None:
     before = [switch.bundles for switch in rig.switches.values()]
     with pytest.raises(InputErrors, match="actoin"):
         rig.apply("extended_acls:\n  - {name: x, adapters: a, direction: Inbound, actoin: Deny}\n")
@@ -101,7 +115,7 @@ def test_a_broken_policy_reaches_no_switch(rig: Rig) -> None:
     rig.assert_holds(OLD)
 
 
-def test_a_switch_that_is_not_connected_is_said(rig: Rig) -> None:
+def test_a_switch_that_is_not_connected_is_said(rig: TransactionRig) -> None:
     rig.transactions.disconnected(SECOND)
     with pytest.raises(SwitchError, match=r"nothing was changed: not connected: hv02/vs"):
         rig.apply(NEW)
@@ -113,7 +127,7 @@ def test_a_switch_that_is_not_connected_is_said(rig: Rig) -> None:
     rig.assert_holds(OLD)
 
 
-def test_sessions_end_with_their_rule_and_are_counted(rig: Rig) -> None:
+def test_sessions_end_with_their_rule_and_are_counted(rig: TransactionRig) -> None:
     live(rig, "hv01")
     live(rig, "hv02")
     assert rig.apply(OLD.replace("talk", "renamed"))["sessions_ended"] == 0
@@ -121,7 +135,7 @@ def test_sessions_end_with_their_rule_and_are_counted(rig: Rig) -> None:
     assert not rig.switches["hv01"].live
 
 
-def test_sessions_end_when_another_adapter_takes_their_zone(tmp_path: Path, rig: Rig) -> None:
+def test_sessions_end_when_another_adapter_takes_their_zone(tmp_path: Path, rig: TransactionRig) -> None:
     """The zones of these two have the same digest: the first one in the layout has it if both need one."""
     layout = """
 name: meeting
@@ -140,7 +154,7 @@ extended_acls:
     alone, both = policy.replace("WHO", "vm163"), policy.replace("WHO", "vm151, vm163")
     sources = {"layout": "l.yaml", "texts": {"l.yaml": layout, "p.yaml": alone}, "policies": ["p.yaml"]}
     (tmp_path / "site.json").write_text(json.dumps(sources))
-    meeting = Rig(Transactions(tmp_path), rig.switches, tmp_path)
+    meeting = TransactionRig(Transactions(tmp_path), rig.switches, tmp_path)
     meeting.transactions.connected(FIRST)
     before = meeting.transactions._programs["hv01"].zones
     live(meeting, "hv01")
@@ -152,12 +166,12 @@ extended_acls:
     assert not rig.switches["hv01"].live
 
 
-def test_sessions_without_a_mark_are_nobodys_rule(rig: Rig) -> None:
+def test_sessions_without_a_mark_are_nobodys_rule(rig: TransactionRig) -> None:
     live(rig, "hv01", mark=0)
     assert rig.apply(NEW)["sessions_ended"] == 0
 
 
-def test_sessions_that_cannot_be_ended_are_said_and_ended_by_the_next_apply(rig: Rig) -> None:
+def test_sessions_that_cannot_be_ended_are_said_and_ended_by_the_next_apply(rig: TransactionRig) -> None:
     live(rig, "hv01")
     rig.switches["hv01"].before = fail("flush", times=1)
     with pytest.raises(SessionsLeft, match=r"the new policy is in force, but sessions of rules now gone"):
@@ -168,7 +182,7 @@ def test_sessions_that_cannot_be_ended_are_said_and_ended_by_the_next_apply(rig:
     rig.assert_holds(NEW)
 
 
-def test_no_session_ends_when_an_apply_fails(rig: Rig) -> None:
+def test_no_session_ends_when_an_apply_fails(rig: TransactionRig) -> None:
     live(rig, "hv01")
     rig.switches["hv02"].before = fail("bundle", times=1)
     with pytest.raises(SwitchError, match="still in force everywhere"):
@@ -176,7 +190,7 @@ def test_no_session_ends_when_an_apply_fails(rig: Rig) -> None:
     assert len(rig.switches["hv01"].live) == 1
 
 
-def test_reconnecting_rewrites_only_what_is_wrong(rig: Rig) -> None:
+def test_reconnecting_rewrites_only_what_is_wrong(rig: TransactionRig) -> None:
     counted = rig.transactions.reconciled_flows
     bundles = rig.switches["hv01"].bundles
     rig.transactions.connected(FIRST)
@@ -188,7 +202,9 @@ def test_reconnecting_rewrites_only_what_is_wrong(rig: Rig) -> None:
     rig.assert_holds(OLD)
 
 
-def test_reconnecting_puts_meters_before_flows_and_takes_them_away_after(tmp_path: Path, rig: Rig) -> None:
+def test_reconnecting_puts_meters_before_flows_and_takes_them_away_after(
+    tmp_path: Path, rig: TransactionRig
+) -> None:
     switch = rig.switches["hv01"]
     limited = LAYOUT.replace("[10.0.0.1/24]", "[10.0.0.1/24], storm_limit: 10")
     text = "meter=3,pktps,burst,band=type=drop,rate=10,burst_size=10"
@@ -212,12 +228,12 @@ def test_reconnecting_puts_meters_before_flows_and_takes_them_away_after(tmp_pat
     assert switch.held_meters == {}
 
 
-def test_a_switch_nobody_knows_is_refused(rig: Rig) -> None:
+def test_a_switch_nobody_knows_is_refused(rig: TransactionRig) -> None:
     with pytest.raises(LabError, match="0x63"):
         rig.transactions.connected(99)
 
 
-def test_a_controller_that_comes_back_knows_what_is_in_force(rig: Rig) -> None:
+def test_a_controller_that_comes_back_knows_what_is_in_force(rig: TransactionRig) -> None:
     rig.apply(NEW)
     again = Transactions(rig.rundir)
     for datapath_id in SWITCHES:
@@ -226,14 +242,14 @@ def test_a_controller_that_comes_back_knows_what_is_in_force(rig: Rig) -> None:
     assert again.status().policies == ("p.yaml",)
 
 
-def test_texts_of_policies_no_longer_in_force_are_forgotten(rig: Rig) -> None:
+def test_texts_of_policies_no_longer_in_force_are_forgotten(rig: TransactionRig) -> None:
     for number in range(5):
         rig.transactions.apply([f"{number}.yaml"], {f"{number}.yaml": NEW})
     data = json.loads((rig.rundir / "site.json").read_text())
     assert data["texts"].keys() == {"l.yaml", "4.yaml"}
 
 
-def test_a_second_apply_waits_for_the_first(rig: Rig) -> None:
+def test_a_second_apply_waits_for_the_first(rig: TransactionRig) -> None:
     under_way, go_on = threading.Event(), threading.Event()
 
     def hook(step: str) -> None:
@@ -256,7 +272,7 @@ def test_a_second_apply_waits_for_the_first(rig: Rig) -> None:
 
 
 def test_a_second_apply_is_refused_when_the_first_takes_too_long(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: TransactionRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, go_on = threading.Event(), threading.Event()
 

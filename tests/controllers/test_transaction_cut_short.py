@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.running_lab import wait_until
-from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SWITCHES, Rig, fail, live
+from tests.support.transaction_rig import FIRST, LAYOUT, NEW, OLD, SWITCHES, TransactionRig, fail, live
 from vswitch.controller.transaction import Transactions
 from vswitch.errors import (
     InForceUnknown,
@@ -21,7 +21,7 @@ class Killed(BaseException):
     """The controller's end, at the point where it is raised."""
 
 
-def kill(rig: Rig, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def kill(rig: TransactionRig, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have an apply of NEW die at this point; only threads that end by themselves are left of it."""
     name, _, step = point.partition(" ")
     switch = rig.switches.get(name)
@@ -49,7 +49,7 @@ def kill(rig: Rig, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
         each.before = each.after = lambda step: None
 
 
-def come_back(rig: Rig) -> list[str]:
+def come_back(rig: TransactionRig) -> list[str]:
     """Another controller, which every switch connects to; what it did to the switches' flows."""
     for switch in rig.switches.values():
         switch.said.clear()
@@ -74,7 +74,7 @@ def come_back(rig: Rig) -> list[str]:
     ],
 )
 def test_an_apply_cut_short_is_wholly_in_force_or_not_at_all(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, point: str, holds: str, written: list[str]
+    rig: TransactionRig, monkeypatch: pytest.MonkeyPatch, point: str, holds: str, written: list[str]
 ) -> None:
     live(rig, "hv01")
     kill(rig, point, monkeypatch)
@@ -84,7 +84,9 @@ def test_an_apply_cut_short_is_wholly_in_force_or_not_at_all(
     rig.assert_holds(holds)
 
 
-def test_an_apply_that_was_being_taken_back_is_taken_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_apply_that_was_being_taken_back_is_taken_back(
+    rig: TransactionRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even if every switch has taken the new policy: somebody may have been told that it is not in force."""
     rig.switches["hv02"].after = fail("bundle", times=1)
 
@@ -100,7 +102,7 @@ def test_an_apply_that_was_being_taken_back_is_taken_back(rig: Rig, monkeypatch:
 
 
 def test_what_a_silent_switch_had_received_is_found_when_it_is_carried_out(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: TransactionRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bundle whose sender was ended takes effect after the switch was found to be right."""
     switch = rig.switches["hv02"]
@@ -131,13 +133,13 @@ def test_what_a_silent_switch_had_received_is_found_when_it_is_carried_out(
     assert held_mark(switch, "br0") == held_mark_of(rig, OLD)  # type: ignore[arg-type]
 
 
-def held_mark_of(rig: Rig, text: str) -> int:
+def held_mark_of(rig: TransactionRig, text: str) -> int:
     """The mark that hv02 has under this policy."""
     site = load_site("l.yaml", ("p.yaml",), read={"l.yaml": LAYOUT, "p.yaml": text}.__getitem__)
     return mark_of(compile_site(site)["hv02"].switches["br0"].flows)
 
 
-def test_a_switch_in_doubt_is_put_right_without_being_asked(rig: Rig) -> None:
+def test_a_switch_in_doubt_is_put_right_without_being_asked(rig: TransactionRig) -> None:
     dead = rig.switches["hv02"]
     dead.after = fail("bundle", times=1)
     dead.before = fail("counters", times=3)
@@ -148,7 +150,7 @@ def test_a_switch_in_doubt_is_put_right_without_being_asked(rig: Rig) -> None:
     rig.assert_holds(OLD)
 
 
-def test_the_mark_of_a_switch_is_put_right_by_itself(rig: Rig) -> None:
+def test_the_mark_of_a_switch_is_put_right_by_itself(rig: TransactionRig) -> None:
     counted = rig.transactions.reconciled_flows
     rig.switches["hv01"].held[MARK_COOKIE] = "actions=write_metadata:0x1"
     rig.transactions.connected(FIRST)
