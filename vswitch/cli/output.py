@@ -14,6 +14,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,7 +28,7 @@ from rich.text import Text
 
 from vswitch.errors import InputError, InputErrors, VswitchError
 from vswitch.wire import error_as_data
-from vswitch.wording import visible
+from vswitch.wording import counted, visible
 
 __all__ = [
     "Output",
@@ -50,6 +51,10 @@ Part = str | tuple[str, str]
 _LABEL = 10  # the widest label of `Page.item`
 _GAP = "  "
 _HANG = 2
+
+# Mistakes that differ only in this, and those of one kind that are shown: nobody reads more of them.
+_DIFFERING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
+_MOST_ALIKE = 20
 
 
 class Output(StrEnum):
@@ -215,7 +220,8 @@ def ask(question: str) -> None:
 def print_error(error: VswitchError, *, as_json: bool, page: Page | None = None, indent: int = 0) -> None:
     """Print an error: where, what, and what to do about it. Several from one load, one after the other.
 
-    As text to the standard error, or to `page` after `indent` blanks.
+    As text to the standard error, or to `page` after `indent` blanks; of many that differ only in numbers and
+    in what they quote, the first ones. JSON has all.
     """
     if as_json:
         json.dump(error_as_data(error), sys.stdout, indent=2)
@@ -223,11 +229,18 @@ def print_error(error: VswitchError, *, as_json: bool, page: Page | None = None,
         return
     page = page or Page(sys.stderr)
     margin = " " * indent
+    alike: Counter[str] = Counter()
     for single in error.errors if isinstance(error, InputErrors) else [error]:
+        kind = _DIFFERING.sub("", single.message)
+        alike[kind] += 1
+        if alike[kind] > _MOST_ALIKE:
+            continue
         place = f"{single.where}: " if single.where else ""
         page.line(margin, ("error:", "bold red"), f" {place}{single.message}")
         if single.hint:
             page.line(margin, _GAP, single.hint)
+    if more := sum(max(0, count - _MOST_ALIKE) for count in alike.values()):
+        page.line(margin, f"and {counted(more, 'more mistake', 'more mistakes')} like those above")
 
 
 def usage_error(error: Any) -> InputError:
