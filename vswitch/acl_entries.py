@@ -8,6 +8,7 @@ since hosts show it as one or as two. Everything is text and numbers, so that en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -57,6 +58,9 @@ _ACL_TYPES = ("", "Mac", "IPv4", "IPv6", "WildcardIPv4", "WildcardIPv6", "Wildca
 
 _EVERYTHING = ("0.0.0.0/0", "::/0")
 _WILDCARDS = {4: ("0.0.0.0/0",), 5: ("::/0",), 6: _EVERYTHING, 7: (ANY_MAC,)}
+
+# What both Python and PowerShell take for the same whole number, unlike "5_00", "\u0665" or 500.6.
+_DECIMAL = re.compile("[0-9]{1,18}")
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -114,7 +118,7 @@ def enum_value(value: Any, names: Mapping[str, int] | tuple[str, ...], what: str
     if isinstance(value, int):
         return value
     text = str(value).strip()
-    if text.lstrip("-").isdecimal():
+    if _DECIMAL.fullmatch(text.removeprefix("-")):
         return int(text)
     table = names if isinstance(names, Mapping) else {name: number for number, name in enumerate(names)}
     for name, number in table.items():
@@ -150,7 +154,7 @@ def _port(text: str) -> str:
     if text in {"", "*"} or text.upper() == ANY:
         return ANY
     first, dash, last = text.partition("-")
-    numbers = int(first), int(last if dash else first)
+    numbers = _whole(first, "a port"), _whole(last if dash else first, "a port")
     if not 0 <= numbers[0] <= numbers[1] <= 65535:
         raise ValueError(f"{text!r} is not a port or a range of ports")
     return str(PortRange(*numbers))
@@ -162,9 +166,10 @@ def _protocol(text: str) -> str:
         return ANY
     if word in _PROTOCOLS:
         return _PROTOCOLS[word]
-    if not 0 <= int(word) <= 255:
+    number = _whole(word, "a protocol")
+    if number > 255:
         raise ValueError(f"{text!r} is not a protocol")
-    return str(int(word))
+    return str(number)
 
 
 def extended_from_host(raw: Mapping[str, Any]) -> ExtendedEntry:
@@ -185,7 +190,8 @@ def extended_from_host(raw: Mapping[str, Any]) -> ExtendedEntry:
     )
 
 
-@lru_cache(maxsize=1 << 17)
+# By type as well: to a cache without it, 1, 1.0 and True are one.
+@lru_cache(maxsize=1 << 17, typed=True)
 def _extended(
     direction: Any,
     action: Any,
@@ -199,20 +205,30 @@ def _extended(
     timeout: Any,
     isolation: Any,
 ) -> ExtendedEntry:
-    is_stateful = stateful is True or str(stateful).lower() == "true"
+    if not isinstance(stateful, bool):
+        raise ValueError(f"{stateful!r} does not say whether it is stateful")
     return ExtendedEntry(
         _member(direction, _DIRECTIONS, "a direction"),
-        int(weight),
+        _whole(weight, "a weight"),
         _member(action, _ACTIONS, "an action"),
         _protocol(_text(protocol)),
         _address(_text(local)),
         _address(_text(remote)),
         _port(_text(local_port)),
         _port(_text(remote_port)),
-        is_stateful,
-        int(timeout or 0) if is_stateful else 0,
-        int(isolation or 0),
+        stateful,
+        _whole(0 if timeout is None else timeout, "a time limit") if stateful else 0,
+        _whole(0 if isolation is None else isolation, "an isolation id"),
     )
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number that is not negative, from the number or its decimal digits. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return int(value)
+    raise ValueError(f"{value!r} is not {what}")
 
 
 def _text(value: Any) -> str:
@@ -226,6 +242,8 @@ def basic_from_host(raw: Mapping[str, Any]) -> tuple[BasicEntry, ...]:
         kind = raw.get(f"{side}AddressType")
         text = _text(raw.get(f"{side}Address"))
         number = enum_value(kind, _ACL_TYPES, "an address type") if kind is not None else int(bool(text)) * 2
+        if not 0 <= number < len(_ACL_TYPES):
+            raise ValueError(f"{kind!r} is not an address type")
         if number:
             sides.append((side, number, text))
     if len(sides) != 1:

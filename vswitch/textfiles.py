@@ -44,7 +44,10 @@ def read_text(path: str | os.PathLike[str], limit: int = YAML_LIMIT) -> str:
     Raises InputError that names the file and quotes nothing of it: it may be no file of ours at all.
     """
     name = os.fspath(path)
-    content = _content(name, limit)
+    return _decoded(name, _content(name, limit))
+
+
+def _decoded(name: str, content: bytearray) -> str:
     encoding = _encoding(content)
     try:
         return content.decode(encoding)
@@ -64,11 +67,15 @@ def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Any
 
 
 def _json(path: str | os.PathLike[str], what: str) -> Any:
-    text = read_text(path, JSON_LIMIT)
-    where = Origin(os.fspath(path))
-    if text.count("[") + text.count("{") > _MOST_PARTS:
+    name = os.fspath(path)
+    content = _content(name, JSON_LIMIT)
+    where = Origin(name)
+    # Counted as bytes: one emoji makes four bytes of each character of a text.
+    if content.count(b"[") + content.count(b"{") > _MOST_PARTS:
         message = f"this is not {what}: it holds more than {_MOST_PARTS:,} lists and objects"
         raise InputError(message, where=where)
+    text = _decoded(name, content)
+    del content
     try:
         return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
@@ -90,7 +97,7 @@ for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _OPENING |= getattr(os, _flag, 0)
 
 
-def _content(path: str, limit: int) -> bytes:
+def _content(path: str, limit: int) -> bytearray:
     where = Origin(path)
     try:
         _check_kind(os.stat(path), where)
@@ -101,11 +108,11 @@ def _content(path: str, limit: int) -> bytes:
             _check_kind(found, where)
             if found.st_size > limit:
                 _too_large(where, limit)
-            parts: list[bytes] = []
+            content = bytearray()
             left = limit + 1
             # The size says nothing about a file that grows, or one of /proc.
             while left and (part := file.read(min(left, _MIB))):
-                parts.append(part)
+                content += part
                 left -= len(part)
     except OSError as error:
         raise InputError(
@@ -115,7 +122,7 @@ def _content(path: str, limit: int) -> bytes:
         raise InputError(f"this is not a file name: {error}", where=Origin(repr(path))) from None
     if not left:
         _too_large(where, limit)
-    return b"".join(parts)
+    return content
 
 
 def _check_kind(found: os.stat_result, where: Origin) -> None:
@@ -133,7 +140,7 @@ def _too_large(where: Origin, limit: int) -> NoReturn:
     )
 
 
-def _encoding(content: bytes) -> str:
+def _encoding(content: bytearray) -> str:
     """The encoding by a text's byte order mark; without one UTF-16 if every other byte at its start is 0."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
@@ -147,7 +154,7 @@ def _encoding(content: bytes) -> str:
     return "utf-8"
 
 
-def _not_text(path: str, content: bytes, encoding: str, error: UnicodeDecodeError) -> NoReturn:
+def _not_text(path: str, content: bytearray, encoding: str, error: UnicodeDecodeError) -> NoReturn:
     where = Origin(path)
     if encoding.startswith("utf-8"):
         line = content.count(b"\n", 0, error.start) + 1

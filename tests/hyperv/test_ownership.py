@@ -118,3 +118,16 @@ def test_what_is_ours_is_compared_entry_by_entry_at_the_adapters_of_the_plan(
 
 def _document(records: list[dict[str, Any]]) -> str:
     return json.dumps({"schema": 1, "records": records})
+
+
+def test_entries_that_are_there_already_are_counted_in_words_that_fit(tmp_path: Path) -> None:
+    host, adapter_id = host_with(frozenset())
+    one, other = sorted(FOREIGN, key=repr)[:2]
+    for wanted, words in (
+        ([one], "1 entry of the policy is there already"),
+        ([one, other], "2 entries of the policy are there already"),
+    ):
+        plan = fresh_plan(
+            DirectTransport(host), store_in(tmp_path), {adapter_id: dict.fromkeys(wanted, RULE)}
+        )
+        assert any(words in each for each in plan.warnings), plan.warnings

@@ -16,31 +16,18 @@ from tests.support.hyperv_shop import Shop, fleet_of
 from tests.support.modelled_host.direct import DirectTransport, fresh_plan, store_in
 from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, host_with
-from tests.support.modelled_host.spoiled import JUNK, places, prepare
+from tests.support.modelled_host.spoiled import JUNK, places
 from tests.support.modelled_host.states import extended
+from tests.support.saved_plan_files import saved, write
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, describe
 from vswitch.errors import InputError
-from vswitch.hyperv.applying.saved_plans import digest_of, plan_of_wire, read_plan_file
+from vswitch.hyperv.applying.saved_plans import plan_of_wire, read_plan_file
 from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 Change = Callable[[dict[str, Any]], Any]
-
-
-def saved(shop: Shop) -> dict[str, Any]:
-    prepare(shop)
-    shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "plan.json", status=1)
-    found: dict[str, Any] = json.loads(Path("plan.json").read_text(encoding="utf-8"))
-    return found
-
-
-def write(document: dict[str, Any], name: str = "plan.json") -> str:
-    """The document with a digest that fits."""
-    document["digest"] = digest_of(document["plans"])
-    Path(name).write_text(json.dumps(document), encoding="utf-8")
-    return name
 
 
 NOTHING = {

@@ -22,7 +22,19 @@ from vswitch.model import load_site
 from vswitch.openvswitch import TrackedConnection
 from vswitch.pipeline import LEARNED_COOKIE, MARK_COOKIE, MARK_TABLE, compile_site, mark_of
 
-__all__ = ["FIRST", "LAYOUT", "NEW", "OLD", "SECOND", "SWITCHES", "FakeSwitch", "Rig", "fail", "live", "rig"]
+__all__ = [
+    "FIRST",
+    "LAYOUT",
+    "NEW",
+    "OLD",
+    "SECOND",
+    "SWITCHES",
+    "FakeSwitch",
+    "TransactionRig",
+    "fail",
+    "live",
+    "rig",
+]
 
 LAYOUT = """
 name: pair
@@ -133,7 +145,7 @@ class FakeSwitch:
 
 
 @dataclass
-class Rig:
+class TransactionRig:
     transactions: Transactions
     switches: dict[str, FakeSwitch]
     rundir: Path
@@ -158,7 +170,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TransactionRig:
     """Two switches that hold the policy OLD."""
     made: dict[str, FakeSwitch] = {}
     monkeypatch.setattr(transaction, "_PAUSE", 0.01)
@@ -171,7 +183,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     transactions = Transactions(tmp_path)
     for datapath_id in SWITCHES:
         transactions.connected(datapath_id)
-    rig = Rig(transactions, made, tmp_path)
+    rig = TransactionRig(transactions, made, tmp_path)
     rig.assert_holds(OLD)
     return rig
 
@@ -188,7 +200,7 @@ def fail(*steps: str, times: int = 1000) -> Callable[[str], None]:
     return hook
 
 
-def live(rig: Rig, name: str, mark: int | None = None) -> None:
+def live(rig: TransactionRig, name: str, mark: int | None = None) -> None:
     """Give a switch a live session of the policy in force, or one with this mark."""
     program = rig.transactions._programs[name]
     ((zone, own),) = program.marks

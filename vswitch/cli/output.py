@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -19,7 +21,7 @@ import typer
 from vswitch.answer_data import AnswerData
 from vswitch.cli.page import GAP, Page, Part, may_be_terminal, verbatim
 from vswitch.errors import InputError, InputErrors, VswitchError
-from vswitch.wording import visible
+from vswitch.wording import counted, visible
 
 __all__ = [
     "Output",
@@ -35,6 +37,10 @@ __all__ = [
     "usage_error",
     "verbatim",
 ]
+
+# Mistakes that differ only in this, and those of one kind that are shown: nobody reads more of them.
+_DIFFERING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+")
+_MOST_ALIKE = 20
 
 
 class Output(StrEnum):
@@ -73,7 +79,8 @@ def ask(question: str) -> None:
 def print_error(error: VswitchError, *, as_json: bool, page: Page | None = None, indent: int = 0) -> None:
     """Print an error: where, what, and what to do about it. Several from one load, one after the other.
 
-    As text to the standard error, or to `page` after `indent` blanks.
+    As text to the standard error, or to `page` after `indent` blanks; of many that differ only in numbers and
+    in what they quote, the first ones. JSON has all.
     """
     if as_json:
         from vswitch.wire import error_as_data
@@ -83,11 +90,18 @@ def print_error(error: VswitchError, *, as_json: bool, page: Page | None = None,
         return
     page = page or Page(sys.stderr)
     margin = " " * indent
+    alike: Counter[str] = Counter()
     for single in error.errors if isinstance(error, InputErrors) else [error]:
+        kind = _DIFFERING.sub("", single.message)
+        alike[kind] += 1
+        if alike[kind] > _MOST_ALIKE:
+            continue
         place = f"{single.where}: " if single.where else ""
         page.line(margin, ("error:", "bold red"), f" {place}{single.message}")
         if single.hint:
             page.line(margin, GAP, single.hint)
+    if more := sum(max(0, count - _MOST_ALIKE) for count in alike.values()):
+        page.line(margin, f"and {counted(more, 'more mistake', 'more mistakes')} like those above")
 
 
 def usage_error(error: Any) -> InputError:

@@ -227,19 +227,26 @@ def keys_of(kind: str, entry: Entry) -> list[str]:
 def _extended_key(entry: Entry) -> str:
     parts = (
         "extended",
-        entry["Direction"],
-        entry["Action"],
+        _number(entry["Direction"]),
+        _number(entry["Action"]),
         address_text(entry["LocalIPAddress"]),
         address_text(entry["RemoteIPAddress"]),
         entry["LocalPort"].upper() or "ANY",
         entry["RemotePort"].upper() or "ANY",
         protocol_text(entry["Protocol"]),
-        entry["Weight"],
-        entry["Stateful"],
-        int(entry.get("IdleSessionTimeout") or 0) if entry["Stateful"] else 0,
-        entry["IsolationID"],
+        _number(entry["Weight"]),
+        bool(entry["Stateful"]),
+        _number(entry.get("IdleSessionTimeout") or 0) if entry["Stateful"] else 0,
+        _number(entry["IsolationID"]),
     )
     return "|".join(str(part) for part in parts)
+
+
+def _number(value: Any) -> int:
+    """`[int]`: true is 1, halves go to the even number, text is read without underscores."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]+\s*", value):
+        raise ValueError(f"{value!r} is not a number")
+    return int(value) if isinstance(value, str) else round(value)
 
 
 def key_text(basic: Iterable[Entry], extended: Iterable[Entry]) -> str:

@@ -24,6 +24,7 @@ from vswitch.hyperv.host.name_checks import computer_fault, plan_fault
 from vswitch.hyperv.host.records import entries_of
 from vswitch.hyperv.planning.adapter_plan import AdapterPlan
 from vswitch.hyperv.planning.desired import PolicyRule
+from vswitch.hyperv.planning.exact_entries import check_as_read, check_recorded, check_written
 from vswitch.hyperv.planning.host_plan import HostPlan, paired
 from vswitch.hyperv.planning.plan_steps import entries_of_step, rule_of_step
 from vswitch.model.problems import shorten
@@ -200,7 +201,7 @@ def plan_of_wire(wire: Mapping[str, Any], name: str = "") -> HostPlan:
     """
     told = _Plan.model_validate(dict(wire))
     ids = [each.id for each in told.adapters]
-    if len(set(ids)) < len(ids):
+    if len({each.lower() for each in ids}) < len(ids):  # as the host finds them
         raise ValueError("it lists an adapter twice")
     parts: tuple[Sequence[_Step | _Record], ...] = (
         told.steps,
@@ -211,6 +212,11 @@ def plan_of_wire(wire: Mapping[str, Any], name: str = "") -> HostPlan:
     for each in (part for group in parts for part in group):
         if each.adapter not in ids:
             raise ValueError(f"a part of it is for the adapter {each.adapter}, which it does not list")
+    for adapter in told.adapters:
+        for raw in adapter.expected_extended_acls:
+            check_as_read("extended", raw)
+        for raw in adapter.expected_acls:
+            check_as_read("basic", raw)
     state = read_state(
         {
             "schema": 1,
@@ -228,6 +234,8 @@ def plan_of_wire(wire: Mapping[str, Any], name: str = "") -> HostPlan:
             ],
         }
     )
+    if [each.id for each in state.adapters] != ids:
+        raise ValueError("the id of an adapter is not text")
     records = [*told.records, *told.records_during]
     return HostPlan(
         name or told.host,
@@ -253,8 +261,10 @@ def _adapter_plan(adapter: HostAdapter, told: _Plan, wire: Mapping[str, Any]) ->
 
     there = frozenset(adapter.entries)
     for record in (*told.records, *told.records_during):
-        if not all(entries_of({"entries": [entry]}) for entry in record.entries):
-            raise ValueError(f"{adapter.label}: a record of it names something that is not an entry")
+        for raw in record.entries if record.adapter == adapter.id else ():
+            if not (named := entries_of({"entries": [raw]})):
+                raise ValueError(f"{adapter.label}: a record of it names something that is not an entry")
+            check_recorded(raw, named)
     ours, owned_after = named_in(told.records_during), named_in(told.records)
     sent = tuple(step for step in wire["steps"] if step["adapter"] == adapter.id)
     after, rules = _carried_out(adapter, sent, ours)
@@ -294,6 +304,8 @@ def _carried_out(
         adds, entries = str(step["op"]).startswith("add"), entries_of_step(step)
         if not entries:
             raise ValueError(f"{adapter.label}: a step of it is about something that is not an entry")
+        as_read = [raw for entry in entries if (raw := adapter.entries.get(entry)) is not None]
+        check_written(step["entry"], entries, () if adds else as_read)
         for entry in entries:
             if adds and entry in there:
                 raise ValueError(f"{adapter.label}: it adds {describe(entry)}, which is there already")

@@ -14,7 +14,6 @@ An option is taken from the host itself, else from the first of its groups that 
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import unicodedata
@@ -31,7 +30,7 @@ from vswitch.model.files.file_kinds import is_kind, not_the_kind, seems_kind
 from vswitch.model.files.invalid import report_invalid
 from vswitch.model.files.layout_file import FileModel
 from vswitch.model.files.yaml_text import Node, parse_yaml
-from vswitch.model.names import find_name
+from vswitch.model.names import find_name, is_pattern, matched_by, matching
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
 from vswitch.textfiles import read_text
 
@@ -190,25 +189,37 @@ class Inventory:
     def select(self, words: Iterable[str] = ()) -> tuple[InventoryHost, ...]:
         """The hosts that names, groups and patterns (`hv*`) stand for, in the inventory's order.
 
-        No words means all. Raises InputError for a word that stands for nothing.
+        No words means all. Raises InputError for a word that stands for nothing, or for one thing as a name
+        and for another as a pattern.
         """
         chosen: set[str] = set()
         words = list(words)
         for word in words:
-            lower = word.lower()
-            found = {
-                host.name
-                for host in self.hosts
-                if fnmatch.fnmatchcase(host.name.lower(), lower) or lower in map(str.lower, host.groups)
-            }
-            if not found and lower not in map(str.lower, self.groups):
-                names = [*(host.name for host in self.hosts), *self.groups]
-                raise InputError(
-                    f"the inventory has no host or group {shorten(word)}",
-                    hint=f"{did_you_mean(word, names)} it has: {listing(names)}".strip(),
-                )
-            chosen |= found
+            try:
+                chosen |= self._meant(word)
+            except FieldError as error:
+                raise InputError(error.message, hint=error.hint) from None
         return tuple(host for host in self.hosts if not words or host.name in chosen)
+
+    def _meant(self, word: str) -> set[str]:
+        names = [host.name for host in self.hosts]
+        group = find_name(word, self.groups)
+        if group is None:
+            if found := matching(word, names):
+                return set(found)
+            known = [*names, *self.groups]
+            raise FieldError(
+                f"the inventory has no host or group {shorten(word)}",
+                f"{did_you_mean(word, known)} it has: {listing(known)}".strip(),
+            )
+        members = {host.name for host in self.hosts if group in host.groups}
+        others = set(matched_by(word, names)) - members if is_pattern(word) else set()
+        if others:
+            raise FieldError(
+                f"{shorten(word)} is a group, and a pattern that matches {listing(sorted(others), 5)} too",
+                "rename the group, or name the hosts in full",
+            )
+        return members
 
 
 def host_from_word(word: str) -> InventoryHost:

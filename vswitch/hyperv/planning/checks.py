@@ -9,6 +9,7 @@ from vswitch.errors import InputError, Origin
 from vswitch.hyperv.host.host_state import HostAdapter, HostState
 from vswitch.hyperv.planning.adapter_plan import AdapterPlan
 from vswitch.hyperv.planning.desired import PolicyRule
+from vswitch.wording import counted
 
 __all__ = ["collisions", "halves", "plan_warnings", "refusals", "refused"]
 
@@ -118,7 +119,8 @@ def plan_warnings(plan: AdapterPlan, state: HostState) -> Iterable[str]:
             + " may stop until their side that began sends again (U6)"
         )
     if plan.present:
+        one, several = "entry of the policy is there already", "entries of the policy are there already"
         yield (
-            f"{adapter.label}: {len(plan.present)} entries of the policy are there already, but not ours:"
-            " they stay when the policy drops them; --adopt takes them over"
+            f"{adapter.label}: {counted(len(plan.present), one, several)}, but not ours: what is not ours"
+            " stays when the policy drops it; --adopt takes it over"
         )

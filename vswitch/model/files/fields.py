@@ -25,6 +25,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from vswitch.model.files.file_limits import Budget, LayoutBudgets
+from vswitch.model.names import NAME_LIMIT
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 
 __all__ = [
@@ -63,7 +64,6 @@ class FileModel(BaseModel):
 
 
 _DIGITS = re.compile(r"0|[1-9][0-9]*")
-_NAME_LIMIT = 100
 
 
 def scalar(value: Any, what: str) -> str:
@@ -184,7 +184,7 @@ def _name(value: Any) -> str:
         raise FieldError("a name is empty")
     if text != text.strip():
         raise FieldError(f"the name {shorten(text)} starts or ends with a space")
-    if len(text) > _NAME_LIMIT:
+    if len(text) > NAME_LIMIT:
         raise FieldError(f"the name {shorten(text, 30)} has {len(text)} characters", "allowed: up to 100")
     bad = next((character for character in text if character == "/" or not character.isprintable()), None)
     if bad:

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from vswitch.errors import Origin
 from vswitch.model.files.address_fields import prefix
 from vswitch.model.files.file_limits import MOST_ENTRIES, MOST_GROUP_DEPTH, Budget
-from vswitch.model.names import matching
+from vswitch.model.names import is_pattern, matched_by, matching
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
 from vswitch.model.site import Adapter
 from vswitch.model.types import Network
@@ -79,6 +79,13 @@ class AdapterNames:
             if other != name:
                 report.add(
                     locate((name,)), f"the groups {other!r} and {name!r} differ only in case", "rename one"
+                )
+            if is_pattern(name) and (meant := self._guests_like(name)):
+                others = listing(map(repr, meant), 5)
+                report.add(
+                    locate((name,)),
+                    f"the group {name!r} is called like a pattern that matches {others}",
+                    "rename the group: what is written for the one would be read as the other",
                 )
         for name in groups:
             self._resolve(name, groups, locate, report, ())
@@ -207,6 +214,11 @@ class AdapterNames:
                 raise FieldError(error.message, error.hint + groups) from None
             raise FieldError(f"there is no group {shorten(text)}", guess) from None
 
+    def _guests_like(self, pattern: str) -> list[str]:
+        """The guests whose adapters a pattern without a `/` means."""
+        management = pattern.lower().startswith(_HOST)
+        return matched_by(pattern[len(_HOST) * management :], self._by_guest[management])
+
     def _match(self, pattern: str, groups: Iterable[str]) -> frozenset[int]:
         management = pattern.lower().startswith(_HOST)
         guest, _, adapter_name = pattern[len(_HOST) * management :].partition("/")
@@ -226,7 +238,7 @@ class AdapterNames:
                 f"{did_you_mean(adapter_name, there)} its adapters: {listing(there)}".strip(),
             )
         guests = list(by_guest)
-        other = matching(guest, self._by_guest[not management])
+        other = matched_by(guest, self._by_guest[not management])
         if other and not management:
             hint = f'{other[0]!r} is a host; its ManagementOS adapters are written "host:{other[0]}"'
         else:
