@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*programs): skipped where one of these programs is missing")
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     os.environ[RUN_VARIABLE] = uuid.uuid4().hex  # each pytest-xdist worker is a run of its own
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script it is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not WORKER:
         os.environ[WHOLE_VARIABLE] = os.environ[RUN_VARIABLE]
 
