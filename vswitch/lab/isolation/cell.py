@@ -2,8 +2,8 @@
 
 `make` gives each guest a network namespace that belongs to a user namespace of the guest's own: its root
 has every right over its own network, and none over anybody else's. `hold` is the first process of a
-guest's cell: PID, mount and host name namespaces, a /proc that shows the guest's processes only and a
-/run of its own. `enter` runs a command in there, within limits.
+guest's cell: PID, mount and host name namespaces, a /proc that shows the guest's processes only, a /run
+of its own, and no way to write the kernel's settings. `enter` runs a command in there, within limits.
 
 Stands alone, with the standard library only: it must start fast and with any interpreter, and only a
 process with a single thread may enter a user namespace.
@@ -16,17 +16,21 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 _NEWNS, _NEWUTS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _GET_USERNS = 0xB701  # linux/nsfs.h
 _PLAIN = _NOSUID | _NODEV | _NOEXEC
+# Root's files in /proc that act on the whole machine; the kernel asks for the user id alone.
+_SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi")
+_SETTING_KINDS = {"cgroup", "cgroup2", "proc", "sysfs"}
 _RUN_SIZE = "size=64m,mode=0755"
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _PR_SET_SECCOMP, _FILTER, _ALLOW, _SUCCEED = 22, 2, 0x7FFF0000, 0x00050000  # linux/seccomp.h
@@ -152,12 +156,44 @@ def _furnish(host_name: str, most_processes: int) -> None:
     _mount("proc", "/proc", "proc", _PLAIN)
     if most_processes:
         _write("/proc/sys/kernel/pid_max", str(most_processes))
-    for path in ("/proc/sys", "/proc/sys/net"):
-        _mount(path, path, None, _BIND)
-    _mount("none", "/proc/sys", None, _REMOUNT | _BIND | _RDONLY | _PLAIN)
+    for name in filter(os.path.exists, (f"/proc/{each}" for each in _SETTINGS)):
+        _mount(name, name, None, _BIND)
+        if name == "/proc/sys":
+            _mount("/proc/sys/net", "/proc/sys/net", None, _BIND)  # the guest's own
+        _make_read_only(name)
+    for place in list(_places_of_settings()):
+        try:
+            _make_read_only(place)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise
+            # Another mount covers it: no way leads there.
     _mount("vswitch", "/run", "tmpfs", _NOSUID | _NODEV, _RUN_SIZE)
-    name = os.fsencode(host_name)[:64]
-    _do("sethostname", name, len(name))
+    host = os.fsencode(host_name)[:64]
+    _do("sethostname", host, len(host))
+
+
+def _make_read_only(mount: str) -> None:
+    _mount("none", mount, None, _REMOUNT | _BIND | _RDONLY | _PLAIN)
+
+
+def _places_of_settings() -> Iterator[str]:
+    """Where the kernel's settings are mounted, but for the guest's own /proc and what that covers.
+
+    They are written with the rights of their files' owner. A guest of root's lab has the machine's root's
+    user id, and could take itself out of its control groups.
+    """
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            before, _, after = line.partition(b" - ")
+            place = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), before.split(b" ")[4])
+            name, kind = os.fsdecode(place), after.split(b" ")[0].decode()
+            if _is_within(name, "/sys") or (kind in _SETTING_KINDS and not _is_within(name, "/proc")):
+                yield name
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _settle(network: int) -> None:
