@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -23,10 +27,12 @@ from vswitch.errors import InputError, LabError, NoSuchLab
 from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
 from vswitch.patience import Patience
-from vswitch.wire import NoAnswer, TooSlow
+from vswitch.wire import NoAnswer, NotUnderstood, TooSlow
 from vswitch.wording import counted
 
 __all__ = ["register"]
+
+T = TypeVar("T")
 
 GuestArgument = Annotated[
     str,
@@ -184,16 +190,30 @@ def _about(name: str) -> dict[str, Any]:
 
 
 def _about_all() -> list[dict[str, Any]]:
-    """Each lab that runs; of one that does not answer, its name and the error."""
+    """Each lab that runs, asked side by side; of one that does not answer, its name and the error."""
     found = []
-    for name in client.running():
+    for name, asked in [(name, _in_background(partial(_about, name))) for name in client.running()]:
         try:
-            found.append(_about(name))
-        except TooSlow as error:
+            found.append(asked.result())
+        except (TooSlow, NotUnderstood) as error:
             found.append({"lab": name, **error.as_dict()})
         except (NoSuchLab, NoAnswer):  # it has ended since
             pass
     return found
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """What `work` returns or raises, done in a thread that Ctrl-C does not wait for."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # whoever waits handles it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
 
 
 def _service(service: dict[str, Any]) -> str:

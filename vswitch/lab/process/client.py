@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import selectors
+import shlex
 import signal
 import socket
 import stat
@@ -33,7 +34,7 @@ from vswitch.lab.process.finding import (
     wait_gone,
 )
 from vswitch.patience import VARIABLES, Patience
-from vswitch.wire import NoAnswer, TooSlow, ask, ask_descriptors
+from vswitch.wire import NoAnswer, NotUnderstood, TooSlow, ask, ask_descriptors
 
 __all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
 
@@ -171,9 +172,12 @@ def _who(name: str) -> str:
 
 @contextlib.contextmanager
 def _answering(name: str) -> Iterator[None]:
-    """Say of a lab that does not answer what to do about it."""
+    """Say of a lab that does not answer, or not as it should, what to do about it."""
     try:
         yield
+    except NotUnderstood as error:
+        hint = f"Take it down and start it again: vswitch down {shlex.quote(name)}"
+        raise NotUnderstood(error.message, hint=hint) from None
     except TooSlow as error:
         raise TooSlow(
             error.message,
