@@ -223,6 +223,7 @@ def _service(service: dict[str, Any]) -> str:
 
 
 def down(
+    ctx: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -236,18 +237,24 @@ def down(
 ) -> None:
     """Take a lab down. Nothing of it is left.
 
-    Without a name it asks before it takes down a lab that was started in another folder.
+    Without a name, or with VSWITCH_LAB's, it asks before it takes down a lab started in another folder.
     """
     started = time.monotonic()
-    names = client.running() if every else [choose_lab(name or lab)]
+    names = client.running() if every else [choose_lab(lab if name is None else name)]
     said = ", ".join(names) or "nothing"
-    if not (every or name or lab):
+    if not (every or name is not None or _is_typed(ctx, "lab")):
         said = _confirm_unnamed(names[0], yes=yes, may_ask=output is Output.TEXT)
     for each in names:
         with suppress(NoSuchLab) if every else nullcontext():  # it may have ended by itself since
             client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
     emit(data, lambda page: page.line(f"down: {said}"), output)
+
+
+def _is_typed(ctx: typer.Context, parameter: str) -> bool:
+    """Whether the parameter stands on the command line: the environment may have been set long ago."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
@@ -265,7 +272,7 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
             f"the lab {lab!r} does not say where it was started", hint=f"Name it to end it: {named}"
         ) from None
     described = f"{lab}, {_since(status)}"
-    if yes or status["folder"] == str(Path.cwd()):
+    if yes or status["folder"] == client.current_folder():
         return described
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
         ask(f"The lab {described}, was started in {status['folder']}. Take it down?")

@@ -10,6 +10,7 @@ import typer
 
 from vswitch.cli import asking, completion, hyperv, inspecting, labs, testing
 from vswitch.cli import policy_commands as policies
+from vswitch.cli.arguments import check_arguments, own_words
 from vswitch.cli.ending import end_with
 from vswitch.cli.front import Commands, add_help, arranged, top
 from vswitch.cli.output import print_error, usage_error
@@ -48,6 +49,7 @@ def main() -> None:
     words = arranged(sys.argv[1:])
     as_json = _wants_json(words)
     try:
+        check_arguments(words)
         try:
             # By itself click prints its usage errors in a style of its own.
             status = app(words, prog_name="vswitch", standalone_mode=False)
@@ -66,9 +68,8 @@ def main() -> None:
 
 
 def _wants_json(words: list[str]) -> bool:
-    """Whether these arguments ask for JSON; what follows `--` belongs to a guest's command."""
-    own = words[: words.index("--")] if "--" in words else words
+    """Whether these arguments ask for JSON."""
     return any(
         word in ("--output=json", "-ojson") or (word in ("--output", "-o") and following == "json")
-        for word, following in pairwise([*own, ""])
+        for word, following in pairwise([*own_words(words), ""])
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vswitch.errors import LabError, VswitchError
+from vswitch.errors import InputError, LabError, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.isolation import cells, control_groups
 from vswitch.lab.process.finding import (
@@ -36,7 +36,17 @@ from vswitch.lab.process.finding import (
 from vswitch.patience import VARIABLES, Patience
 from vswitch.wire import NoAnswer, NotUnderstood, TooSlow, ask, ask_descriptors
 
-__all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
+__all__ = [
+    "call",
+    "capture_in_guest",
+    "current_folder",
+    "down",
+    "exec_in_guest",
+    "guest_command",
+    "kill",
+    "running",
+    "start",
+]
 
 _DOWN_PATIENCE = 5.0  # seconds for each step
 _GONE_AT_ONCE = 0.5  # seconds after a Ctrl-C
@@ -61,10 +71,11 @@ def start(
     those the lab knows by itself (see `operations.operation`). `log_file` takes what the lab's processes
     write; without one the lab keeps it in memory. If this process ends before the lab is up, the lab
     does too; an `attached` lab ends with this process in any case. Returns the lab's status. Raises
-    EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
-    keeps it from coming up; nothing is left behind then.
+    EnvironmentError_ for what this machine lacks, InputError as `current_folder`, LabError if a lab of that
+    name runs, and whatever else keeps it from coming up; nothing is left behind then.
     """
     address = address_of(name)
+    folder = current_folder()
     patience = Patience.from_environment()
     isolation.check()
     if options and options.get("datapath") == "system":
@@ -100,7 +111,7 @@ def start(
         )
         try:
             theirs.close()
-            args = {"sources": dict(sources), "name": name, "folder": str(Path.cwd()), **(options or {})}
+            args = {"sources": dict(sources), "name": name, "folder": folder, **(options or {})}
             status = dict(ask(ours.dup(), "up", args, progress, patience=patience, who=_who(name)))
             if attached:
                 _attached.append(ours.dup())
@@ -221,9 +232,10 @@ def guest_command(
     Without a guest it runs among the lab's own processes and files, which no guest sees.
 
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
-    status 124. Raises NoSuchLab, and LabError for an unknown guest.
+    status 124. Raises NoSuchLab, LabError for an unknown guest, InputError as `current_folder`.
     """
     patience = Patience.from_environment()
+    folder = _working_folder()
     if timeout is not None:
         patience = patience.at_most(timeout)
     with _answering(name):
@@ -236,15 +248,24 @@ def guest_command(
         )
     places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
     seconds = "" if timeout is None else str(timeout)
-    return cells.enter_command(
-        guest or name, places, answer["limits"], _working_folder(), seconds, argv
-    ), descriptors
+    return cells.enter_command(guest or name, places, answer["limits"], folder, seconds, argv), descriptors
 
 
 def _working_folder() -> str:
     """Where we are, unless the lab has something else there."""
-    here = Path.cwd()
+    here = Path(current_folder())
     return "/" if here.is_relative_to("/run") or here.is_relative_to("/proc") else str(here)
+
+
+def current_folder() -> str:
+    """The folder this process is in. Raises InputError if it is in none any more, or may not know it."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the folder you are in cannot be used: {error.strerror}",
+            hint="It may have been deleted: change into another with `cd`.",
+        ) from None
 
 
 def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float | None = None) -> int:

@@ -30,10 +30,14 @@ _FOREIGN = "another user of this machine holds that name"
 
 def address_of(name: str) -> str:
     """The abstract address of the lab `name`, without its leading NUL. Raises LabError for a long name."""
-    address = f"vswitch/{os.getuid()}/{quote(name, safe='')}"
+    address = f"vswitch/{os.getuid()}/{_quoted(name)}"
     if len(address) > _LONGEST_NAME:
         raise LabError(f"the lab name {name!r} is too long", hint="Choose a shorter one with --name.")
     return address
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="", errors="surrogatepass")  # from the environment comes what is not text, too
 
 
 def running() -> list[str]:
@@ -52,7 +56,7 @@ def _listening() -> dict[str, set[str]]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[3] == _LISTENING and fields[4] == _STREAM:
             name = unquote(fields[7].removeprefix(prefix))
-            if fields[7] == prefix + quote(name, safe=""):
+            if fields[7] == prefix + _quoted(name):
                 found.setdefault(name, set()).add(fields[6])
     return found
 
