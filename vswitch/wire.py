@@ -64,9 +64,6 @@ _CHUNK = 1 << 16
 _LONGEST_LINE = 64 << 20  # bytes
 
 
-_ANOTHER_HINT = "A lab keeps the version that it was started with: take it down and start it again."
-
-
 class NoAnswer(LabError):
     """No answer has come: the other side has ended before it could, or did not in time."""
 
@@ -176,7 +173,7 @@ class _Question:
             if len(unread) > _LONGEST_LINE:
                 raise NotUnderstood(
                     f"{self._who} answers {self._op!r} with more than {_LONGEST_LINE >> 20} MiB",
-                    hint=_ANOTHER_HINT,
+                    hint="Ask for less at a time.",
                 )
 
     def _object(self, line: bytearray) -> dict[str, Any]:
@@ -198,7 +195,6 @@ class _Question:
         return NotUnderstood(
             f"{self._who} runs another version of vswitch: its answer to {self._op!r} is not one of this"
             f" version's ({__version__})",
-            hint=_ANOTHER_HINT,
         )
 
     def _receive(self) -> bytes:

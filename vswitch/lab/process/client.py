@@ -50,6 +50,7 @@ __all__ = [
 
 _DOWN_PATIENCE = 5.0  # seconds for each step
 _GONE_AT_ONCE = 0.5  # seconds after a Ctrl-C
+_MOST_PRINTED = 64 << 20  # bytes
 
 #: Held open for as long as this process lives: their closing ends the labs attached to it.
 _attached: list[socket.socket] = []
@@ -187,8 +188,8 @@ def _answering(name: str) -> Iterator[None]:
     try:
         yield
     except NotUnderstood as error:
-        hint = f"Take it down and start it again: vswitch down {shlex.quote(name)}"
-        raise NotUnderstood(error.message, hint=hint) from None
+        again = f"Take it down and start it again: vswitch down {shlex.quote(name)}"
+        raise NotUnderstood(error.message, hint=error.hint or again) from None
     except TooSlow as error:
         raise TooSlow(
             error.message,
@@ -225,14 +226,21 @@ def kill(name: str) -> None:
 
 
 def guest_command(
-    name: str, guest: str | None, argv: Sequence[str], *, timeout: float | None = None
+    name: str,
+    guest: str | None,
+    argv: Sequence[str],
+    *,
+    timeout: float | None = None,
+    report: int | None = None,
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `argv` in a guest of the lab, and the descriptors it must inherit.
 
     Without a guest it runs among the lab's own processes and files, which no guest sees.
 
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
-    status 124. Raises NoSuchLab, LabError for an unknown guest, InputError as `current_folder`.
+    status 124; something is written to the descriptor `report` then, which it must inherit too. When the
+    thread that starts it ends, the command is ended. Raises NoSuchLab, LabError for an unknown guest,
+    InputError as `current_folder`.
     """
     patience = Patience.from_environment()
     folder = _working_folder()
@@ -247,8 +255,8 @@ def guest_command(
             who=_who(name),
         )
     places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
-    seconds = "" if timeout is None else str(timeout)
-    return cells.enter_command(guest or name, places, answer["limits"], folder, seconds, argv), descriptors
+    limit = "" if timeout is None else str(timeout) + ("" if report is None else f"={report}")
+    return cells.enter_command(guest or name, places, answer["limits"], folder, limit, argv), descriptors
 
 
 def _working_folder() -> str:
@@ -274,7 +282,7 @@ def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float 
     Raises LabError if it runs longer than `timeout` seconds, and as `guest_command`.
     """
     with _process_in_guest(name, guest, argv, timeout, {}) as process:
-        return _exit_status(_wait(process), guest, argv, timeout)
+        return _exit_status(_wait(process))
 
 
 def capture_in_guest(
@@ -282,21 +290,23 @@ def capture_in_guest(
 ) -> tuple[int, str, str]:
     """As `exec_in_guest`, without the terminal: exit status, standard output, standard error.
 
-    What it leaves running in the background is not waited for.
+    What it leaves running in the background is not waited for. Raises LabError also if it prints more
+    than 64 MiB, by which it is ended.
     """
     pipes = {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "process_group": 0
     }  # fmt: skip
     with _process_in_guest(name, guest, argv, timeout, pipes) as process:
-        output, errors = _printed(process)
-        status = _exit_status(process.returncode, guest, argv, timeout)
+        output, errors = _printed(process, f"{argv[0]} in {guest}")
+        status = _exit_status(process.returncode)
         return status, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
-def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+def _printed(process: subprocess.Popen[bytes], who: str) -> tuple[bytes, bytes]:
     """What `process` has written to its two pipes by its end, which this waits for.
 
     The pipes' ends would not do: children that it leaves behind keep them open. Ctrl-C is passed on.
+    Raises LabError for too much, and ends it then.
     """
     printed = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr) if pipe}
     with os.fdopen(os.pidfd_open(process.pid)) as end, selectors.DefaultSelector() as selector:
@@ -307,8 +317,15 @@ def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
             try:
                 ready = [key.fd for key, _ in selector.select()]
             except KeyboardInterrupt:
-                os.killpg(process.pid, signal.SIGINT)
+                _interrupt(process)
                 continue
+            if sum(map(len, printed.values())) > _MOST_PRINTED:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise LabError(
+                    f"{who} has printed more than {_MOST_PRINTED >> 20} MiB, and was ended",
+                    hint="As text, without --output json, all that it prints is passed on.",
+                )
             ended = end.fileno() in ready
             for descriptor, so_far in printed.items():
                 if ended or descriptor in ready:
@@ -331,17 +348,32 @@ def _waiting(pipe: int) -> int:
 def _process_in_guest(
     name: str, guest: str, argv: Sequence[str], timeout: float | None, pipes: Mapping[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    command, descriptors = guest_command(name, guest, argv, timeout=timeout)
+    """The process that enters the guest. Raises LabError at the end of the block if it was ended for time."""
+    late, report = os.pipe()
+    try:
+        try:
+            process = _start_in_guest(name, guest, argv, timeout, report, pipes)
+        finally:
+            os.close(report)
+        yield process
+        if os.read(late, 1):
+            raise LabError(f"{argv[0]} in {guest} did not end within {timeout:g} s")
+    finally:
+        os.close(late)
+
+
+def _start_in_guest(
+    name: str, guest: str, argv: Sequence[str], timeout: float | None, report: int, pipes: Mapping[str, Any]
+) -> subprocess.Popen[bytes]:
+    command, descriptors = guest_command(name, guest, argv, timeout=timeout, report=report)
     environment = {**isolation.passed_on(), "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
+    inherited = descriptors if timeout is None else [*descriptors, report]
     try:
         with _ctrl_c_ignored():
-            process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
-    except FileNotFoundError:
-        raise LabError("nsenter is not installed", hint="It is in the package util-linux.") from None
+            return subprocess.Popen(command, pass_fds=inherited, env=environment, **pipes)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    yield process
 
 
 @contextlib.contextmanager
@@ -357,29 +389,40 @@ def _ctrl_c_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _exit_status(status: int, guest: str, argv: Sequence[str], timeout: float | None) -> int:
-    if timeout is not None and status == 124:
-        raise LabError(f"{argv[0]} in {guest} did not end within {timeout:g} s")
+def _exit_status(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a command in a guest; its status. Ctrl-C is the command's to decide about."""
+    """Wait for the end of a command in a guest; its status. What signals mean is the command's to decide."""
     if threading.current_thread() is not threading.main_thread():
         return process.wait()
-    awaited = {signal.SIGINT, signal.SIGCHLD}
+    ours = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    awaited = {each for each in ours if signal.getsignal(each) != signal.SIG_IGN} | {signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     try:
         while process.poll() is None:
             came = signal.sigwaitinfo(awaited)
-            if came.si_signo == signal.SIGINT and came.si_code <= 0:
-                # From another process, to us alone. A terminal's has reached the command by itself.
-                for child in _children(process.pid):
-                    with contextlib.suppress(OSError):
-                        os.kill(child, signal.SIGINT)
+            if came.si_code > 0:  # a terminal's has reached the command by itself
+                continue
+            if came.si_signo == signal.SIGINT:
+                _interrupt(process)
+            elif came.si_signo != signal.SIGCHLD:
+                process.send_signal(came.si_signo)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process.wait()
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Do as Ctrl-C at a terminal does to the command that `process` has started in a guest."""
+    for child in _children(process.pid):
+        with contextlib.suppress(OSError):
+            group = os.getpgid(child)
+            if group == os.getpgrp():  # ours as well
+                os.kill(child, signal.SIGINT)
+            else:
+                os.killpg(group, signal.SIGINT)
 
 
 def _children(pid: int) -> list[int]:
