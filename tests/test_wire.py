@@ -116,6 +116,45 @@ def test_an_end_without_an_answer_is_an_error() -> None:
         wire.ask(ours, "ping", {})
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"not json", b"\xff\xfe", b"[1]", b"null", b"3", b"[" * 100_000, b'{"result": null}',
+        b'{"result": [], "version": null}', b'{"result": {}, "version": "0.0.0"}', b'{"error": {}}',
+        b'{"error": null}', b'{"error": {"error": "InputErrors", "errors": [1]}}',
+        b'{"error": {"errors": [{}]}}', b'{"error": {"error": "HostError", "message": "m"}}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ask", [wire.ask, wire.ask_descriptors])
+def test_what_is_no_answer_of_this_version_is_said_to_be_none(ask: Callable[..., Any], answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b'{"alive": true}\n{"progress": {}}\n' + answer + b"\n")
+        with pytest.raises(wire.NotUnderstood, match="the lab runs another version of vswitch"):
+            ask(ours, "status", {}, who="the lab")
+
+
+def test_an_answer_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_LONGEST_LINE", 3 << 20)
+    ours, theirs = socket.socketpair()
+
+    def flood() -> None:
+        with theirs, contextlib.suppress(OSError):
+            while True:
+                theirs.sendall(bytes(1 << 16))
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    with pytest.raises(wire.NotUnderstood, match="the lab answers 'log' with more than 3 MiB"):
+        wire.ask(ours, "log", {}, who="the lab")
+    flooding.join()
+
+
+def test_an_error_whose_parts_are_no_text_can_be_printed() -> None:
+    error = wire.error_from_data({"error": "LabError", "message": 3, "hint": ["a"]})
+    assert (error.message, error.hint) == ("3", "['a']")
+
+
 def test_nobody_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="'ping' reached nobody"):
         wire.ask_path(tmp_path / "none", "ping", {}, timeout=1)

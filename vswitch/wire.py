@@ -3,9 +3,10 @@
     -> {"op": "apply", "args": {"policies": ["web.yaml"]}, "beat": 10}
     <- {"progress": "compiling"}            any number of them
     <- {"alive": true}                      every `beat` seconds, for as long as it takes
-    <- {"result": ...}  or  {"error": ...}  the last line
+    <- {"result": ..., "version": "1.2"}  or  {"error": ...}    the last line
 
-Errors travel as `VswitchError.as_dict` and are raised again on the asking side with their type.
+Errors travel as `VswitchError.as_dict` and are raised again on the asking side with their type. What answers
+may be of another version of this project, or something else: what is not such an answer is NotUnderstood.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vswitch import errors
+from vswitch import __version__, errors
 from vswitch.errors import InputError, InputErrors, LabError, LabFault, Origin, VswitchError
 from vswitch.exhausted import exhausted_by
 from vswitch.patience import Patience
@@ -32,6 +33,7 @@ from vswitch.patience import Patience
 __all__ = [
     "Handler",
     "NoAnswer",
+    "NotUnderstood",
     "TooSlow",
     "WithDescriptors",
     "ask",
@@ -59,6 +61,7 @@ T = TypeVar("T")
 
 _MOST_DESCRIPTORS = 16
 _CHUNK = 1 << 16
+_LONGEST_LINE = 64 << 20  # bytes
 
 
 class NoAnswer(LabError):
@@ -71,6 +74,10 @@ class TooSlow(NoAnswer):
     def __init__(self, message: str, *, limit: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.limit = limit
+
+
+class NotUnderstood(NoAnswer):
+    """What has come is no answer of this version of vswitch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,8 @@ def ask(
     """Send one request over the connected `sock` and return the result; closes the socket.
 
     `progress` gets each progress text; `who` is the other side's name in messages. Raises the VswitchError
-    the other side answered, NoAnswer if the connection ends without an answer, TooSlow as `patience` says.
+    the other side answered, NoAnswer if the connection ends without an answer, NotUnderstood for what is
+    none of this version's, TooSlow as `patience` says.
     """
     result, descriptors = _Question(sock, op, patience or Patience(), who).put(args, progress)
     for descriptor in descriptors:
@@ -138,10 +146,12 @@ class _Question:
                 for line in self._lines():
                     if "progress" in line:
                         if progress:
-                            progress(line["progress"])
+                            progress(str(line["progress"]))
                     elif "error" in line:
-                        raise error_from_data(line["error"])
+                        raise self._error(line["error"])
                     elif "result" in line:
+                        if line.get("version") != __version__:
+                            raise self._not_understood()
                         answered = True
                         return line["result"], self._descriptors
         finally:
@@ -159,7 +169,33 @@ class _Question:
             unread += data
             if b"\n" in data:
                 *lines, unread = unread.split(b"\n")
-                yield from map(json.loads, lines)
+                yield from map(self._object, lines)
+            if len(unread) > _LONGEST_LINE:
+                raise NotUnderstood(
+                    f"{self._who} answers {self._op!r} with more than {_LONGEST_LINE >> 20} MiB",
+                    hint="Ask for less at a time.",
+                )
+
+    def _object(self, line: bytearray) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self._not_understood()
+        return found
+
+    def _error(self, data: Any) -> VswitchError:
+        try:
+            return error_from_data(data)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return self._not_understood()
+
+    def _not_understood(self) -> NotUnderstood:
+        return NotUnderstood(
+            f"{self._who} runs another version of vswitch: its answer to {self._op!r} is not one of this"
+            f" version's ({__version__})",
+        )
 
     def _receive(self) -> bytes:
         try:
@@ -314,7 +350,7 @@ def serve_connection(sock: socket.socket, handler: Handler) -> None:
             if isinstance(result, WithDescriptors):
                 _send_descriptors(sock, result)
                 return
-            answer = _line({"result": result})
+            answer = _line(_answer(result))
         except ConnectionError:
             return
         except Exception as error:
@@ -372,7 +408,7 @@ def _as_answer(what: str, error: BaseException) -> VswitchError:
 
 def _send_descriptors(sock: socket.socket, answer: WithDescriptors) -> None:
     try:
-        socket.send_fds(sock, [_line({"result": answer.result})], answer.descriptors)
+        socket.send_fds(sock, [_line(_answer(answer.result))], answer.descriptors)
     finally:
         for descriptor in answer.descriptors:
             os.close(descriptor)
@@ -410,7 +446,11 @@ def error_from_data(data: dict[str, Any]) -> VswitchError:
         kind = LabError
     file = data.get("file")
     where = Origin(file, data.get("line") or 0, data.get("column") or 0) if file else None
-    return kind(data["message"], where=where, hint=data.get("hint") or "")
+    return kind(str(data["message"]), where=where, hint=str(data.get("hint") or ""))
+
+
+def _answer(result: Any) -> dict[str, Any]:
+    return {"result": result, "version": __version__}
 
 
 def _line(data: dict[str, Any]) -> bytes:

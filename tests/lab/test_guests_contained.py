@@ -43,6 +43,76 @@ except MemoryError:
 print("got it all")
 """
 
+# Tries in every way to leave its control groups and to lift their limits, then starts what it may not.
+ESCAPE = """
+import ctypes, os, subprocess, sys
+C = ctypes.CDLL(None)
+WRITES = {"cgroup.procs": "0", "tasks": "0", "pids.max": "max", "memory.limit_in_bytes": "-1",
+          "memory.max": "max", "cpu.shares": "99999", "cpu.weight": "9999"}
+
+def write(path, text):
+    try:
+        with open(path, "w") as file: file.write(text)
+    except OSError: pass
+
+def try_all(folder):  # to leave for the top; and every limit of this lab, or of a hierarchy mounted here
+    for root, _, files in os.walk(folder):
+        for name in WRITES.keys() & set(files):
+            top = root == folder and name in ("cgroup.procs", "tasks")
+            if top or sys.argv[2] in root or root.startswith("/run/"): write(f"{root}/{name}", WRITES[name])
+
+def mount(source, target, kind, flags=0, data=None):
+    return C.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode())
+
+def mine():
+    with open("/proc/self/mountinfo") as mounts: return [line.split(" ")[4] for line in mounts]
+
+def attempt():
+    for place in ["/sys/fs/cgroup", *mine()]:
+        if place.startswith("/sys"):
+            mount("none", place, None, 32); mount("none", place, None, 32 | 4096); try_all(place)
+    for place in reversed(mine()):
+        if place.startswith(("/sys", "/proc")): C.umount2(place.encode(), 2)
+    for name in ("sysfs", "proc"):
+        os.makedirs(f"/run/{name}", exist_ok=True)
+        mount(name, f"/run/{name}", name); try_all(f"/run/{name}")
+    for kind, data in (("cgroup2", None), ("cgroup", "pids"), ("cgroup", "memory"), ("cgroup", "cpu")):
+        target = f"/run/{kind}-{data}-{os.getpid()}"
+        os.makedirs(target, exist_ok=True)
+        if not mount("none", target, kind, 0, data):
+            made = f"{target}/mine"
+            try: os.mkdir(made)
+            except OSError: pass
+            try_all(target)
+
+attempt()
+C.unshare(0x02000000)  # a control group namespace
+attempt()
+C.unshare(0x10000000 | 0x20000 | 0x02000000)  # with a user namespace and mounts below the guest's
+attempt()
+write("/proc/sys/kernel/pid_max", "99999")
+started = []
+try:
+    for _ in range(int(sys.argv[1])): started.append(subprocess.Popen(["sleep", "60"]))
+except OSError: pass
+print(len(started), flush=True)
+for each in started: each.kill()
+"""
+# Files that root writes, and what it writes to them changes nothing: whether they can be opened counts.
+SETTINGS = """
+import os
+places = ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness"]
+for top in ("/sys", "/proc/irq", "/proc/fs", "/proc/bus"):
+    for folder, _, names in os.walk(top):
+        places += [os.path.join(folder, name) for name in names]
+for place in places:
+    try:
+        os.close(os.open(place, os.O_WRONLY | os.O_NONBLOCK))
+        print(place)
+    except OSError:
+        pass
+"""
+
 Vswitch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -150,6 +220,30 @@ def test_a_fork_bomb_is_held_and_the_lab_answers(site: Site) -> None:
     site.python("web01", "import os, signal; os.kill(-1, signal.SIGKILL)")
     wait_until(lambda: not _running(mark), "the bomb has been put out")
     assert site.exec("web01", "ping", "-c1", "-W5", "web02").returncode == 0
+
+
+def _limits() -> dict[Path, str]:
+    """What the control groups of guests are limited to."""
+    names = ("pids.max", "memory.max", "memory.limit_in_bytes", "cpu.shares", "cpu.weight")
+    found = {}
+    for name in names:
+        for path in Path("/sys/fs/cgroup").rglob(f"vswitch-*/{name}"):
+            with suppress(OSError):  # of a lab that ends
+                found[path] = path.read_text()
+    return found
+
+
+def test_a_guest_cannot_take_its_limits_off(site: Site) -> None:
+    site.exec("web02", "true")
+    ours = {path: limit for path, limit in _limits().items() if site.name in str(path)}
+    ran = site.python("web01", ESCAPE, str(MOST_PROCESSES + 100), site.name)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < MOST_PROCESSES
+    assert ours.items() <= _limits().items()
+
+
+def test_a_guest_writes_no_setting_of_the_machine(site: Site) -> None:
+    assert site.python("web01", SETTINGS).stdout.splitlines() == []
 
 
 def test_a_guest_cannot_take_all_memory(site: Site) -> None:

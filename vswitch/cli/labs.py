@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -26,13 +29,15 @@ from vswitch.lab.process import client
 from vswitch.lab.shells import shell_command
 from vswitch.model.types import TCP, UDP
 from vswitch.patience import Patience
-from vswitch.wire import NoAnswer, TooSlow
+from vswitch.wire import NoAnswer, NotUnderstood, TooSlow
 from vswitch.wording import counted
 
 if TYPE_CHECKING:
     from vswitch.lab_answers import GuestShown, LabStatus, ServiceShown
 
 __all__ = ["register"]
+
+T = TypeVar("T")
 
 GuestArgument = Annotated[
     str,
@@ -182,10 +187,10 @@ class _About:
 
 @dataclass(frozen=True, slots=True)
 class _Silent:
-    """A lab that does not."""
+    """A lab that does not, or not as a lab of this version."""
 
     lab: str
-    error: TooSlow
+    error: LabError
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data: the lab, and the error's fields."""
@@ -199,14 +204,31 @@ def _about(name: str) -> _About:
 
 
 def _about_all() -> Iterator[_About | _Silent]:
-    """Each lab that runs."""
-    for name in client.running():
+    """Each lab that runs, asked side by side."""
+    for name, asked in [(name, _in_background(partial(_about, name))) for name in client.running()]:
         try:
-            yield _about(name)
-        except TooSlow as error:
+            yield asked.result()
+        except (TooSlow, NotUnderstood) as error:
             yield _Silent(name, error)
         except (NoSuchLab, NoAnswer):  # it has ended since
             pass
+
+        except LabError as error:
+            yield _Silent(name, error)
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """What `work` returns or raises, done in a thread that Ctrl-C does not wait for."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # whoever waits handles it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
 
 
 def _write_about(page: Page, about: _About) -> None:
@@ -236,6 +258,7 @@ def _service(service: ServiceShown) -> str:
 
 
 def down(
+    ctx: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -249,18 +272,24 @@ def down(
 ) -> None:
     """Take a lab down. Nothing of it is left.
 
-    Without a name it asks before it takes down a lab that was started in another folder.
+    Without a name, or with VSWITCH_LAB's, it asks before it takes down a lab started in another folder.
     """
     started = time.monotonic()
-    names = client.running() if every else [choose_lab(name or lab)]
+    names = client.running() if every else [choose_lab(lab if name is None else name)]
     said = ", ".join(names) or "nothing"
-    if not (every or name or lab):
+    if not (every or name is not None or _is_typed(ctx, "lab")):
         said = _confirm_unnamed(names[0], yes=yes, may_ask=output is Output.TEXT)
     for each in names:
         with suppress(NoSuchLab) if every else nullcontext():  # it may have ended by itself since
             client.down(each)
     data = {"down": names, "seconds": round(time.monotonic() - started, 3)}
     emit(data, lambda page: page.line(f"down: {said}"), output)
+
+
+def _is_typed(ctx: typer.Context, parameter: str) -> bool:
+    """Whether the parameter stands on the command line: the environment may have been set long ago."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
@@ -280,7 +309,7 @@ def _confirm_unnamed(lab: str, *, yes: bool, may_ask: bool) -> str:
             f"the lab {lab!r} does not say where it was started", hint=f"Name it to end it: {named}"
         ) from None
     described = f"{lab}, {_since(status)}"
-    if yes or status.folder == str(Path.cwd()):
+    if yes or status.folder == client.current_folder():
         return described
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
         ask(f"The lab {described}, was started in {status.folder}. Take it down?")

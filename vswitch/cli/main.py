@@ -10,6 +10,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vswitch.cli.arguments import check_arguments, own_words
 from vswitch.cli.ending import end_with
 from vswitch.cli.overview import COMMANDS, EPILOG, HELP, answer_at_once
 from vswitch.cli.words import COMPLETE, LINE, OURS, arranged, completion_is_asked, split_global, split_line
@@ -89,7 +90,12 @@ def prepared() -> Callable[[], None]:
         return lambda: sys.exit(completion.answer(app_for(words)))
     words = arranged(sys.argv[1:])
     app_for(words)
-    return partial(_end, partial(_run, words), as_json=_wants_json(words))
+
+    def run() -> Any:
+        check_arguments(words)
+        return _run(words)
+
+    return partial(_end, run, as_json=_wants_json(words))
 
 
 def main() -> None:
@@ -132,9 +138,8 @@ def _usage_status(error: Exception, as_json: bool) -> int | None:
 
 
 def _wants_json(words: list[str]) -> bool:
-    """Whether these arguments ask for JSON; what follows `--` belongs to a guest's command."""
-    own = words[: words.index("--")] if "--" in words else words
+    """Whether these arguments ask for JSON."""
     return any(
         word in ("--output=json", "-ojson") or (word in ("--output", "-o") and following == "json")
-        for word, following in pairwise([*own, ""])
+        for word, following in pairwise([*own_words(words), ""])
     )

@@ -2,8 +2,8 @@
 
 `make` gives each guest a network namespace that belongs to a user namespace of the guest's own: its root
 has every right over its own network, and none over anybody else's. `hold` is the first process of a
-guest's cell: PID, mount and host name namespaces, a /proc that shows the guest's processes only and a
-/run of its own. `enter` runs a command in there, within limits.
+guest's cell: PID, mount and host name namespaces, a /proc that shows the guest's processes only, a /run
+of its own, and no way to write the kernel's settings. `enter` runs a command in there, within limits.
 
 Stands alone, with the standard library only: it must start fast and with any interpreter, and only a
 process with a single thread may enter a user namespace.
@@ -16,19 +16,26 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 _NEWNS, _NEWUTS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _GET_USERNS = 0xB701  # linux/nsfs.h
 _PLAIN = _NOSUID | _NODEV | _NOEXEC
+# Root's files in /proc that act on the whole machine; the kernel asks for the user id alone.
+_SETTINGS = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi")
+_SETTING_KINDS = {"cgroup", "cgroup2", "proc", "sysfs"}
 _RUN_SIZE = "size=64m,mode=0755"
-_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_TOO_LATE, _NOT_EXECUTABLE, _NOT_FOUND = 124, 126, 127
+_GRACE = 2.0  # seconds between the request to end and the order
+_LONGEST = 1e9  # seconds; what the kernel takes for a timer ends somewhere above
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_SECCOMP, _FILTER, _ALLOW, _SUCCEED = 22, 2, 0x7FFF0000, 0x00050000  # linux/seccomp.h
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/filter.h
 # set(re|res|fs)(u|g)id and setgroups: linux/audit.h, the numbers of asm/unistd.h
@@ -152,12 +159,44 @@ def _furnish(host_name: str, most_processes: int) -> None:
     _mount("proc", "/proc", "proc", _PLAIN)
     if most_processes:
         _write("/proc/sys/kernel/pid_max", str(most_processes))
-    for path in ("/proc/sys", "/proc/sys/net"):
-        _mount(path, path, None, _BIND)
-    _mount("none", "/proc/sys", None, _REMOUNT | _BIND | _RDONLY | _PLAIN)
+    for name in filter(os.path.exists, (f"/proc/{each}" for each in _SETTINGS)):
+        _mount(name, name, None, _BIND)
+        if name == "/proc/sys":
+            _mount("/proc/sys/net", "/proc/sys/net", None, _BIND)  # the guest's own
+        _make_read_only(name)
+    for place in list(_places_of_settings()):
+        try:
+            _make_read_only(place)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise
+            # Another mount covers it: no way leads there.
     _mount("vswitch", "/run", "tmpfs", _NOSUID | _NODEV, _RUN_SIZE)
-    name = os.fsencode(host_name)[:64]
-    _do("sethostname", name, len(name))
+    host = os.fsencode(host_name)[:64]
+    _do("sethostname", host, len(host))
+
+
+def _make_read_only(mount: str) -> None:
+    _mount("none", mount, None, _REMOUNT | _BIND | _RDONLY | _PLAIN)
+
+
+def _places_of_settings() -> Iterator[str]:
+    """Where the kernel's settings are mounted, but for the guest's own /proc and what that covers.
+
+    They are written with the rights of their files' owner. A guest of root's lab has the machine's root's
+    user id, and could take itself out of its control groups.
+    """
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            before, _, after = line.partition(b" - ")
+            place = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), before.split(b" ")[4])
+            name, kind = os.fsdecode(place), after.split(b" ")[0].decode()
+            if _is_within(name, "/sys") or (kind in _SETTING_KINDS and not _is_within(name, "/proc")):
+                yield name
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _settle(network: int) -> None:
@@ -174,16 +213,21 @@ def _settle(network: int) -> None:
 
 
 def enter(
-    guest: str, places: str, processes: str, memory: str, idle: str, folder: str, seconds: str, *argv: str
+    guest: str, places: str, processes: str, memory: str, idle: str, folder: str, limit: str, *argv: str
 ) -> None:
     """Run `argv` in `guest` and end as it does: with its exit status, or by its signal.
 
     `places` are KIND=DESCRIPTOR, by comma: namespaces in the order to enter them, and files that take a
     process into a control group. `processes` and `memory` (bytes of address space for each process) are
-    the limits, 0: none; with `idle` 1 it gets the processor time that others leave. `seconds` ends it
-    after a time, with exit status 124; empty: never.
+    the limits, 0: none; with `idle` 1 it gets the processor time that others leave. `limit` is SECONDS or
+    SECONDS=DESCRIPTOR: what runs longer is ended, the exit status is 124, and something is written to the
+    descriptor; empty: nothing is. When the process that asked for all this ends, `argv` is ended too.
     """
+    asker = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what the terminal sends is for the command
+    seconds, _, reported = limit.partition("=")
+    report = [int(reported)] if reported else []
+    own_group = bool(seconds) and not _has_terminal()
     pairs = [(kind, int(number)) for kind, number in (place.split("=") for place in places.split(","))]
     try:
         for kind, descriptor in pairs:
@@ -203,17 +247,32 @@ def enter(
             _limit(int(processes), int(memory), idle == "1")
         except OSError as error:
             _fail(1, f"{guest}: its limits cannot be set: {error.strerror}", "Its lab may have ended.")
-        for _, descriptor in pairs:
+        if own_group:
+            os.setpgid(0, 0)
+        for descriptor in [*(number for _, number in pairs), *report]:
             os.close(descriptor)
+        _do("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):  # a kernel without seccomp
             _stay_one_user()
         for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # ignored: above, and by Python
             signal.signal(number, signal.SIG_DFL)
         os.chdir(folder if os.path.isdir(folder) else "/")
-        _execute(guest, seconds, argv)
+        _execute(guest, argv)
     for _, descriptor in pairs:
         os.close(descriptor)
-    _end_like(child)
+    if own_group:
+        with contextlib.suppress(OSError):  # it has done so itself, and runs its program
+            os.setpgid(child, child)
+    _Watch(child, -child if own_group else child, asker, report).end_like(float(seconds or 0))
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal decides which group of processes it listens to."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _fork(guest: str) -> int:
@@ -256,7 +315,7 @@ def _stay_one_user() -> None:
     _do("prctl", _PR_SET_SECCOMP, _FILTER, filter_, 0, 0)
 
 
-def _execute(guest: str, seconds: str, argv: tuple[str, ...]) -> NoReturn:
+def _execute(guest: str, argv: tuple[str, ...]) -> NoReturn:
     program = argv[0]
     path = _find(program)
     if path is None:
@@ -264,12 +323,8 @@ def _execute(guest: str, seconds: str, argv: tuple[str, ...]) -> NoReturn:
         _fail(_NOT_FOUND, f"{guest}: {what} on this machine", "Guests run the programs of this machine.")
     if os.path.isdir(path) or not os.access(path, os.X_OK):
         _fail(_NOT_EXECUTABLE, f"{guest}: {path} cannot be executed", "Is it a program, with `chmod +x`?")
-    command = list(argv)
-    if seconds:
-        foreground = ["--foreground"] if os.isatty(0) else []
-        command = ["timeout", *foreground, "--kill-after=2", seconds, *argv]
     try:
-        os.execvp(command[0], command)
+        os.execv(path, argv)
     except OSError as error:
         if error.errno == errno.ENOEXEC:  # a script that does not name its interpreter
             os.execv("/bin/sh", ["sh", path, *argv[1:]])
@@ -292,28 +347,58 @@ def _fail(status: int, message: str, hint: str = "") -> NoReturn:
     os._exit(status)
 
 
-def _end_like(child: int) -> NoReturn:
-    """Wait for the child: stop when it is stopped, pass signals on, end as it ended."""
+class _Watch:
+    """Waits for the end of `child`; what is for it goes to `target`, which is it or its process group."""
 
-    def pass_on(number: int, _: object) -> None:
-        os.kill(child, number)
+    def __init__(self, child: int, target: int, asker: int, report: list[int]) -> None:
+        self._child, self._target, self._asker, self._report = child, target, asker, report
+        self._late = False
 
-    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    while True:
-        _, status = os.waitpid(child, os.WUNTRACED)
-        if not os.WIFSTOPPED(status):
-            break
-        os.kill(os.getpid(), signal.SIGSTOP)
-        os.kill(child, signal.SIGCONT)
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of ours says nothing
-        if -code != signal.SIGKILL:
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code & 255)
+    def end_like(self, seconds: float) -> NoReturn:
+        """Stop when the child is stopped, pass signals on, end as it ended.
+
+        It is ended after so many seconds (0: never), and when whoever asked for it has gone.
+        """
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: self._send(number))
+        signal.signal(signal.SIGUSR1, lambda *_: self._put_an_end(signal.SIGHUP))
+        signal.signal(signal.SIGALRM, lambda *_: self._time_is_over())
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST))
+        _do("prctl", _PR_SET_PDEATHSIG, signal.SIGUSR1)
+        if os.getppid() != self._asker:
+            self._put_an_end(signal.SIGHUP)
+        while True:
+            _, status = os.waitpid(self._child, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                break
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(self._child, signal.SIGCONT)
+        code = _TOO_LATE if self._late else os.waitstatus_to_exitcode(status)
+        if code < 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of ours says nothing
+            if -code != signal.SIGKILL:
+                signal.signal(-code, signal.SIG_DFL)
+            os.kill(os.getpid(), -code)
+        os._exit(code & 255)
+
+    def _send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._target, number)
+
+    def _time_is_over(self) -> None:
+        self._late = True
+        for descriptor in self._report:
+            with contextlib.suppress(OSError):
+                os.write(descriptor, b"late")
+        self._put_an_end(signal.SIGTERM)
+
+    def _put_an_end(self, first: int) -> None:
+        """Ask it to end, and after a time of grace make it."""
+        signal.signal(signal.SIGALRM, lambda *_: self._send(signal.SIGKILL))
+        signal.setitimer(signal.ITIMER_REAL, _GRACE)
+        self._send(first)
+        self._send(signal.SIGCONT)
 
 
 _ROLES: dict[str, Callable[..., None]] = {"make": make, "hold": hold, "enter": enter}

@@ -45,7 +45,7 @@ def most_memory() -> int:
 
 
 def enter_command(
-    who: str, places: str, limits: Sequence[int], folder: str, seconds: str, argv: Sequence[str]
+    who: str, places: str, limits: Sequence[int], folder: str, limit: str, argv: Sequence[str]
 ) -> list[str]:
     """The command line that enters a cell; its arguments are those of `cell.enter`."""
     return [
@@ -58,7 +58,7 @@ def enter_command(
         places,
         *map(str, limits),
         folder,
-        seconds,
+        limit,
         *argv,
     ]
 

@@ -2,6 +2,9 @@
 
 A group is a folder in the kernel's memory, and the one thing of a lab that the kernel does not clear
 away by itself when the lab is killed: an empty one stays until the next lab makes one, or is taken down.
+
+The members are one group further down. Whoever makes a control group namespace and mounts the hierarchy in
+it may write the limits of the group it is in, but of none above.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from pathlib import Path
 
 __all__ = ["MEMBERS", "limits_memory", "shares_processors", "make", "remove", "sweep"]
 
-MEMBERS = "cgroup.procs"
+_INNER = "guest"
+#: The file below a group that takes a process into it.
+MEMBERS = f"{_INNER}/cgroup.procs"
 _PREFIX = "vswitch-"
 _NEEDED, _USEFUL = {"pids", "memory"}, {"cpu"}
 _PROCESSES, _MEMORY = "pids.max", ("memory.max", "memory.limit_in_bytes")
 _WEIGHT = ("cpu.weight", "cpu.shares")
+_WITH_INNER = "memory.use_hierarchy"
 _SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 
 
@@ -37,6 +43,9 @@ def make(name: str, processes: int, memory: int) -> tuple[Path, ...]:
             present = {limit: value for limit, value in limits.items() if (group / limit).exists()}
             for limit, value in present.items():
                 (group / limit).write_text(str(value))
+            with suppress(OSError):  # what Linux before 5.11 can be told, and since does in any case
+                (group / _WITH_INNER).write_text("1")
+            (group / _INNER).mkdir(exist_ok=True)
         except OSError:
             present = {}
         if not present and not shares_processors((group,)):
@@ -62,8 +71,9 @@ def shares_processors(groups: tuple[Path, ...]) -> bool:
 def remove(groups: Iterable[Path]) -> None:
     """Remove these groups; those with processes stay."""
     for group in groups:
-        with suppress(OSError):
-            group.rmdir()
+        for each in (group / _INNER, group):
+            with suppress(OSError):
+                each.rmdir()
 
 
 def sweep() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import selectors
+import shlex
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vswitch.answer_data import Json
-from vswitch.errors import LabError, VswitchError
+from vswitch.errors import InputError, LabError, VswitchError
 from vswitch.lab import isolation
 from vswitch.lab.isolation import cells, control_groups
 from vswitch.lab.process.finding import (
@@ -32,16 +33,27 @@ from vswitch.lab.process.finding import (
     wait_gone,
 )
 from vswitch.patience import VARIABLES, Patience
-from vswitch.wire import NoAnswer, TooSlow, ask, ask_descriptors
+from vswitch.wire import NoAnswer, NotUnderstood, TooSlow, ask, ask_descriptors
 
 if TYPE_CHECKING:
     from vswitch.lab_answers import LabStatus
     from vswitch.model.resolving.sources import Sources
 
-__all__ = ["call", "capture_in_guest", "down", "exec_in_guest", "guest_command", "kill", "running", "start"]
+__all__ = [
+    "call",
+    "capture_in_guest",
+    "current_folder",
+    "down",
+    "exec_in_guest",
+    "guest_command",
+    "kill",
+    "running",
+    "start",
+]
 
 _DOWN_PATIENCE = 5.0  # seconds for each step
 _GONE_AT_ONCE = 0.5  # seconds after a Ctrl-C
+_MOST_PRINTED = 64 << 20  # bytes
 
 #: Held open for as long as this process lives: their closing ends the labs attached to it.
 _attached: list[socket.socket] = []
@@ -63,12 +75,13 @@ def start(
     those the lab knows by itself (see `operations.operation`). `log_file` takes what the lab's processes
     write; without one the lab keeps it in memory. If this process ends before the lab is up, the lab
     does too; an `attached` lab ends with this process in any case. Returns the lab's status. Raises
-    EnvironmentError_ for what this machine lacks, LabError if a lab of that name runs, and whatever else
-    keeps it from coming up; nothing is left behind then.
+    EnvironmentError_ for what this machine lacks, InputError as `current_folder`, LabError if a lab of that
+    name runs, and whatever else keeps it from coming up; nothing is left behind then.
     """
     from vswitch.lab_answers import LabStatus
 
     address = address_of(name)
+    folder = current_folder()
     patience = Patience.from_environment()
     isolation.check()
     if options and options.get("datapath") == "system":
@@ -106,7 +119,7 @@ def start(
                     cwd="/",
                 )
             theirs.close()
-            args = {"sources": sources.to_dict(), "name": name, "folder": str(Path.cwd()), **(options or {})}
+            args = {"sources": sources.to_dict(), "name": name, "folder": folder, **(options or {})}
             status = LabStatus.from_dict(
                 ask(ours.dup(), "up", args, progress, patience=patience, who=_who(name))
             )
@@ -199,9 +212,12 @@ def _who(name: str) -> str:
 
 @contextlib.contextmanager
 def _answering(name: str) -> Iterator[None]:
-    """Say of a lab that does not answer what to do about it."""
+    """Say of a lab that does not answer, or not as it should, what to do about it."""
     try:
         yield
+    except NotUnderstood as error:
+        again = f"Take it down and start it again: vswitch down {shlex.quote(name)}"
+        raise NotUnderstood(error.message, hint=error.hint or again) from None
     except TooSlow as error:
         raise TooSlow(
             error.message,
@@ -238,16 +254,24 @@ def kill(name: str) -> None:
 
 
 def guest_command(
-    name: str, guest: str | None, argv: Sequence[str], *, timeout: float | None = None
+    name: str,
+    guest: str | None,
+    argv: Sequence[str],
+    *,
+    timeout: float | None = None,
+    report: int | None = None,
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `argv` in a guest of the lab, and the descriptors it must inherit.
 
     Without a guest it runs among the lab's own processes and files, which no guest sees.
 
     Close the descriptors afterwards. With `timeout` the command is ended after so many seconds, with exit
-    status 124. Raises NoSuchLab, and InputError for an unknown guest.
+    status 124; something is written to the descriptor `report` then, which it must inherit too. When the
+    thread that starts it ends, the command is ended. Raises NoSuchLab, and InputError for an unknown guest
+    and as `current_folder`.
     """
     patience = Patience.from_environment()
+    folder = _working_folder()
     if timeout is not None:
         patience = patience.at_most(timeout)
     with _answering(name):
@@ -259,16 +283,25 @@ def guest_command(
             who=_who(name),
         )
     places = ",".join(f"{kind}={number}" for kind, number in zip(answer["kinds"], descriptors, strict=True))
-    seconds = "" if timeout is None else str(timeout)
-    return cells.enter_command(
-        guest or name, places, answer["limits"], _working_folder(), seconds, argv
-    ), descriptors
+    limit = "" if timeout is None else str(timeout) + ("" if report is None else f"={report}")
+    return cells.enter_command(guest or name, places, answer["limits"], folder, limit, argv), descriptors
 
 
 def _working_folder() -> str:
     """Where we are, unless the lab has something else there."""
-    here = Path.cwd()
+    here = Path(current_folder())
     return "/" if here.is_relative_to("/run") or here.is_relative_to("/proc") else str(here)
+
+
+def current_folder() -> str:
+    """The folder this process is in. Raises InputError if it is in none any more, or may not know it."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the folder you are in cannot be used: {error.strerror}",
+            hint="It may have been deleted: change into another with `cd`.",
+        ) from None
 
 
 def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float | None = None) -> int:
@@ -277,7 +310,7 @@ def exec_in_guest(name: str, guest: str, argv: Sequence[str], *, timeout: float 
     Raises LabError if it runs longer than `timeout` seconds, and as `guest_command`.
     """
     with _process_in_guest(name, guest, argv, timeout, {}) as process:
-        return _exit_status(_wait(process), guest, argv, timeout)
+        return _exit_status(_wait(process))
 
 
 def capture_in_guest(
@@ -285,21 +318,23 @@ def capture_in_guest(
 ) -> tuple[int, str, str]:
     """As `exec_in_guest`, without the terminal: exit status, standard output, standard error.
 
-    What it leaves running in the background is not waited for.
+    What it leaves running in the background is not waited for. Raises LabError also if it prints more
+    than 64 MiB, by which it is ended.
     """
     pipes = {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "process_group": 0
     }  # fmt: skip
     with _process_in_guest(name, guest, argv, timeout, pipes) as process:
-        output, errors = _printed(process)
-        status = _exit_status(process.returncode, guest, argv, timeout)
+        output, errors = _printed(process, f"{argv[0]} in {guest}")
+        status = _exit_status(process.returncode)
         return status, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
-def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+def _printed(process: subprocess.Popen[bytes], who: str) -> tuple[bytes, bytes]:
     """What `process` has written to its two pipes by its end, which this waits for.
 
     The pipes' ends would not do: children that it leaves behind keep them open. Ctrl-C is passed on.
+    Raises LabError for too much, and ends it then.
     """
     printed = {pipe.fileno(): bytearray() for pipe in (process.stdout, process.stderr) if pipe}
     with os.fdopen(os.pidfd_open(process.pid)) as end, selectors.DefaultSelector() as selector:
@@ -310,8 +345,15 @@ def _printed(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
             try:
                 ready = [key.fd for key, _ in selector.select()]
             except KeyboardInterrupt:
-                os.killpg(process.pid, signal.SIGINT)
+                _interrupt(process)
                 continue
+            if sum(map(len, printed.values())) > _MOST_PRINTED:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise LabError(
+                    f"{who} has printed more than {_MOST_PRINTED >> 20} MiB, and was ended",
+                    hint="As text, without --output json, all that it prints is passed on.",
+                )
             ended = end.fileno() in ready
             for descriptor, so_far in printed.items():
                 if ended or descriptor in ready:
@@ -337,17 +379,32 @@ def _waiting(pipe: int) -> int:
 def _process_in_guest(
     name: str, guest: str, argv: Sequence[str], timeout: float | None, pipes: Mapping[str, Any]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    command, descriptors = guest_command(name, guest, argv, timeout=timeout)
+    """The process that enters the guest. Raises LabError at the end of the block if it was ended for time."""
+    late, report = os.pipe()
+    try:
+        try:
+            process = _start_in_guest(name, guest, argv, timeout, report, pipes)
+        finally:
+            os.close(report)
+        yield process
+        if os.read(late, 1):
+            raise LabError(f"{argv[0]} in {guest} did not end within {timeout:g} s")
+    finally:
+        os.close(late)
+
+
+def _start_in_guest(
+    name: str, guest: str, argv: Sequence[str], timeout: float | None, report: int, pipes: Mapping[str, Any]
+) -> subprocess.Popen[bytes]:
+    command, descriptors = guest_command(name, guest, argv, timeout=timeout, report=report)
     environment = {**isolation.passed_on(), "PATH": isolation.search_path(), "VSWITCH_GUEST": guest}
+    inherited = descriptors if timeout is None else [*descriptors, report]
     try:
         with _ctrl_c_ignored():
-            process = subprocess.Popen(command, pass_fds=descriptors, env=environment, **pipes)
-    except FileNotFoundError:
-        raise LabError("nsenter is not installed", hint="It is in the package util-linux.") from None
+            return subprocess.Popen(command, pass_fds=inherited, env=environment, **pipes)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    yield process
 
 
 @contextlib.contextmanager
@@ -363,29 +420,40 @@ def _ctrl_c_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _exit_status(status: int, guest: str, argv: Sequence[str], timeout: float | None) -> int:
-    if timeout is not None and status == 124:
-        raise LabError(f"{argv[0]} in {guest} did not end within {timeout:g} s")
+def _exit_status(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a command in a guest; its status. Ctrl-C is the command's to decide about."""
+    """Wait for the end of a command in a guest; its status. What signals mean is the command's to decide."""
     if threading.current_thread() is not threading.main_thread():
         return process.wait()
-    awaited = {signal.SIGINT, signal.SIGCHLD}
+    ours = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    awaited = {each for each in ours if signal.getsignal(each) != signal.SIG_IGN} | {signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     try:
         while process.poll() is None:
             came = signal.sigwaitinfo(awaited)
-            if came.si_signo == signal.SIGINT and came.si_code <= 0:
-                # From another process, to us alone. A terminal's has reached the command by itself.
-                for child in _children(process.pid):
-                    with contextlib.suppress(OSError):
-                        os.kill(child, signal.SIGINT)
+            if came.si_code > 0:  # a terminal's has reached the command by itself
+                continue
+            if came.si_signo == signal.SIGINT:
+                _interrupt(process)
+            elif came.si_signo != signal.SIGCHLD:
+                process.send_signal(came.si_signo)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process.wait()
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Do as Ctrl-C at a terminal does to the command that `process` has started in a guest."""
+    for child in _children(process.pid):
+        with contextlib.suppress(OSError):
+            group = os.getpgid(child)
+            if group == os.getpgrp():  # ours as well
+                os.kill(child, signal.SIGINT)
+            else:
+                os.killpg(group, signal.SIGINT)
 
 
 def _children(pid: int) -> list[int]:

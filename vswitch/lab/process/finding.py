@@ -39,10 +39,14 @@ def address_of(name: str) -> str:
             "labs need Linux",
             hint="On Windows use WSL2. Without a lab these run here too: validate, explain --layout, hyperv.",
         )
-    address = f"vswitch/{os.getuid()}/{quote(name, safe='')}"
+    address = f"vswitch/{os.getuid()}/{_quoted(name)}"
     if len(address) > _LONGEST_NAME:
         raise LabError(f"the lab name {name!r} is too long", hint="Choose a shorter one with --name.")
     return address
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="", errors="surrogatepass")  # from the environment comes what is not text, too
 
 
 def running() -> list[str]:
@@ -61,7 +65,7 @@ def _listening() -> dict[str, set[str]]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[3] == _LISTENING and fields[4] == _STREAM:
             name = unquote(fields[7].removeprefix(prefix))
-            if fields[7] == prefix + quote(name, safe=""):
+            if fields[7] == prefix + _quoted(name):
                 found.setdefault(name, set()).add(fields[6])
     return found
 
