@@ -262,7 +262,7 @@ TYPED = [
     ("explain -f missing.yaml web\t", "explain", "-f", "missing.yaml", "web"),
     ("explain -f hostile.yaml ev\t", "explain", "-f", "hostile.yaml", "evil$(touch pwned)"),
 ]
-# The same in a folder with one file, at words that have not begun: whatever can be meant is the only one there.
+# The same where no letter of the word is typed, in a folder with one file.
 TYPED_WITH_NOTHING_BEGUN = [
     ("up \t", "up", "only.yaml"),
     ("hyperv plan \t", "hyperv", "plan", "only.yaml"),
