@@ -97,7 +97,8 @@ def recommended(hint: str) -> Iterator[str]:
 def accepts(read: Read, text: str, value: str) -> str:
     """Why neither the value nor the text with its ports replaced by the value is accepted; "" if one is."""
     refusal = ""
-    for each in (value, f"{text.partition('/')[0]}/{value}", re.sub(r"\d+-\d+|(?<=:)\d+$", value, text)):
+    beside = text.partition("/")[0].strip("{") + f"/{value}"
+    for each in (value, beside, re.sub(r"\d+-\d+|(?<=:)\d+$", value, text)):
         try:
             read(each)
         except (InputError, FieldError) as error:
@@ -120,7 +121,7 @@ def check(read: Read, text: str) -> None:
 WRONG = [
     "", "icmp", "ip/47", "ip/6", "ip/999", "tcp", "udp", "tcp:80", "tcp:foo", "tcp:99999", "80/tcp",
     "foo/tcp", "99999/tcp", "80", "0", "99999", "8000-8010", "9-3", "tcp/9-3", "9-0", "udp/0", "tcp/0",
-    "tcp/", "tcp/1-2-3", "80:99999", "tpc/80", "tpc/foo", "upd/winrm", "smbb", "pign", "icpm", "wirnm",
+    "tcp/", "tcp/1-2-3", "tcp/80:99999", "tpc/80", "tpc/foo", "upd/winrm", "smbb", "pign", "icpm", "wirnm",
     "udp/wirnm", "port", "port:80", "port:foo", "nonsense", "http:80", "tcp/445:50000", "{tpc: 80}",
     "{tcp: 0}", "{tcp: 99999}", "{udp: wirnm}", "{}", "icmp:5", "dhpc", "{tcp: 9-3}",
 ]  # fmt: skip

@@ -12,9 +12,12 @@ from importlib.resources import files
 
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["ALIASES", "DCCP", "SCTP", "common_names", "lookup", "name_of", "port_range"]
+__all__ = ["ALIASES", "DCCP", "HTTP_PORTS", "SCTP", "common_names", "lookup", "name_of", "port_range"]
 
 SCTP, DCCP = 132, 33
+
+#: TCP ports whose clients expect HTTP, without TLS: http, WinRM's, http-alt and what else is used for it.
+HTTP_PORTS = frozenset({80, 5985, 8000, 8008, 8080, 8888})
 
 _PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "dccp": DCCP}
 _BOTH = (TCP, UDP)
