@@ -98,7 +98,8 @@ def accepts(read: Read, text: str, value: str) -> str:
     """Why neither the value nor the text with its ports replaced by the value is accepted; "" if one is."""
     refusal = ""
     beside = text.partition("/")[0].strip("{") + f"/{value}"
-    for each in (value, beside, re.sub(r"\d+-\d+|(?<=:)\d+$", value, text)):
+    key = re.sub(r"^\{\w+", f"{{{value}", text)
+    for each in (value, beside, key, re.sub(r"\d+-\d+|(?<=:)\d+$|(?<=: )[^}]*(?=\}$)", value, text)):
         try:
             read(each)
         except (InputError, FieldError) as error:
