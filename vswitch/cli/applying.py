@@ -141,7 +141,10 @@ def print_status(lab: str, policies: Sequence[str], texts: Mapping[str, str], ou
     Exit status 0: they are, 1: they are not, 3: not known, or an apply is under way that may yet change it.
     """
     asked: dict[str, Any] = {"policies": list(policies), "texts": dict(texts)} if policies else {}
-    status: dict[str, Any] = client.call(lab, "apply_status", **asked)
+    try:
+        status: dict[str, Any] = client.call(lab, "apply_status", **asked)
+    except (NoAnswer, LabFault) as error:
+        raise InForceUnknown(f"what is in force is not known: {error.message}", hint=error.hint) from None
     emit(status, lambda page: write_status(page, status), output)
     in_force = status.get("in_force", "unknown" if status["policies"] is None else "new")
     if in_force != "new" or (status["apply"] and not policies):
