@@ -84,14 +84,18 @@ def mac_table(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None
 
     def text(page: Page) -> None:
         page.table(
-            ("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"),
+            ("switch", "MAC", "VLAN", "port", "where", "status", "age"),
             [
-                [e["switch"], e["mac"], e["vlan"], e["port"], e["where"], e["status"], e["age"]]
+                [e["switch"], e["mac"], e["vlan"], e["port"], e["where"], e["status"], _seconds(e["age"])]
                 for e in _compact(data)
             ],
         )
 
     emit(data, text, output)
+
+
+def _seconds(age: int | None) -> str:
+    return "" if age is None else f"{age}s"
 
 
 def _compact(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
