@@ -22,6 +22,7 @@ YAML_LIMIT, JSON_LIMIT = 16 * _MIB, 64 * _MIB
 # Lists and objects of a JSON document at most: empty ones take thirty times the memory of their text.
 _MOST_PARTS = 4_000_000
 
+_ENDINGS = (".yaml", ".yml", ".json")  # what may have been left out of a name
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -115,9 +116,10 @@ def _content(path: str, limit: int) -> bytearray:
                 content += part
                 left -= len(part)
     except OSError as error:
-        raise InputError(
-            f"the file cannot be read: {(error.strerror or str(error)).lower()}", where=where
-        ) from None
+        there = [path + ending for ending in _ENDINGS if os.path.isfile(path + ending)]
+        hint = f"did you mean {there[0]}?" if there and isinstance(error, FileNotFoundError) else ""
+        message = f"the file cannot be read: {(error.strerror or str(error)).lower()}"
+        raise InputError(message, where=where, hint=hint) from None
     except ValueError as error:
         raise InputError(f"this is not a file name: {error}", where=Origin(repr(path))) from None
     if not left:

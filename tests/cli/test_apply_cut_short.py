@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.command_line import Ran, Run
 from tests.support.halting import DEFAULT_PATIENCE
+from tests.support.hanging import hung
 from tests.support.pair_of_hosts import LAYOUT
 from tests.support.running_lab import RunningLab, running_lab, wait_until
 from vswitch.cli import applying
@@ -296,3 +297,15 @@ def test_the_mark_of_a_switch_is_no_flow_to_users(lab: RunningLab) -> None:
     held = {f"{flow['cookie']:#x}" for flow in lab.call("flows")["hv01/vs"]}
     assert {flow["cookie"] for flow in lab.call("flows_in_words")["hv01/vs"]} == held
     assert lab.call("counters")["hv01/vs"].keys() == held
+
+
+def test_what_a_hung_lab_has_in_force_is_not_known(
+    lab: RunningLab, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSWITCH_SILENCE_TIMEOUT", "1")
+    with hung(lab.name):
+        for words in (("open.yaml",), ()):
+            process = vswitch("apply", "--status", "--lab", lab.name, *words)
+            _, said = process.communicate(timeout=60)
+            assert (process.returncode, "in force is not known" in said) == (3, True), said
+            assert "VSWITCH_SILENCE_TIMEOUT" in said

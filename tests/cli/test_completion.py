@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.command_line import LAYOUT, POLICY
 from tests.support.running_lab import RunningLab
-from tests.support.terminal import terminal
+from tests.support.terminal import Terminal, terminal
 from vswitch.cli.completion import offers
 from vswitch.cli.main import app
 
@@ -264,12 +264,37 @@ TYPED = [
     ("explain -f missing.yaml web\t", "explain", "-f", "missing.yaml", "web"),
     ("explain -f hostile.yaml ev\t", "explain", "-f", "hostile.yaml", "evil$(touch pwned)"),
 ]
+# The same where no letter of the word is typed, in a folder with one file.
+TYPED_WITH_NOTHING_BEGUN = [
+    ("up \t", "up", "only.yaml"),
+    ("hyperv plan \t", "hyperv", "plan", "only.yaml"),
+    ("hyperv apply --plan \t", "hyperv", "apply", "--plan", "only.yaml"),
+    ("exec web01 -- cat \t", "exec", "web01", "--", "cat", "only.yaml"),
+    ("flows -s \t", "flows", "-s", "hv01/vs"),
+    ("hyperv plan only.yaml \t", "hyperv", "plan", "only.yaml", "hv01"),
+    ("explain -f only.yaml web01 web02/\t", "explain", "-f", "only.yaml", "web01", "web02/Network Adapter"),
+    ("probe \t", "probe"),
+    ("explain web01 web02 \t", "explain", "web01", "web02"),
+    ("flows --table \t", "flows", "--table"),
+]
+
+
+def press(screen: Terminal, typed: str, words: list[str]) -> None:
+    """Type a command and see that these are its arguments."""
+    wanted = "".join(f"<{word}>" for word in (*words, "@"))
+    for _ in range(ATTEMPTS):
+        screen.type(f"vswitch {typed} @\r")
+        if (got := screen.wait_for(r"<[^\n]*><@>")) == wanted:
+            break
+    assert got == wanted
 
 
 @pytest.mark.lab
 @pytest.mark.parametrize("shell", [pytest.param(name, marks=pytest.mark.requires(name)) for name in SHELLS])
 def test_tab_in_a_real_shell(lab: RunningLab, files: Path, tmp_path: Path, shell: str) -> None:
     (files / "hostile.yaml").write_text(LAYOUT.replace("web02:", "'evil$(touch pwned)':"))
+    (files / "single").mkdir()
+    (files / "single/only.yaml").write_text(LAYOUT)
     (tmp_path / "bin").mkdir()
     (tmp_path / "data/fish/generated_completions").mkdir(parents=True)  # else fish reads every manual page
     script = tmp_path / "bin" / "vswitch"
@@ -290,12 +315,10 @@ def test_tab_in_a_real_shell(lab: RunningLab, files: Path, tmp_path: Path, shell
         screen.type("echo re''ady\r")
         screen.wait_for("ready")
         for typed, *words in TYPED:
-            wanted = "".join(f"<{word}>" for word in (*words, "@"))
-            for _ in range(ATTEMPTS):
-                screen.type(f"vswitch {typed} @\r")
-                if (got := screen.wait_for(r"<[^\n]*><@>")) == wanted:
-                    break
-            assert got == wanted
+            press(screen, typed, words)
+        screen.type("cd single\r")
+        for typed, *words in TYPED_WITH_NOTHING_BEGUN:
+            press(screen, typed, words)
         for typed, said in (
             ("", "Usage"),
             ("--", "Usage"),

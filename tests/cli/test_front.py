@@ -283,6 +283,23 @@ def test_what_is_no_misspelt_name_gets_no_suggestion(run: Run, files: Path, traf
     assert "tcp/445" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("missing", "meant"), [("office", "did you mean office.yaml?"), ("fleet", "fleet.yml?"), ("other", "")]
+)
+def test_a_file_without_its_ending(run: Run, files: Path, missing: str, meant: str) -> None:
+    (files / "fleet.yml").write_text("")
+    ran = run("validate", missing)
+    assert ran.status == 2
+    assert "no such file" in ran.err
+    assert meant in ran.err
+    assert meant or "did you mean" not in ran.err
+
+
+@pytest.mark.parametrize("words", [("schema", "Policy"), ("schema", "LAYOUT", "-o", "JSON")])
+def test_words_of_a_choice_in_any_case(run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words).json["$schema"]
+
+
 # ------------------------------------------------------------------ which lab
 
 

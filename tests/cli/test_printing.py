@@ -238,6 +238,19 @@ def test_nothing_that_a_lab_says_can_act(
     assert said[1].count("\n") == said[0].count("\n")
 
 
+def test_labels_stand_in_one_column_and_short_headings_on_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "call", lambda _, op, **__: as_json(LAB[op]))
+    monkeypatch.setattr(client, "running", lambda: ["x"])
+    for words in (("probe", "a", "b", "http"), ("explain", "a", "b", "http")):
+        (line,) = {line.partition("T ")[0] for line in run(*words).out.split("\n") if "DISAGREE" in line}
+        assert line == "  DISAGREEMEN"
+    assert run("mac-table").out.split("\n")[0].split() == [
+        "switch", "MAC", "VLAN", "port", "where", "status", "age"
+    ]  # fmt: skip
+
+
 def test_the_lines_of_a_log_are_the_log_s_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "running", lambda: ["x"])
     monkeypatch.setattr(client, "call", lambda *_, **__: "one\x1b[2J\r\n\ttwo\u2028three\n")

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import subprocess
 import sys
 import time
 import uuid
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import LAYOUT, POLICY, Run
-from tests.support.running_lab import PATIENCE, RunningLab, wait_until
+from tests.support.running_lab import PATIENCE, RunningLab, running_lab, wait_until
 from tests.support.shown_answers import STATUS
 from vswitch.cli import labs
 from vswitch.lab.process import client
@@ -192,3 +193,22 @@ def test_down_in_the_labs_own_folder_does_not_ask(
     ran = run("down")
     assert ran.status == 0
     assert re.fullmatch(rf"down: {name}, up \d+ (second|minute)s?\n", ran.out)
+
+
+@pytest.mark.parametrize("output", [(), ("-o", "json")], ids=["text", "json"])
+def test_what_ends_with_its_lab_says_so(tmp_path: Path, output: tuple[str, ...]) -> None:
+    mark = f"1000.{uuid.uuid4().int % 10**8}"
+    with running_lab(LAYOUT) as lab:
+        words = [*PROGRAM, "exec", "--lab", lab.name, *output, "web01", "--"]
+        killed = subprocess.run(
+            [*words, "sh", "-c", "kill -9 $$"], capture_output=True, check=False, timeout=60
+        )
+        assert (killed.returncode, killed.stderr) == (137, b"")
+        process = subprocess.Popen(
+            [*words, "sleep", mark], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        wait_until(lambda: mark in lab.inside("ps", "ax"), "it runs")
+        client.down(lab.name)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"the lab {lab.name!r} has ended" in said

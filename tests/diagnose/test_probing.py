@@ -15,6 +15,7 @@ from vswitch.diagnose.probing import ProbeReport, Question, ask, ask_all, ask_de
 from vswitch.diagnose.tracing import deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.probing import packet_probe
+from vswitch.lab.probing.evidence import Sighting
 from vswitch.lab.probing.packet_probe import Cause, Outcome, ProbeRequest, ProbeResult
 from vswitch.model.site import Site, Switch
 from vswitch.pipeline import HostProgram, compile_site
@@ -32,6 +33,10 @@ def site() -> Site:
         .vm("d", "2001:db8::1/64")
         .build()
     )
+
+
+# What passes the destination's adapter during a probe that asks twice.
+SEEN = Sighting("b", 2, 1, 0, 0, 0, 0, 0, 0, ())
 
 
 @dataclass
@@ -87,7 +92,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
                 lab.switch.counted[flow.cookie] = lab.switch.counted.get(flow.cookie, 0) + 1
         return ProbeResult(
             request, outcome, Cause.ANSWER, rtt=None, sent=1, source_ports=(), error="", icmp=None,
-            next_hop=None, sightings=(), answer="", detail=str(outcome),
+            next_hop=None, sightings=(SEEN,), answer="", detail=str(outcome),
         )  # fmt: skip
 
     monkeypatch.setattr(probing, "probe", probe)
@@ -136,6 +141,17 @@ def test_the_counters_of_a_range_are_those_of_each_group(lab: FakeLab) -> None:
     denied = {"75-79": 5, "81-82": 2}
     for ports, moves in moved:
         assert set(moves) == {denied.get(ports, 0)}
+
+
+def test_what_is_said_of_a_range_is_said_of_all_its_ports(lab: FakeLab) -> None:
+    for report in ask(lab, question("a", "b", "tcp/75-82")):
+        assert report.ports
+        count = report.ports.last - report.ports.first + 1
+        (seen,) = report.result.sightings if report.result else ()
+        assert (seen.requests, seen.replies) == (2 * count, count)
+        if report.conversation.fix:
+            assert f"{report.ports}" in report.conversation.fix
+            assert f"{report.conversation.port} " not in report.conversation.fix
 
 
 def test_groups_that_the_reference_did_not_expect_have_counters_of_their_own(

@@ -59,6 +59,11 @@ def test_what_no_computer_is_called_is_refused(name: Any, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_a_computer_is_refused_for_the_true_reason() -> None:
+    assert "name that is missing" in computer_fault("NULL")
+    assert "device" in computer_fault("NUL")
+
+
 def test_an_odd_computer_is_refused_with_a_sentence_and_decides_no_path(shop: Shop) -> None:
     shop.run("import", "--from-file", "hv01.json", "-o", "layout.yaml", "policy.yaml")
     before = sorted(shop.folder.rglob("*"))

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -144,6 +145,28 @@ def test_no_process_for_a_lab() -> None:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     assert (done.returncode, "run out of processes or threads" in done.stderr) == (3, True), done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another user")
+@pytest.mark.parametrize(("user", "of"), [(0, "memory"), (65534, "processes, threads or memory")])
+def test_no_memory_for_the_stack_of_a_thread(user: int, of: str) -> None:
+    """The C library says the same of it as of one process too many, of which root may have any number."""
+    script = (
+        "import os, threading\n"
+        "from vswitch.exhausted import exhausted_by\n"
+        f"os.setuid({user})\n"
+        "threading.stack_size(1 << 29)\n"
+        "try:\n"
+        "    threading.Thread(target=print).start()\n"
+        "except RuntimeError as error:\n"
+        "    print(exhausted_by(error))\n"
+    )
+    done = subprocess.run(
+        ["prlimit", "--as=400000000", "--nproc=5000", sys.executable, "-c", script],
+        capture_output=True, text=True, timeout=60, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert f"run out of {of}" in done.stdout, done.stdout
+    assert "ulimit -v" in done.stdout
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC])

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.support.namespaces import Namespace
 from vswitch.errors import LabError
 from vswitch.lab.building.guest_services import GuestService, ServiceFailure, ServicesReply, plan_line
 from vswitch.lab.isolation.netns import in_netns
+from vswitch.model.service_names import HTTP_PORTS
 
 pytestmark = pytest.mark.lab
 
@@ -94,20 +96,17 @@ def read_to_end(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize("address", [V4, V6])
 def test_tcp_says_who_it_is_and_echoes(start: Callable[..., Process], guest: Namespace, address: str) -> None:
     process = start()
-    assert process.plan(GuestService("web01", guest.path, "tcp", 80, "http")) == ServicesReply(1)
-    with connect(guest, address, 80) as sock:
+    assert process.plan(GuestService("web01", guest.path, "tcp", 22, "http")) == ServicesReply(1)
+    with connect(guest, address, 22) as sock:
         lines = sock.makefile("rb")
-        assert lines.readline() == b"vswitch web01 tcp/80\n"
+        assert lines.readline() == b"vswitch web01 tcp/22\n"
         sock.sendall(b"hello\n")
         assert lines.readline() == b"hello\n"
         sock.shutdown(socket.SHUT_WR)
         assert lines.read() == b""  # the service closes after the other side has
 
 
-HTTP_PORTS = (80, 8000, 1433)
-
-
-@pytest.mark.parametrize("port", HTTP_PORTS)
+@pytest.mark.parametrize("port", [80, 8000, 1433])
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"POST /a%20b?c HTTP/1.0", b"HEAD / HTTP/1.1"])
 def test_an_http_request_gets_an_http_answer(
     start: Callable[..., Process], guest: Namespace, port: int, request_line: bytes
@@ -139,21 +138,55 @@ def test_a_slow_http_request_is_waited_for(start: Callable[..., Process], guest:
         assert read_to_end(sock).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("first", [b"", b"GET", b"HELO web01\r\n", b"GET / HTTP/2\r\n", b"\x16\x03\x01"])
-def test_what_is_not_http_gets_the_banner_and_its_echo(
-    start: Callable[..., Process], guest: Namespace, first: bytes
+@pytest.mark.parametrize("port", sorted(HTTP_PORTS))
+def test_a_client_of_http_may_be_as_slow_as_it_likes(
+    start: Callable[..., Process], guest: Namespace, port: int
+) -> None:
+    process = start()
+    process.plan(GuestService("web01", guest.path, "tcp", port))
+    with connect(guest, V4, port) as sock:
+        assert not select.select([sock], [], [], 0.6)[0], "it speaks first"
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert read_to_end(sock).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_client_of_http_that_only_listens_learns_who_is_there(
+    start: Callable[..., Process], guest: Namespace
 ) -> None:
     process = start()
     process.plan(GuestService("web01", guest.path, "tcp", 80))
     with connect(guest, V4, 80) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        assert read_to_end(sock) == b"vswitch web01 tcp/80\n"
+
+
+@pytest.mark.parametrize("port", [22, 80])
+@pytest.mark.parametrize("first", [b"HELO web01\r\n", b"GET / HTTP/2\r\n", b"\x16\x03\x01"])
+def test_what_is_not_http_gets_the_banner_and_its_echo(
+    start: Callable[..., Process], guest: Namespace, port: int, first: bytes
+) -> None:
+    process = start()
+    process.plan(GuestService("web01", guest.path, "tcp", port))
+    with connect(guest, V4, port) as sock:
         sock.sendall(first)
-        wanted = b"vswitch web01 tcp/80\n" + first
+        wanted = b"vswitch web01 tcp/%d\n" % port + first
         got = b""
         while len(got) < len(wanted):
             got += sock.recv(100)
         assert got == wanted
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")  # too late: this is an echo now
         assert sock.recv(100) == b"GET / HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("first", [b"", b"GET"])
+def test_where_http_is_not_usual_the_banner_comes_unasked(
+    start: Callable[..., Process], guest: Namespace, first: bytes
+) -> None:
+    process = start()
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
+    with connect(guest, V4, 22) as sock:
+        sock.sendall(first)
+        assert sock.makefile("rb").readline() == b"vswitch web01 tcp/22\n"
 
 
 @pytest.mark.requires("curl")
@@ -166,8 +199,8 @@ def test_curl_understands(start: Callable[..., Process], guest: Namespace) -> No
 
 def test_tcp_echoes_more_than_the_buffers_hold(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
-    process.plan(GuestService("web01", guest.path, "tcp", 80))
-    with connect(guest, V4, 80) as sock:
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
+    with connect(guest, V4, 22) as sock:
         sock.setblocking(False)
         data = bytes(range(256)) * 120_000
         sent = 0
@@ -178,7 +211,7 @@ def test_tcp_echoes_more_than_the_buffers_hold(start: Callable[..., Process], gu
         sock.shutdown(socket.SHUT_WR)
         got = read_to_end(sock)
     # Compared as a truth value: a failure must not print megabytes.
-    assert (len(got), got == b"vswitch web01 tcp/80\n" + data[:sent]) == (21 + sent, True)
+    assert (len(got), got == b"vswitch web01 tcp/22\n" + data[:sent]) == (21 + sent, True)
 
 
 @pytest.mark.parametrize("address", [V4, OTHER_V4, V6, OTHER_V6])
@@ -212,15 +245,15 @@ def test_a_port_in_use_is_reported_and_the_rest_listens(
 ) -> None:
     process = start()
     with socket_in(guest.path) as other:
-        other.bind((V4, 8080))
+        other.bind((V4, 8443))
         other.listen()
         reply = process.plan(
-            GuestService("web01", guest.path, "tcp", 8080, "http-alt"),
+            GuestService("web01", guest.path, "tcp", 8443, "pcsync-https"),
             GuestService("web01", guest.path, "tcp", 443),
         )
     assert reply.listening == 1
     assert reply.failed == (
-        ServiceFailure("web01", "tcp", 8080, "something else in the guest already uses this port"),
+        ServiceFailure("web01", "tcp", 8443, "something else in the guest already uses this port"),
     )
     connect(guest, V4, 443).close()
 
@@ -231,9 +264,9 @@ def test_a_missing_namespace_is_reported(
     plain = tmp_path / "plain"
     plain.touch()
     reply = start().plan(
-        GuestService("gone", str(tmp_path / "gone"), "tcp", 80),
-        GuestService("plain", str(plain), "tcp", 80),
-        GuestService("web01", guest.path, "tcp", 80),
+        GuestService("gone", str(tmp_path / "gone"), "tcp", 22),
+        GuestService("plain", str(plain), "tcp", 22),
+        GuestService("web01", guest.path, "tcp", 22),
     )
     assert reply.listening == 1
     assert {failure.guest: failure.reason for failure in reply.failed} == {
@@ -247,15 +280,15 @@ def test_a_later_plan_replaces_the_first_and_keeps_what_stays(
 ) -> None:
     process = start()
     web, tls, dns = (
-        GuestService("web01", guest.path, "tcp", 80),
+        GuestService("web01", guest.path, "tcp", 22),
         GuestService("web01", guest.path, "tcp", 443),
         GuestService("web01", guest.path, "udp", 53),
     )
     assert process.plan(web, tls) == ServicesReply(2)
-    kept, ended = connect(guest, V4, 80), connect(guest, V4, 443)
+    kept, ended = connect(guest, V4, 22), connect(guest, V4, 443)
     with kept, ended:
         kept_lines = kept.makefile("rb")
-        assert kept_lines.readline() == b"vswitch web01 tcp/80\n"
+        assert kept_lines.readline() == b"vswitch web01 tcp/22\n"
         assert ended.makefile("rb").readline() == b"vswitch web01 tcp/443\n"
         assert process.plan(web, dns) == ServicesReply(2)
         assert ended.recv(100) == b""
@@ -265,7 +298,7 @@ def test_a_later_plan_replaces_the_first_and_keeps_what_stays(
             connect(guest, V4, 443)
     assert process.plan() == ServicesReply(0)
     with pytest.raises(ConnectionRefusedError):
-        connect(guest, V4, 80)
+        connect(guest, V4, 22)
 
 
 def test_a_guest_made_anew_under_its_old_path_is_served_again(
@@ -277,9 +310,9 @@ def test_a_guest_made_anew_under_its_old_path_is_served_again(
         space = new_namespace()
         path.unlink(missing_ok=True)
         path.symlink_to(space.path)
-        assert process.plan(GuestService("web01", str(path), "tcp", 80)) == ServicesReply(1)
-        with connect(space, "127.0.0.1", 80) as sock:
-            assert sock.makefile("rb").readline() == b"vswitch web01 tcp/80\n"
+        assert process.plan(GuestService("web01", str(path), "tcp", 22)) == ServicesReply(1)
+        with connect(space, "127.0.0.1", 22) as sock:
+            assert sock.makefile("rb").readline() == b"vswitch web01 tcp/22\n"
 
 
 @pytest.mark.parametrize(
@@ -296,19 +329,19 @@ def test_a_line_that_is_no_plan_changes_nothing(
     start: Callable[..., Process], guest: Namespace, line: bytes
 ) -> None:
     process = start()
-    process.plan(GuestService("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
     reply = process.send(line)
     assert reply.listening == 1
     assert reply.error.startswith("not a plan: ")
-    connect(guest, V4, 80).close()
+    connect(guest, V4, 22).close()
 
 
 def test_silent_connections_end(start: Callable[..., Process], guest: Namespace) -> None:
     process = start("--idle", "0.2")
-    process.plan(GuestService("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
     files = process.open_files()
-    with connect(guest, V4, 80) as one, connect(guest, V4, 80) as other:
-        assert read_to_end(one) == read_to_end(other) == b"vswitch web01 tcp/80\n"
+    with connect(guest, V4, 22) as one, connect(guest, V4, 22) as other:
+        assert read_to_end(one) == read_to_end(other) == b"vswitch web01 tcp/22\n"
     assert process.open_files() == files
 
 
@@ -316,10 +349,10 @@ def test_running_out_of_files_turns_callers_away_and_recovers(
     start: Callable[..., Process], guest: Namespace
 ) -> None:
     process = start()
-    process.plan(GuestService("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
     room = process.open_files() + 4
     resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE, (room, room))
-    callers = [connect(guest, V4, 80) for _ in range(8)]
+    callers = [connect(guest, V4, 22) for _ in range(8)]
     try:
         greeted = [caller.recv(100) != b"" for caller in callers]
     finally:
@@ -327,10 +360,10 @@ def test_running_out_of_files_turns_callers_away_and_recovers(
             caller.close()
     assert any(greeted)
     assert not all(greeted)
-    with connect(guest, V4, 80) as sock:  # a turn of the loop sees the callers leave
+    with connect(guest, V4, 22) as sock:  # a turn of the loop sees the callers leave
         sock.recv(100)
-    with connect(guest, V4, 80) as sock:
-        assert sock.recv(100) == b"vswitch web01 tcp/80\n"
+    with connect(guest, V4, 22) as sock:
+        assert sock.recv(100) == b"vswitch web01 tcp/22\n"
     reply = process.plan(*(GuestService("web01", guest.path, "tcp", 1000 + port) for port in range(20)))
     assert 0 < reply.listening < 20
     assert "open files is used up" in reply.failed[-1].reason
@@ -338,11 +371,11 @@ def test_running_out_of_files_turns_callers_away_and_recovers(
 
 def test_it_ends_with_its_input(start: Callable[..., Process], guest: Namespace) -> None:
     process = start()
-    process.plan(GuestService("web01", guest.path, "tcp", 80))
+    process.plan(GuestService("web01", guest.path, "tcp", 22))
     process.popen.communicate(timeout=10)
     assert process.popen.returncode == 0
     with pytest.raises(ConnectionRefusedError):
-        connect(guest, V4, 80)
+        connect(guest, V4, 22)
 
 
 def test_a_thousand_services_of_many_guests(
@@ -365,9 +398,9 @@ def test_it_serves_without_ipv6_addresses(
 ) -> None:
     space = new_namespace()
     in_netns(space.path, lambda: Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1"))
-    assert start().plan(GuestService("old", space.path, "tcp", 80)) == ServicesReply(1)
-    with connect(space, "127.0.0.1", 80) as sock:
-        assert sock.makefile("rb").readline() == b"vswitch old tcp/80\n"
+    assert start().plan(GuestService("old", space.path, "tcp", 22)) == ServicesReply(1)
+    with connect(space, "127.0.0.1", 22) as sock:
+        assert sock.makefile("rb").readline() == b"vswitch old tcp/22\n"
 
 
 def test_no_reply_is_a_clear_error() -> None:

@@ -98,6 +98,7 @@ def test_a_policy_that_cannot_be_had_names_the_line_of_the_layout(tmp_path: Path
         ("IsolationID", "'isolation_id'"),
         ("VMName", "'adapters'"),
         ("ipaddress", "'local_ip_address' or 'remote_ip_address'"),
+        ("remote_ip", "'remote_ip_address'"),
         ("wieght", "'weight'"),
     ],
 )

@@ -117,7 +117,7 @@ MISTAKES = [
     (PREFIX, f"{PREFIX}\n      udp_idle_session_timeout: @@0", "time in seconds; out of range"),
     ("services: [winrm]", "services: [winrm]\n      forwarding: @@On", "routes besides; leave out"),
     ("protocol: TCP", "protocol: @@ICMP", "'ICMP' is not a protocol; TCP, UDP"),
-    ("external_port: http", "external_port: @@0", "not one port"),
+    ("external_port: http", "external_port: @@0", "out of range"),
     ("external_port: http", "external_port: @@80-81", "not one port"),
     ("external_port: http", "external_port: @@htp", "neither a port nor a known service; http"),
     ("external_port: http, ", "", "'external_port' is missing"),

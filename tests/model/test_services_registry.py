@@ -9,7 +9,7 @@ import pytest
 
 from vswitch.errors import InputError, Origin
 from vswitch.model import parse_traffic
-from vswitch.model.service_names import ALIASES, DCCP, SCTP, lookup, name_of, names, port_range
+from vswitch.model.service_names import ALIASES, DCCP, SCTP, common_names, lookup, name_of, port_range
 from vswitch.model.types import ICMPV4, ICMPV6, TCP, UDP, PortRange
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "dccp": DCCP}
@@ -68,10 +68,16 @@ def test_names_administrators_use(name: str, port: int, protocols: tuple[int, ..
         assert lookup(name, protocol) == (port if protocol in protocols else None)
 
 
+def test_names_that_people_use_are_names() -> None:
+    assert set(common_names()) == {*common_names(TCP), *common_names(UDP)}
+    assert {"http", "rdp", "ms-wbt-server", "winrm", "kerberos", "dns"} <= set(common_names(TCP))
+    assert "winrm" not in common_names(UDP)
+    assert len(common_names()) < 150
+
+
 def test_unknown_names_and_ports() -> None:
     assert lookup("no-such-service", TCP) is None
     assert name_of(49152, TCP) == ""
-    assert {"http", "rdp"} <= set(names())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_traffic(text: str, protocol: int, ports: PortRange | None, source: int 
         ("tcp/", "not a port"),
         ("tcp/99999", "out of range"),
         ("tcp/9-3", "reversed"),
-        ("tpc/9", "did you mean 'tcp'"),
+        ("tpc/9", "did you mean tcp/9"),
         ("udp/winrm", "TCP only"),
         ("ip/6", "tcp/443"),
         ("ip/256", "ip/255"),

@@ -144,7 +144,10 @@ def print_status(lab: str, policies: Sequence[str], texts: Mapping[str, str], ou
     """
     from vswitch.lab.process.lab_requests import policies_in_force
 
-    status = policies_in_force(lab, policies, texts)
+    try:
+        status = policies_in_force(lab, policies, texts)
+    except (NoAnswer, LabFault) as error:
+        raise InForceUnknown(f"what is in force is not known: {error.message}", hint=error.hint) from None
     emit(status, lambda page: write_status(page, status), output)
     in_force = status.in_force or ("unknown" if status.policies is None else "new")
     if in_force != "new" or (status.apply and not policies):

@@ -46,10 +46,12 @@ YAML, ANY_FILE = "<yaml>", "<file>"
 
 _BASH = """
 %(complete_func)s() {
-    local value meaning quoted typed=${COMP_LINE:0:COMP_POINT} current=${COMP_WORDS[COMP_CWORD]}
+    local answer value meaning quoted typed=${COMP_LINE:0:COMP_POINT} current=${COMP_WORDS[COMP_CWORD]}
     typed=${typed##*[[:space:]]}
     COMPREPLY=()
-    while IFS=$'\\t' read -r value meaning; do
+    # Cut by hand: with a tab in IFS, read drops the empty word in front of it.
+    while IFS= read -r answer; do
+        value=${answer%%%%$'\\t'*} meaning=${answer#*$'\\t'}
         case $meaning in
             "<yaml>")
                 compopt -o filenames -o default
@@ -76,9 +78,10 @@ _ZSH = """
 #compdef %(prog_name)s
 
 %(complete_func)s() {
-    local value meaning
+    local answer value meaning
     local -a values shown folders
-    while IFS=$'\\t' read -r value meaning; do
+    while IFS= read -r answer; do
+        value=${answer%%%%$'\\t'*} meaning=${answer#*$'\\t'}
         case $meaning in
             "<yaml>") _files -g '*.(yaml|yml)(-.)'; return ;;
             "<file>") _files; return ;;

@@ -92,9 +92,13 @@ def mac_table(lab: LabOption = None, output: OutputOption = Output.TEXT) -> None
     found = mac_table_of(choose_lab(lab))
 
     def text(page: Page) -> None:
-        page.table(("switch", "MAC", "VLAN", "port", "where", "status", "age (s)"), _compact(found))
+        page.table(("switch", "MAC", "VLAN", "port", "where", "status", "age"), _compact(found))
 
     emit(found, text, output)
+
+
+def _seconds(age: int | None) -> str:
+    return "" if age is None else f"{age}s"
 
 
 def _compact(entries: Iterable[MacEntry]) -> list[tuple[str | int | None, ...]]:
@@ -103,7 +107,7 @@ def _compact(entries: Iterable[MacEntry]) -> list[tuple[str | int | None, ...]]:
     for entry in entries:
         found.setdefault((entry.switch, entry.mac, entry.port, entry.status), []).append(entry)
     return [
-        (e.switch, e.mac, _vlans(same), e.port, e.where, e.status, e.age)
+        (e.switch, e.mac, _vlans(same), e.port, e.where, e.status, _seconds(e.age))
         for same in found.values()
         for e in same[:1]
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 T = TypeVar("T")
+_GLANCE = 5.0  # seconds for a lab to show that it is still there
 
 GuestArgument = Annotated[
     str,
@@ -347,11 +349,29 @@ def exec_(
         check_seconds(timeout)
     name = choose_lab(lab)
     if output is Output.TEXT:
-        raise typer.Exit(client.exec_in_guest(name, guest, command, timeout=timeout))
+        status = client.exec_in_guest(name, guest, command, timeout=timeout)
+        _check_that_it_goes_on(name, guest, status)
+        raise typer.Exit(status)
     status, printed, errors = client.capture_in_guest(name, guest, command, timeout=timeout)
+    _check_that_it_goes_on(name, guest, status)
     data = {"guest": guest, "command": command, "exit_status": status, "stdout": printed, "stderr": errors}
     emit(data, lambda _: None, output)
     raise typer.Exit(status)
+
+
+def _check_that_it_goes_on(lab: str, guest: str, status: int) -> None:
+    """Raise LabError if what ran in a guest was killed because its lab has ended."""
+    if status != 128 + signal.SIGKILL:
+        return
+    try:
+        client.call(lab, "status", within=Patience(_GLANCE, _GLANCE, _GLANCE))
+    except TooSlow:  # it hangs, but is there
+        return
+    except (NoSuchLab, NoAnswer):
+        raise LabError(
+            f"the lab {lab!r} has ended, and what ran in {guest} with it",
+            hint="`vswitch ps` lists the labs that run.",
+        ) from None
 
 
 def shell(
@@ -363,7 +383,9 @@ def shell(
 
     With --output json its exit status is printed at the end.
     """
-    status = client.exec_in_guest(choose_lab(lab), guest, shell_command(guest))
+    name = choose_lab(lab)
+    status = client.exec_in_guest(name, guest, shell_command(guest))
+    _check_that_it_goes_on(name, guest, status)
     emit({"guest": guest, "exit_status": status}, lambda _: None, output)
     raise typer.Exit(status)
 

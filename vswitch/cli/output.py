@@ -50,7 +50,10 @@ class Output(StrEnum):
     JSON = "json"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Print the result as text or JSON.")]
+OutputOption = Annotated[
+    Output,
+    typer.Option("--output", "-o", case_sensitive=False, help="Print the result as text or JSON."),
+]
 
 
 def emit(data: Any, text: Callable[[Page], None], output: Output) -> None:

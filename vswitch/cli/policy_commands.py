@@ -157,7 +157,8 @@ def apply(
 
 
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which kind of file.")], output: OutputOption = Output.JSON
+    kind: Annotated[Kind, typer.Argument(help="Which kind of file.", case_sensitive=False)],
+    output: OutputOption = Output.JSON,
 ) -> None:
     """Print the JSON Schema of layout or policy files, for editors: JSON, whatever --output says."""
     from vswitch.model import json_schema

@@ -17,7 +17,7 @@ __all__ = ["explanation", "probe_reports"]
 
 _GOOD = {"Allow", "open", "delivered"}
 _WARN = {"refused"}
-_DISAGREEMENT: Part = (" DISAGREEMENT ", "bold white on red")
+_DISAGREEMENT: Part = ("DISAGREEMENT", "bold white on red")
 
 _ASSUMED = {each.value: each.text for each in Assumption}
 
@@ -180,4 +180,5 @@ def _disagreement(page: Page, report: PortsProbed) -> None:
         + (" But the counter of that did not move." if still and report.cause else "")
         + " The reference knows the files, not what was changed by hand inside a guest;"
         " `vswitch explain` has its reasons.",
+        hang=13,
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
-from itertools import groupby
+from itertools import chain, groupby
 
 from vswitch.diagnose.counting import CounterMove, Moves, count_all
 from vswitch.diagnose.explained import RuleShown
@@ -23,6 +23,7 @@ from vswitch.diagnose.probed import PortsProbed, ReasonShown
 from vswitch.diagnose.tracing import TracedLab, deciding_flows
 from vswitch.errors import InputError
 from vswitch.lab.isolation.netns import in_netns
+from vswitch.lab.probing.evidence import Sighting
 from vswitch.lab.probing.packet_probe import Outcome, ProbeRequest, ProbeResult, WatchPoint, probe
 from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.model.site import Adapter, Guest, Site, Switch
@@ -395,10 +396,21 @@ def _parted(reports: Sequence[ProbeReport]) -> Iterable[list[ProbeReport]]:
 
 
 def _joined(reports: Sequence[ProbeReport]) -> list[ProbeReport]:
-    """One report for each group."""
+    """One report for each group; what was seen of its packets is added up."""
     found: list[ProbeReport] = []
     for first, *others in _groups(reports):
         if first.ports and others and (last := others[-1].ports):
             first.ports = PortRange(first.ports.first, last.last)
+            if first.result:
+                more = [report.result.sightings for report in others if report.result]
+                first.result = replace(first.result, sightings=_summed(first.result.sightings, *more))
         found.append(first)
     return found
+
+
+def _summed(*results: Sequence[Sighting]) -> tuple[Sighting, ...]:
+    """The sightings of several probes, one for each watch point."""
+    found: dict[str, Sighting] = {}
+    for each in chain(*results):
+        found[each.label] = found[each.label] + each if each.label in found else each
+    return tuple(found.values())

@@ -54,7 +54,11 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     found = get_close_matches(low, by_lower, n=5, cutoff=0.66)
     if not found:
         return ""
-    best = max(found, key=lambda each: (SequenceMatcher(None, each, low).ratio(), each[:1] == low[:1]))
+
+    def nearness(each: str) -> tuple[float, bool, bool]:
+        return SequenceMatcher(None, each, low).ratio(), sorted(each) == sorted(low), each[:1] == low[:1]
+
+    best = max(found, key=nearness)
     return f"did you mean {by_lower[best]!r}?"
 
 

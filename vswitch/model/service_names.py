@@ -12,9 +12,12 @@ from importlib.resources import files
 
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["ALIASES", "DCCP", "SCTP", "common_names", "lookup", "name_of", "names", "port_range"]
+__all__ = ["ALIASES", "DCCP", "HTTP_PORTS", "SCTP", "common_names", "lookup", "name_of", "port_range"]
 
 SCTP, DCCP = 132, 33
+
+#: TCP ports whose clients expect HTTP, without TLS: http, WinRM's, http-alt and what else is used for it.
+HTTP_PORTS = frozenset({80, 5985, 8000, 8008, 8080, 8888})
 
 _PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP, "dccp": DCCP}
 _BOTH = (TCP, UDP)
@@ -44,6 +47,16 @@ ALIASES: dict[str, tuple[int, tuple[int, ...]]] = {
     "vmconnect": (2179, (TCP,)),
     "live-migration": (6600, (TCP,)),
 }
+
+# Of the registry's 6,000 names those that people type. A word that is none of them is not taken for one of
+# the others, which few have ever heard of.
+_USED = """
+    bgp bootpc bootps domain epmap ftp ftp-data ftps http http-alt https imap imaps ipp isakmp
+    iscsi-target kerberos kpasswd l2tp ldap ldaps microsoft-ds ms-sql-m ms-sql-s ms-wbt-server msft-gc
+    msft-gc-ssl mysql netbios-dgm netbios-ns netbios-ssn nfs ntp pop3 pop3s postgresql pptp printer
+    radius radius-acct redis rsync sip sips smtp snmp snmptrap ssh submission sunrpc syslog syslog-tls
+    tacacs telnet tftp wsman wsmans x11
+"""
 
 
 def lookup(name: str, protocol: int) -> int | None:
@@ -77,15 +90,10 @@ def port_range(port: int) -> str:
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """All names `lookup` knows for some protocol, sorted, for nearest-match hints."""
-    return tuple(sorted({name for name, _ in _registry()[0]} | set(ALIASES)))
-
-
-@cache
-def common_names() -> tuple[str, ...]:
-    """The names of System ports and the aliases: what a mistyped name most likely means."""
-    return tuple(sorted({name for (name, _), port in _registry()[0].items() if port < 1024} | set(ALIASES)))
+def common_names(protocol: int | None = None) -> tuple[str, ...]:
+    """The names people use, of one protocol or of all, sorted: what a mistyped one most likely means."""
+    used = sorted({*ALIASES, *_USED.split()})
+    return tuple(name for name in used if protocol is None or lookup(name, protocol) is not None)
 
 
 @cache

@@ -162,7 +162,7 @@ def converse_range(
             answers[-1] = (PortRange(answers[-1][0].first, part.last), answers[-1][1])
         else:
             answers.append((part, answer))
-    return answers
+    return [(part, _said_of(part, answer)) for part, answer in answers]
 
 
 def _split(
@@ -203,12 +203,24 @@ def _same_answer(one: Conversation, other: Conversation) -> bool:
         decided = answer.decided_by
         why = (decided.leg, decided.place, decided.drop) if decided else ()
         # What is to be done may differ where the same rule decides; the port it is said for may not.
-        port = rf"{answer.port}\b"
-        spoken = rf"(?<=:){answer.port}(?= )|(?<=[Pp]ort ){port}|(?<=port: ){port}|(?<=/){port}"
-        words = re.sub(spoken, "PORT", f"{answer.cause} {answer.fix}")
+        words = re.sub(_spoken(answer), "PORT", f"{answer.cause} {answer.fix}")
         return (answer.verdict, answer.expected, answer.layer, why, answer.rules, answer.assumptions, words)
 
     return reason(one) == reason(other)
+
+
+def _spoken(answer: Conversation) -> str:
+    """A regular expression for the port of an answer where its words speak of it."""
+    port = rf"{answer.port}\b"
+    return rf"(?<=:){answer.port}(?= )|(?<=[Pp]ort ){port}|(?<=port: ){port}|(?<=/){port}"
+
+
+def _said_of(ports: PortRange, answer: Conversation) -> Conversation:
+    """An answer whose words speak of all ports that it is for, not of the one that was asked about."""
+    if ports.first == ports.last:
+        return answer
+    cause, fix = (re.sub(_spoken(answer), str(ports), words) for words in (answer.cause, answer.fix))
+    return replace(answer, cause=cause, fix=fix)
 
 
 class _Exchange:

@@ -16,7 +16,7 @@ __all__ = ["computer_fault", "file_part", "plan_fault"]
 _COMPUTER = re.compile(r"[\w!@#$%^&'(){}~-]+(?:\.[\w!@#$%^&'(){}~-]+)*")
 _LONGEST_COMPUTER = 63
 _DEVICES = frozenset(
-    {"con", "prn", "aux", "nul", "null", "conin$", "conout$", "clock$"}
+    {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"}
     | {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 )
 # As the module has it: letters, digits and hyphens.
@@ -30,8 +30,8 @@ def computer_fault(name: Any) -> str:
         return "it is empty"
     if len(name) > _LONGEST_COMPUTER:
         return f"it has {len(name)} characters, more than {_LONGEST_COMPUTER}"
-    if name.lower().partition(".")[0] in _DEVICES:
-        return "Windows keeps that name for a device"
+    if fault := _meant_otherwise(name.partition(".")[0]):
+        return fault
     if not _COMPUTER.fullmatch(name) or file_part(name) is None:
         return "it holds characters that no computer's name has"
     return ""
@@ -41,6 +41,13 @@ def plan_fault(name: Any) -> str:
     """Why `name` is not what a plan can be called; "" if it is."""
     if not isinstance(name, str) or not _PLAN.fullmatch(name):
         return "a plan's name has 1 to 64 letters, digits and hyphens"
+    return _meant_otherwise(name)
+
+
+def _meant_otherwise(name: str) -> str:
+    """What else than a computer or a plan `name` means; "" if nothing."""
+    if name.lower() == "null":
+        return "it is what programs write in the place of a name that is missing"
     return "Windows keeps that name for a device" if name.lower() in _DEVICES else ""
 
 

@@ -2,7 +2,8 @@
 
 Each service is a real socket in its guest's network namespace, IPv4 and IPv6. TCP says one line,
 `vswitch <guest> tcp/<port>`, then echoes; a client that begins with an HTTP request gets that line as an
-HTTP answer. For its sake the line waits a moment for what the client has to say. UDP answers each
+HTTP answer. For its sake the line waits: on the ports of HTTP until the client has said something or
+ended, on others for a moment. UDP answers each
 datagram with the line `vswitch <guest> udp/<port>` followed by the datagram, from the address the
 datagram was sent to.
 
@@ -37,11 +38,12 @@ from itertools import groupby, islice
 from vswitch.errors import LabError, VswitchError
 from vswitch.lab.isolation.netns import in_netns
 from vswitch.log import log_whatever_happens
+from vswitch.model.service_names import HTTP_PORTS
 
 __all__ = ["ServiceFailure", "ServicesReply", "GuestService", "plan_line"]
 
 IDLE_SECONDS = 60.0  # a connection silent for this long is closed
-HOLD_SECONDS = 0.1  # how long a client may take to begin with an HTTP request
+HOLD_SECONDS = 0.1  # how long a client may take to begin with an HTTP request where that is not usual
 BACKLOG = 1024
 CHUNK = 65536
 LONGEST_REQUEST = 65536  # bytes of an HTTP request's head
@@ -121,7 +123,8 @@ class _Connection:
         sock.setblocking(False)
         self.interest = selectors.EVENT_READ
         self.server.selector.register(sock, self.interest, self.ready)
-        self.server.held[self] = None
+        if listener.service.port not in HTTP_PORTS:
+            self.server.held[self] = None
         self._advance(read=True)
 
     def ready(self, mask: int) -> None:

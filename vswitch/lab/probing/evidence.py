@@ -215,6 +215,11 @@ class Sighting:
     lost: int
     frames: tuple[CapturedFrame, ...]
 
+    def __add__(self, other: Sighting) -> Sighting:
+        """What passed in both probes, with the frames of this one."""
+        counts = [name for name in self.__slots__ if name not in ("label", "frames")]
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in counts})
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:

@@ -19,7 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 
@@ -39,11 +39,13 @@ from vswitch.lab.probing.evidence import (
     sighting,
 )
 from vswitch.lab.probing.guest_stack import next_hop_here
+from vswitch.model.service_names import HTTP_PORTS
 from vswitch.model.types import ICMPV6, TCP, UDP
 
 __all__ = ["Cause", "IcmpError", "Outcome", "ProbeRequest", "ProbeResult", "WatchPoint", "probe"]
 
 BANNER_SECONDS = 0.5  # a connection is proof; who answers is worth only a short wait
+HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: vswitch\r\nConnection: close\r\n\r\n"
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, so that a source port is free again at once
 SOL_RAW, ICMP_FILTER, ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.h
 HEADER_INCLUDED = {4: (socket.IPPROTO_IP, 3), 6: (socket.IPPROTO_IPV6, 36)}  # IP_HDRINCL, IPV6_HDRINCL
@@ -247,16 +249,21 @@ class _Probe:
         return [fd for fd, _ in poll.poll(left * 1000)] if left > 0 else []
 
     def _banner(self, sock: socket.socket) -> str:
-        """The first line of who answered, if it says anything soon."""
+        """The first line of who answered, if it says anything soon; HTTP has to be asked first."""
+        if self.request.port in HTTP_PORTS:
+            with suppress(OSError):  # reset right after the handshake
+                sock.send(HTTP_REQUEST)
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         left = self.started + self.request.timeout - time.perf_counter()
         if not poll.poll(max(0.0, min(left, BANNER_SECONDS)) * 1000):
             return ""
         try:
-            return _first_line(sock.recv(4096))
+            answer = sock.recv(4096)
         except OSError:  # reset right after the handshake
             return ""
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return _first_line(body if head.startswith(b"HTTP/") and body else answer)
 
     def _heard(self) -> Iterator[tuple[Packet, int]]:
         """The ICMP packets that came in meanwhile, each with its echo sequence number."""

@@ -51,6 +51,7 @@ class Supervisor:
         """Any other request; all but `down` wait until the lab is up."""
         del progress
         if op == "down":
+            self.up.clear()  # whoever asks from now on hears of the end, as guests' programs do
             if self.lab:
                 self.lab.end_guests()
             os._exit(0)  # PID 1 follows, and with it every process and namespace

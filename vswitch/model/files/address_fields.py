@@ -79,10 +79,6 @@ def _address_hint(text: str) -> str:
 
 def _interface(value: Any) -> Interface:
     text = scalar(value, "an address with its prefix length (10.0.10.11/24)").strip()
-    if "/" not in text:
-        raise FieldError(
-            f"{shorten(text)} has no prefix length", f"write it as {text[:50]}/{64 if ':' in text else 24}"
-        )
     try:
         interface = ip_interface(text)
     except ValueError:
@@ -91,6 +87,9 @@ def _interface(value: Any) -> Interface:
             "such as 10.0.10.11/24 or 2001:db8:10::11/64",
         ) from None
     _no_scope(interface, text)
+    if "/" not in text:
+        length = 64 if interface.version == 6 else 24
+        raise FieldError(f"{shorten(text)} has no prefix length", f"write it as {interface.ip}/{length}")
     host, network = interface.ip, interface.network
     if host.is_multicast or host.is_unspecified or host.is_loopback:
         raise FieldError(f"{host} cannot be the address of an interface")
@@ -108,8 +107,8 @@ def _interface(value: Any) -> Interface:
     return interface
 
 
-def prefix(value: Any) -> Network:
-    """An address or a prefix; host bits must be zero."""
+def prefix(value: Any, *, examples: str = "10.0.10.0/24, 10.0.10.5 or 2001:db8::/32") -> Network:
+    """An address or a prefix; host bits must be zero. `examples` of what is allowed go into messages."""
     text = scalar(value, "an address or prefix").strip()
     try:
         network = ip_network(text)
@@ -119,7 +118,7 @@ def prefix(value: Any) -> Network:
         except ValueError:
             raise FieldError(
                 f"{shorten(text)} is not an address or prefix",
-                "such as 10.0.10.0/24, 10.0.10.5 or 2001:db8::/32",
+                f"such as {examples}",
             ) from None
         raise FieldError(
             f"{text} has bits set behind its prefix length",

@@ -69,14 +69,16 @@ _MEANT: dict[str, tuple[str, ...]] = {
 
 
 def _guess(path: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """The known key that an unknown one means, as Hyper-V writes it or as others call it, or the nearest."""
+    """The known key that an unknown one means, as Hyper-V or others write it, begun, or the nearest."""
     holder = _model_at(model, path[:-1])
     if holder is None:
         return ""
     keys, word = _keys(holder), _plain(str(path[-1]))
-    found = [key for key in keys if _plain(key) == word] or [
-        key for key in _MEANT.get(word, ()) if key in keys
-    ]
+    found = (
+        [key for key in keys if _plain(key) == word]
+        or [key for key in _MEANT.get(word, ()) if key in keys]
+        or [key for key in keys if len(word) > 2 and _plain(key).startswith(word)]
+    )
     return f"did you mean {' or '.join(map(repr, found))}?" if found else did_you_mean(str(path[-1]), keys)
 
 

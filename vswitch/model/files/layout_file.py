@@ -6,10 +6,12 @@ switches, duplicate names, gateways not on link) is checked by layout.py.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
+from vswitch.errors import InputError
 from vswitch.model import service_names as services
 from vswitch.model.files.address_fields import InterfaceAddress, Mac, NextHop, NextHops, Prefix
 from vswitch.model.files.fields import (
@@ -39,7 +41,7 @@ from vswitch.model.files.file_limits import Budget
 from vswitch.model.files.nat_file import NatEntry, one_nat
 from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
 from vswitch.model.site import Service
-from vswitch.model.traffic import port_of, port_range_of
+from vswitch.model.traffic import meant, parse_traffic, port_of, port_range_of
 from vswitch.model.types import (
     MOST_BITS_A_SECOND,
     MOST_FRAMES_A_SECOND,
@@ -186,7 +188,8 @@ def _service(value: Any, info: ValidationInfo) -> tuple[Service, ...]:
         for key, ports in value.items():
             protocol = _LISTENING.get(key.lower())
             if protocol is None:
-                raise FieldError(f"unknown key {shorten(key)}", form, (key,))
+                guess = did_you_mean(key, tuple(_LISTENING))
+                raise FieldError(f"unknown key {shorten(key)}", f"{guess} {form}".strip(), (key,))
             for item in ports if isinstance(ports, list) else [ports]:
                 try:
                     found += _listeners(scalar(item, "a port or service name"), protocol, budget)
@@ -197,21 +200,39 @@ def _service(value: Any, info: ValidationInfo) -> tuple[Service, ...]:
     word, slash, ports_text = text.partition("/")
     if slash and word.strip().lower() in _LISTENING:
         return tuple(_listeners(ports_text, _LISTENING[word.strip().lower()], budget))
-    if slash:
+    try:
+        asked = parse_traffic(text)
+    except InputError:
+        asked = None
+    if asked and not asked.has_ports:
         raise FieldError(f"nothing listens on {shorten(text)}: only TCP and UDP have ports", form)
-    if text.isdecimal():
-        raise FieldError(f"{text[:12]} says no protocol", f"write tcp/{text[:5]} or udp/{text[:5]}")
-    protocol, port = port_of(text)
+    if slash or ":" in text or _NUMBERS.fullmatch(text):
+        fault = "is not a service" if slash or ":" in text else "says no protocol"
+        raise FieldError(f"{shorten(text)[1:-1]} {fault}", f"{_other_form(text)} {form}".strip())
+    protocol, port = port_of(text, form)
     return (Service(protocol, port, services.name_of(port, protocol)),)
 
 
 _LISTENING = {"tcp": TCP, "udp": UDP}
+_NUMBERS = re.compile(r"[\d\s-]+")
+
+
+def _other_form(text: str) -> str:
+    """What is meant by a protocol and ports in another form: `tcp:80`, `80/tcp`, `80`."""
+    first, _, second = text.replace("/", ":").partition(":")
+    ports = [
+        f"{protocol.strip().lower()}/{number.strip()}"
+        for protocol, number in ((first, second), (second, first))
+    ]
+    if not second:
+        ports = [f"tcp/{first}", f"udp/{first}"]
+    return meant(
+        *(each for each in ports if each.partition("/")[0] in _LISTENING and not each.endswith("/0"))
+    )
 
 
 def _listeners(text: str, protocol: int, budget: Budget) -> list[Service]:
-    ports = port_range_of(text, protocol)
-    if ports.first == 0:
-        raise FieldError("nothing can listen on port 0", "allowed: 1 to 65535")
+    ports = port_range_of(text, protocol, least=1)
     if not spend(budget, ports.last - ports.first + 1, "the services"):
         return []
     return [

@@ -46,7 +46,7 @@ def one_nat(value: Any) -> Any:
 
 def _ipv4_prefix(value: Any) -> IPv4Network:
     text = scalar(value, "an IPv4 prefix (172.20.0.0/24)")
-    network = prefix(value)
+    network = prefix(value, examples="172.20.0.0/24")
     if not isinstance(network, IPv4Network):
         raise FieldError(f"{shorten(text)} is not IPv4", "WinNAT is emulated for IPv4 only")
     return network
@@ -73,10 +73,8 @@ def _external_address(value: Any) -> IPv4Address | None:
 
 def _port(value: Any, info: ValidationInfo) -> int:
     name = info.data.get("protocol", "TCP")
-    ports = port_range_of(scalar(value, "a port or service name"), NAT_PROTOCOLS[name])
-    if not ports.first or ports.first != ports.last:
-        raise FieldError(f"{shorten(str(ports))} is not one port", "a mapping has one: 1 to 65535, or a name")
-    return ports.first
+    text = scalar(value, "a port or service name")
+    return port_range_of(text, NAT_PROTOCOLS[name], least=1, single=True).first
 
 
 _TEXT = WithJsonSchema({"type": "string"})
