@@ -166,6 +166,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     finally:
         layout.unlink(missing_ok=True)
         site.vswitch("down", site.name)
+    groups = Path("/sys/fs/cgroup")
+    wait_until(lambda: not list(groups.rglob(f"vswitch-{site.name}-*")), "its control groups have gone")
 
 
 def test_a_guest_has_its_own_processes_name_and_files(site: Site) -> None:

@@ -96,9 +96,8 @@ def _apply(
         hint = f"{error.hint} {_how_to_find_out(lab, policies)}"
         raise InForceUnknown(error.message, hint=hint) from None
     except (NoAnswer, LabFault, OutOfResources) as error:
-        raise InForceUnknown(
-            f"{_so_far(lab, policies, texts)}: {error.message}", hint=_how_to_find_out(lab, policies)
-        ) from None
+        hint = f"{error.hint} {_how_to_find_out(lab, policies)}".lstrip()
+        raise InForceUnknown(f"{_so_far(lab, policies, texts)}: {error.message}", hint=hint) from None
 
 
 @contextmanager

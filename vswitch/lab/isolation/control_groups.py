@@ -9,6 +9,7 @@ it may write the limits of the group it is in, but of none above.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -69,11 +70,11 @@ def shares_processors(groups: tuple[Path, ...]) -> bool:
 
 
 def remove(groups: Iterable[Path]) -> None:
-    """Remove these groups; those with processes stay."""
+    """Remove these groups, with those that guests have made below them; those with processes stay."""
     for group in groups:
-        for each in (group / _INNER, group):
+        for folder, _, _ in os.walk(group, topdown=False):
             with suppress(OSError):
-                each.rmdir()
+                os.rmdir(folder)
 
 
 def sweep() -> None:
