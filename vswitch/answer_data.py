@@ -26,7 +26,7 @@ from typing import (
     get_type_hints,
 )
 
-from vswitch.errors import LabError
+from vswitch.wire import NotUnderstood
 
 __all__ = ["AnswerData", "Json", "Reply", "as_json", "each_in", "named_in"]
 
@@ -58,7 +58,7 @@ class AnswerData:
     def from_dict(cls, data: Any) -> Self:
         """The answer that `to_dict` made the data of. Keys it does not know are passed over.
 
-        Raises LabError for what is not such data, or of another schema.
+        Raises NotUnderstood for what is not such data, or of another schema.
         """
         try:
             if cls.SCHEMA is not None and data["schema"] != cls.SCHEMA:
@@ -80,7 +80,7 @@ class AnswerData:
 
     @classmethod
     def each_of(cls, data: Json) -> tuple[Self, ...]:
-        """The answers in a list. Raises LabError as `from_dict`."""
+        """The answers in a list. Raises NotUnderstood as `from_dict`."""
         return tuple(cls.from_dict(each) for each in each_in(data))
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,21 +94,21 @@ class AnswerData:
 
 
 def each_in(data: Json) -> Sequence[Json]:
-    """What a list of JSON holds. Raises LabError for what is not a list."""
+    """What a list of JSON holds. Raises NotUnderstood for what is not a list."""
     if isinstance(data, str) or not isinstance(data, Sequence):
         raise _not_understood("a list", TypeError(repr(data)))
     return data
 
 
 def named_in(data: Json) -> Mapping[str, Json]:
-    """What an object of JSON holds, by name. Raises LabError for what is not an object."""
+    """What an object of JSON holds, by name. Raises NotUnderstood for what is not an object."""
     if not isinstance(data, Mapping):
         raise _not_understood("an object", TypeError(repr(data)))
     return data
 
 
-def _not_understood(what: str, error: Exception) -> LabError:
-    return LabError(f"an answer cannot be understood ({what}): {error!r}", hint=_HINT)
+def _not_understood(what: str, error: Exception) -> NotUnderstood:
+    return NotUnderstood(f"an answer cannot be understood ({what}): {error!r}", hint=_HINT)
 
 
 def as_json(value: Reply) -> Any:

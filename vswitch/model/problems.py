@@ -7,7 +7,10 @@ from difflib import SequenceMatcher, get_close_matches
 
 from vswitch.errors import InputError, Origin
 
-__all__ = ["FieldError", "Report", "did_you_mean", "listing", "shorten"]
+__all__ = ["MOST_LISTED", "FieldError", "Report", "TooManyMistakes", "did_you_mean", "listing", "shorten"]
+
+#: Mistakes listed at most: nobody reads more, and a file may have a million.
+MOST_LISTED = 1000
 
 _NEVER_NAMES = frozenset({"", "all", "any", "arp", "every", "everything", "h", "help", "none", "version"})
 
@@ -32,12 +35,22 @@ class FieldError(ValueError):
         return FieldError(self.message, self.hint, (*path, *self.path))
 
 
+class TooManyMistakes(Exception):
+    """A report holds as many mistakes as anybody reads; looking for more would only cost time and memory."""
+
+
 class Report(list[InputError]):
     """Mistakes found so far."""
 
     def add(self, where: Origin, message: str, hint: str = "") -> None:
-        """Take one more mistake."""
+        """Take one more mistake. Raises TooManyMistakes for the one after the last that is listed."""
         self.append(InputError(message, where=where, hint=hint))
+
+    def append(self, error: InputError) -> None:
+        """The same for one that is an error already."""
+        if len(self) >= MOST_LISTED:
+            raise TooManyMistakes
+        super().append(error)
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

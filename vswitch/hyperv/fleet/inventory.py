@@ -18,6 +18,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,13 +26,13 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
 from vswitch.errors import InputError, InputErrors, Origin
 from vswitch.hyperv.winrm.connection import Authentication, HostConnection
-from vswitch.model.files.fields import EMPTY_MAPPING, Many, Name, OnOff, integer, one_of, scalar
+from vswitch.model.files.fields import EMPTY_MAPPING, EMPTY_TABLE, Many, Name, OnOff, integer, one_of, scalar
 from vswitch.model.files.file_kinds import is_kind, not_the_kind, seems_kind
 from vswitch.model.files.invalid import report_invalid
 from vswitch.model.files.layout_file import FileModel
 from vswitch.model.files.yaml_text import Node, parse_yaml
 from vswitch.model.names import find_name, is_pattern, matched_by, matching
-from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
+from vswitch.model.problems import FieldError, Report, TooManyMistakes, did_you_mean, listing, shorten
 from vswitch.textfiles import read_text
 
 __all__ = ["InventoryHost", "Inventory", "InventoryFile", "host_from_word", "load_inventory"]
@@ -168,7 +169,7 @@ class InventoryFile(FileModel):
     defaults: Annotated[_Options, *EMPTY_MAPPING] = Field(
         default=_Options(), description="Options of all hosts."
     )
-    groups: Annotated[dict[Name, Annotated[_Options, *EMPTY_MAPPING]], *EMPTY_MAPPING] = Field(
+    groups: Annotated[dict[Name, Annotated[_Options, *EMPTY_MAPPING]], *EMPTY_TABLE] = Field(
         default={}, description="Options of groups of hosts."
     )
     hosts: dict[Name, Annotated[HostOptions, *EMPTY_MAPPING]] = Field(description="The hosts, by name.")
@@ -246,12 +247,13 @@ def load_inventory(file: str, *, read: Callable[[str], str] = read_text) -> Inve
     if not is_kind(root, "an inventory"):
         raise not_the_kind(file, "an inventory")
     inventory: Inventory | None = None
-    try:
-        content = InventoryFile.model_validate(root.data)
-    except ValidationError as error:
-        report_invalid(error, InventoryFile, root, file, report, what="an inventory")
-    else:
-        inventory = _resolve(content, root, file, report)
+    with suppress(TooManyMistakes):
+        try:
+            content = InventoryFile.model_validate(root.data)
+        except ValidationError as error:
+            report_invalid(error, InventoryFile, root, file, report, what="an inventory")
+        else:
+            inventory = _resolve(content, root, file, report)
     if report or inventory is None:
         raise InputErrors(sorted(report, key=lambda error: error.where or Origin(file)))
     return inventory

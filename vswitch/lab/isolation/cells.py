@@ -128,6 +128,10 @@ class Cells:
         control_groups.remove(group for cell in cells for group in cell.groups)
 
     def _start(self, netns: str, host_name: str) -> _Cell:
+        with control_groups.being_made():
+            return self._start_in_groups(netns, host_name)
+
+    def _start_in_groups(self, netns: str, host_name: str) -> _Cell:
         groups = control_groups.make(
             f"{quote(self._lab, safe='')}-{Path(netns).name}", MOST_PROCESSES, most_memory()
         )

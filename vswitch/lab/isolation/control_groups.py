@@ -10,11 +10,11 @@ it may write the limits of the group it is in, but of none above.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["MEMBERS", "limits_memory", "shares_processors", "make", "remove", "sweep"]
+__all__ = ["MEMBERS", "being_made", "limits_memory", "make", "remove", "shares_processors", "sweep"]
 
 _INNER = "guest"
 #: The file below a group that takes a process into it.
@@ -27,13 +27,37 @@ _WITH_INNER = "memory.use_hierarchy"
 _SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 
 
+@contextmanager
+def being_made() -> Iterator[None]:
+    """Keep other labs from removing empty groups meanwhile; those of killed labs are removed first."""
+    sweep()
+    with _locked(shared=True):
+        yield
+
+
+@contextmanager
+def _locked(*, shared: bool) -> Iterator[None]:
+    """Hold a lock of all labs on this machine. Raises BlockingIOError if it is not to be had alone at once."""
+    import fcntl
+
+    parents = _parents()
+    if not parents:
+        yield
+        return
+    folder = os.open(parents[0], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(folder)
+
+
 def make(name: str, processes: int, memory: int) -> tuple[Path, ...]:
     """The groups `name` that hold their members to so many processes and bytes of memory.
 
-    Empty where this machine has none, or does not let us make them. Whoever gets them puts a process
-    into them at once: another lab removes empty ones.
+    Empty where this machine has none, or does not let us make them. To be called, and a process put into
+    them, while `being_made` holds: another lab removes empty ones.
     """
-    sweep()
     made: list[Path] = []
     for parent in _parents():
         group = parent / f"{_PREFIX}{name}"
@@ -78,9 +102,10 @@ def remove(groups: Iterable[Path]) -> None:
 
 
 def sweep() -> None:
-    """Remove empty groups of labs that were killed."""
-    for parent in _parents():
-        remove(parent.glob(f"{_PREFIX}*"))
+    """Remove empty groups of labs that were killed, unless a lab is just making some."""
+    with suppress(BlockingIOError), _locked(shared=False):
+        for parent in _parents():
+            remove(parent.glob(f"{_PREFIX}*"))
 
 
 def _parents() -> list[Path]:

@@ -8,7 +8,7 @@ Schema of what it accepts, as a YAML editor sees it: there `10` is a number and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -18,19 +18,24 @@ from pydantic import (
     ConfigDict,
     GetJsonSchemaHandler,
     PlainValidator,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails
 
 from vswitch.model.files.file_limits import Budget, LayoutBudgets
 from vswitch.model.names import NAME_LIMIT
-from vswitch.model.problems import FieldError, did_you_mean, listing, shorten
+from vswitch.model.problems import MOST_LISTED, FieldError, did_you_mean, listing, shorten
 
 __all__ = [
     "EMPTY_LIST",
     "EMPTY_MAPPING",
+    "EMPTY_TABLE",
     "FileModel",
     "GuestName",
     "LabName",
@@ -61,6 +66,16 @@ class FileModel(BaseModel):
 
     # defer_build: the whole is built once, when a file is read, and not each part when it is imported.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown_keys(cls, value: Any) -> Any:
+        """A mapping with fewer unknown keys, where it has more than anybody reads about."""
+        if not isinstance(value, dict) or len(value) <= MOST_LISTED:
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [key for key in value if key not in known]
+        return {key: value[key] for key in (*(known & value.keys()), *unknown[:MOST_LISTED])}
 
 
 _DIGITS = re.compile(r"0|[1-9][0-9]*")
@@ -304,6 +319,44 @@ Vlans = Annotated[
 # --- lists ---------------------------------------------------------------------------------------
 
 
+def _one_by_one(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """A list or mapping, validated until it has as many mistakes as anybody reads.
+
+    Pydantic itself makes all of them, and a list may have a million.
+    """
+    if not isinstance(value, list | dict) or len(value) < 2:
+        return handler(value)
+    parts: Iterator[tuple[Any, Any]] = (
+        ((key, {key: item}) for key, item in value.items())
+        if isinstance(value, dict)
+        else ((place, [item]) for place, item in enumerate(value))
+    )
+    read: list[Any] = []
+    mistakes: list[InitErrorDetails] = []
+    for place, part in parts:
+        try:
+            read.append(handler(part))
+        except ValidationError as error:
+            mistakes += [_moved(each, place) for each in error.errors(include_url=False)]
+            if len(mistakes) >= MOST_LISTED:
+                break
+    if mistakes:
+        raise ValidationError.from_exception_data("list", mistakes)
+    if isinstance(value, dict):
+        return {key: item for part in read for key, item in part.items()}
+    return tuple(item for part in read for item in part)
+
+
+def _moved(mistake: ErrorDetails, place: int | str) -> InitErrorDetails:
+    """A mistake of one part, where it is in the whole."""
+    return InitErrorDetails(
+        type=mistake["type"],
+        loc=(place, *mistake["loc"][1:]),
+        input=mistake["input"],
+        ctx=mistake.get("ctx", {}),
+    )
+
+
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -319,7 +372,7 @@ class OneOrMany:
         return {"anyOf": [listed["items"], listed]}
 
 
-Many = Annotated[tuple[T, ...], BeforeValidator(_as_list), OneOrMany()]
+Many = Annotated[tuple[T, ...], WrapValidator(_one_by_one), BeforeValidator(_as_list), OneOrMany()]
 
 
 class Nullable:
@@ -334,4 +387,10 @@ class Nullable:
 
 #: Annotations of a mapping and of a list that may be left empty (`vms:` with nothing behind it).
 EMPTY_MAPPING = (BeforeValidator(lambda value: {} if value is None else value), Nullable())
-EMPTY_LIST = (BeforeValidator(lambda value: [] if value is None else value), Nullable())
+EMPTY_LIST = (
+    WrapValidator(_one_by_one),
+    BeforeValidator(lambda value: [] if value is None else value),
+    Nullable(),
+)
+#: The same of a mapping whose keys are the user's own names.
+EMPTY_TABLE = (WrapValidator(_one_by_one), *EMPTY_MAPPING)

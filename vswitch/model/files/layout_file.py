@@ -16,7 +16,7 @@ from vswitch.model import service_names as services
 from vswitch.model.files.address_fields import InterfaceAddress, Mac, NextHop, NextHops, Prefix
 from vswitch.model.files.fields import (
     EMPTY_LIST,
-    EMPTY_MAPPING,
+    EMPTY_TABLE,
     VLAN_SCHEMA,
     VLANS_SCHEMA,
     FileModel,
@@ -274,7 +274,7 @@ class ClientEntry(FileModel):
     gateway: NextHops | None = Field(
         default=None, description="Default router; the network's own if not written."
     )
-    routes: Annotated[dict[Prefix, NextHop], *EMPTY_MAPPING] = Field(
+    routes: Annotated[dict[Prefix, NextHop], *EMPTY_TABLE] = Field(
         default={}, description="Further routes: prefix to next hop."
     )
     mac: Mac | None = Field(default=None, description="MAC address; made up if not written.")
@@ -287,10 +287,10 @@ class NetworkEntry(FileModel):
     """A VLAN-aware physical switch with its router and clients."""
 
     vlans: Vlans = Field(default=(), description="VLANs it carries besides untagged frames: ids or ranges.")
-    gateways: Annotated[dict[VlanOrUntagged, Many[InterfaceAddress]], *EMPTY_MAPPING] = Field(
+    gateways: Annotated[dict[VlanOrUntagged, Many[InterfaceAddress]], *EMPTY_TABLE] = Field(
         default={}, description="The physical router's addresses on each VLAN (0: untagged)."
     )
-    clients: Annotated[dict[GuestName, ClientEntry], *EMPTY_MAPPING] = Field(
+    clients: Annotated[dict[GuestName, ClientEntry], *EMPTY_TABLE] = Field(
         default={}, description="Machines on it, by name."
     )
 
@@ -323,7 +323,7 @@ class AdapterEntry(FileModel):
     addresses: Many[InterfaceAddress] = Field(
         default=(), description="Addresses with prefix length, in the guest."
     )
-    tagged: Annotated[dict[VlanId, Many[InterfaceAddress]], *EMPTY_MAPPING] = Field(
+    tagged: Annotated[dict[VlanId, Many[InterfaceAddress]], *EMPTY_TABLE] = Field(
         default={}, description="Addresses on VLAN sub-interfaces inside the guest; Trunk only."
     )
     mac_address_spoofing: OnOff = Field(default=False, description="May send with any MAC address.")
@@ -362,7 +362,7 @@ class MachineEntry(FileModel):
     gateway: NextHops | None = Field(
         default=None, description="Default router; the network's own if not written."
     )
-    routes: Annotated[dict[Prefix, NextHop], *EMPTY_MAPPING] = Field(
+    routes: Annotated[dict[Prefix, NextHop], *EMPTY_TABLE] = Field(
         default={}, description="Further routes: prefix to next hop."
     )
     forwarding: OnOff = Field(default=False, description="Whether the guest is a router.")
@@ -374,14 +374,14 @@ class MachineEntry(FileModel):
 class HostEntry(FileModel):
     """A Hyper-V host."""
 
-    switches: Annotated[dict[Name, SwitchEntry], *EMPTY_MAPPING] = Field(
+    switches: Annotated[dict[Name, SwitchEntry], *EMPTY_TABLE] = Field(
         default={}, description="Virtual switches, by name."
     )
     management_os: MachineEntry = Field(default=MachineEntry(), description="The host's own network stack.")
     nat: Annotated[NatEntry | None, BeforeValidator(one_nat)] = Field(
         default=None, description="The host's NAT network, as New-NetNat makes it."
     )
-    vms: Annotated[dict[GuestName, MachineEntry], *EMPTY_MAPPING] = Field(
+    vms: Annotated[dict[GuestName, MachineEntry], *EMPTY_TABLE] = Field(
         default={}, description="VMs, by name."
     )
 
@@ -412,10 +412,10 @@ class LayoutFile(FileModel):
     """A site: physical networks, Hyper-V hosts with switches and VMs, and what to expect of them."""
 
     name: LabName = Field(description="Name of the lab.")
-    networks: Annotated[dict[Name, NetworkEntry], *EMPTY_MAPPING] = Field(
+    networks: Annotated[dict[Name, NetworkEntry], *EMPTY_TABLE] = Field(
         default={}, description="Physical networks, by name."
     )
-    hosts: Annotated[dict[GuestName, HostEntry], *EMPTY_MAPPING] = Field(
+    hosts: Annotated[dict[GuestName, HostEntry], *EMPTY_TABLE] = Field(
         default={}, description="Hyper-V hosts, by name."
     )
     policies: Many[_Text] = Field(default=(), description="Policy files, relative to this file.")

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from vswitch.model.files.fields import (
     EMPTY_LIST,
-    EMPTY_MAPPING,
+    EMPTY_TABLE,
     FileModel,
     Many,
     Name,
@@ -124,7 +124,7 @@ class BasicRule(FileModel):
 class PolicyFile(FileModel):
     """Port ACLs for the adapters of a layout."""
 
-    groups: Annotated[dict[Name, Many[_Text]], *EMPTY_MAPPING] = Field(
+    groups: Annotated[dict[Name, Many[_Text]], *EMPTY_TABLE] = Field(
         default={}, description="Names for sets of adapters or addresses, for use in this file."
     )
     extended_acls: Annotated[tuple[ExtendedRule, ...], *EMPTY_LIST] = Field(

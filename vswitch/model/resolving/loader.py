@@ -18,7 +18,7 @@ from vswitch.model.files.file_limits import Budget, LayoutBudgets
 from vswitch.model.files.invalid import report_invalid
 from vswitch.model.files.layout_file import LayoutFile
 from vswitch.model.files.yaml_text import Node, parse_yaml
-from vswitch.model.problems import Report, shorten
+from vswitch.model.problems import MOST_LISTED, Report, TooManyMistakes, shorten
 from vswitch.model.resolving.layout_resolver import Bare, resolve_layout
 from vswitch.model.resolving.memo import LayoutMemo, Memo
 from vswitch.model.resolving.policy_assembly import assemble
@@ -26,9 +26,6 @@ from vswitch.model.resolving.policy_expansion import Policy, load_policy
 from vswitch.model.site import Site
 
 __all__ = ["load_site"]
-
-# Mistakes listed at most: nobody reads more, and a file may have a million.
-_MOST_LISTED = 1000
 
 
 def load_site(
@@ -59,19 +56,22 @@ def load_site(
     context = memo.context if known is not None else None
     read_policies: list[Policy] = []
     budget = Budget()
-    for index, file in enumerate(files[1:], 1):
-        if file in files[:index]:
-            report.add(Origin(file), "this policy is named twice", "name it once")
-            continue
-        try:
-            text = _text(file, read)
-            read_policies.append(load_policy(file, text, context, memo.policy(file), report, budget))
-        except InputError as error:
-            report.append(_seen_from(named.get(file) if policies is None else None, file, error))
-    if context is None or report:
-        raise _errors(report, files)
-    expected = policies is None or set(named) <= set(files)
-    assembly = assemble(context.bare, context, read_policies, files, report, expected=expected)
+    try:
+        for index, file in enumerate(files[1:], 1):
+            if file in files[:index]:
+                report.add(Origin(file), "this policy is named twice", "name it once")
+                continue
+            try:
+                text = _text(file, read)
+                read_policies.append(load_policy(file, text, context, memo.policy(file), report, budget))
+            except InputError as error:
+                report.append(_seen_from(named.get(file) if policies is None else None, file, error))
+        if context is None or report:
+            raise _errors(report, files)
+        expected = policies is None or set(named) <= set(files)
+        assembly = assemble(context.bare, context, read_policies, files, report, expected=expected)
+    except TooManyMistakes:
+        raise _errors(report, files) from None
     if report:
         raise _errors(report, files)
     memo.forget_all_but(files)
@@ -94,10 +94,11 @@ def _errors(report: Report, files: Sequence[str]) -> InputErrors:
         return order.get(where.file, 0), where
 
     ordered = sorted(report, key=place)
-    more = len(ordered) - _MOST_LISTED
-    if more > 0:
-        rest = InputError(f"{more:,} more mistakes are not listed", where=Origin(files[0]))
-        ordered = [*ordered[:_MOST_LISTED], rest]
+    if len(ordered) >= MOST_LISTED:
+        rest = InputError(
+            f"these are the first {MOST_LISTED:,} mistakes that were found", where=Origin(files[0])
+        )
+        ordered = [*ordered[:MOST_LISTED], rest]
     return InputErrors(ordered)
 
 
@@ -131,6 +132,13 @@ def _remember_layout(file: str, read: Callable[[str], str], memo: Memo, report: 
 
 def _read_layout(file: str, text: str) -> LayoutMemo:
     report = Report()
+    try:
+        return _layout_in(file, text, report)
+    except TooManyMistakes:
+        return LayoutMemo(file, text, None, (), tuple(report))
+
+
+def _layout_in(file: str, text: str, report: Report) -> LayoutMemo:
     bare: Bare | None = None
     try:
         root = parse_yaml(text, file, report)

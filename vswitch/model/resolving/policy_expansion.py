@@ -17,7 +17,7 @@ from vswitch.model.files.invalid import report_invalid
 from vswitch.model.files.policy_file import BasicRule, ExtendedRule, PolicyFile
 from vswitch.model.files.policy_text import Section, SplitPolicy, split_policy
 from vswitch.model.files.yaml_text import Node, parse_yaml
-from vswitch.model.problems import Report
+from vswitch.model.problems import Report, TooManyMistakes
 from vswitch.model.resolving.adapter_names import AdapterNames
 from vswitch.model.resolving.memo import Context, PolicyMemo, RuleMemo
 from vswitch.model.resolving.rules import Basic, Extended, expand_basic, expand_extended
@@ -51,7 +51,7 @@ def load_policy(
     """Read a policy. Without a context (the layout has mistakes) it is only checked by itself.
 
     `text` has `\\n` as line breaks. Mistakes go to `report`; the result is then incomplete. The entries
-    of its rules are taken from `budget`. Raises InputError for what is no policy at all.
+    of its rules are taken from `budget`. Raises InputError for what is no policy at all, TooManyMistakes.
     """
     before = replace(budget)
     reader = _PolicyReader(file, context, memo, report, budget)
@@ -59,7 +59,7 @@ def load_policy(
     if split is not None:
         try:
             return reader.pieces(split)
-        except _NotAlone:
+        except (_NotAlone, TooManyMistakes):  # cut wrongly, perhaps: as a whole it has the same, or none
             del report[reader.mistakes_before :]
             budget.used, budget.exceeded = before.used, before.exceeded
     return reader.whole(text)
