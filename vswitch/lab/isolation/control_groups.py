@@ -37,7 +37,7 @@ def being_made() -> Iterator[None]:
 
 @contextmanager
 def _locked(*, shared: bool) -> Iterator[None]:
-    """Hold a lock of all labs on this machine. Raises BlockingIOError if it is not to be had alone at once."""
+    """Hold a lock of all labs on this machine. Raises BlockingIOError if it cannot be had alone at once."""
     import fcntl
 
     parents = _parents()
