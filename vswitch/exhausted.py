@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 
 from vswitch.errors import OutOfResources, VswitchError
 
@@ -75,7 +74,11 @@ def _exhausted(error: BaseException) -> tuple[str, str] | None:
 
 def _told_apart(found: tuple[str, str]) -> tuple[str, str]:
     """`found`, or what else it can have been by the limits that are set for this process and its children."""
-    if found is not _PROCESSES or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    if found is not _PROCESSES:
+        return found
+    import resource  # not where such errors cannot come from: Windows has none
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         return found
     # Root is not held to a number of processes.
     unlimited = resource.getrlimit(resource.RLIMIT_NPROC)[0] == resource.RLIM_INFINITY or os.getuid() == 0

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from vswitch.errors import Origin
 from vswitch.model.files.yaml_text import Node
 from vswitch.model.problems import FieldError, Report, did_you_mean, listing, shorten
+from vswitch.wording import visible
 
 __all__ = ["report_invalid"]
 
@@ -92,7 +93,7 @@ def _explain(
 ) -> tuple[str, str, tuple[object, ...]]:
     """Message, hint and path inside the value for one of pydantic's errors."""
     kind = detail["type"]
-    name = next((step for step in reversed(path) if isinstance(step, str)), what)
+    name = visible(next((step for step in reversed(path) if isinstance(step, str)), what))
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         return cause.message, cause.hint, cause.path
@@ -104,7 +105,7 @@ def _explain(
             hint = f"{guess} " if guess else ""
             return f"unknown key {shorten(path[-1])}", f"{hint}allowed here: {listing(allowed, 30)}", ()
         case "missing":
-            return f"the key {name!r} is missing here", "", ()
+            return f"the key '{name}' is missing here", "", ()
         case "model_type" | "model_attributes_type" | "dict_type":
             holder = _model_at(model, path)
             keys = f" with the keys {listing(_keys(holder), 30)}" if holder else ""
