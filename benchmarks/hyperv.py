@@ -13,7 +13,7 @@ from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry, to_host
 from vswitch.compare.acl_diff import semantic_diff
 from vswitch.errors import Origin
 from vswitch.hyperv.host.host_state import read_state
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted
 from vswitch.hyperv.planning.host_plan import plan_host
 from vswitch.model.types import Action, BasicAction, Direction, Side
@@ -54,11 +54,12 @@ def _state(adapters: int, rules: int) -> dict[str, Any]:
                 "Name": "Network Adapter",
                 "VMId": f"vm{n}",
                 "VMName": f"vm{n}",
+                "acls": [],
                 "extendedAcls": [to_host(entry) for entry in entries],
             }
             for n in range(adapters)
         ],
-        "records": [record_of(f"a{n}", "policy.yaml", entries) for n in range(adapters)],
+        "records": [OwnershipRecord.of(f"a{n}", "policy.yaml", entries).to_dict() for n in range(adapters)],
     }
     return dict(json.loads(json.dumps(found)))
 
@@ -75,7 +76,7 @@ def plan(adapters: int, rules: int) -> float:
     desired = Desired(tuple(Wanted(adapter, wanted) for adapter in state.adapters), ("policy.yaml",))
     found = plan_host(desired, state, plan_id="benchmark", created_at="2026-01-01T00:00:00Z")
     found.as_dict()
-    found.wire()
+    found.document().to_dict()
     return time.perf_counter() - began
 
 

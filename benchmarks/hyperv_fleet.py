@@ -14,8 +14,9 @@ from functools import partial
 from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.states import sample_state
 from tests.support.winrm.endpoint import Handler, ShellOutput, WinrmEndpoint, host_handler
-from vswitch.hyperv.fleet.fleet_run import Account, InventoryHost, account_of, run_fleet
-from vswitch.hyperv.host.answers import export_of
+from vswitch.hyperv.applying.answers import export_of
+from vswitch.hyperv.fleet.fleet_run import Account, account_of, run_fleet
+from vswitch.hyperv.fleet.inventory import InventoryHost
 from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.credentials import Credentials, Secret
 from vswitch.hyperv.winrm.transport import PywinrmTransport

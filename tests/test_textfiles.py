@@ -147,7 +147,9 @@ def test_json_of_too_many_parts_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(textfiles, "_MOST_PARTS", 1000)
     path = tmp_path / "plan.json"
     path.write_text(f"[{'{},' * 999}0]", encoding="utf-8")
-    assert len(read_json(path, "a saved plan")) == 1000
+    found = read_json(path, "a saved plan")
+    assert isinstance(found, list)
+    assert len(found) == 1000
     path.write_text(f"[{'{},' * 1000}0]", encoding="utf-8")
     with pytest.raises(InputError, match="more than 1,000 lists and objects"):
         read_json(path, "a saved plan")

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
+from vswitch.json_values import Json
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import (
     TCP,
@@ -35,6 +36,7 @@ __all__ = [
     "ANY_MAC",
     "BasicEntry",
     "Entry",
+    "EntryKey",
     "ExtendedEntry",
     "basic_from_host",
     "basic_from_model",
@@ -63,6 +65,8 @@ _WILDCARDS = {4: ("0.0.0.0/0",), 5: ("::/0",), 6: _EVERYTHING, 7: (ANY_MAC,)}
 _DECIMAL = re.compile("[0-9]{1,18}")
 
 E = TypeVar("E", bound=StrEnum)
+#: Direction and weight of an extended entry; direction, side, address and whether it meters of a basic one.
+EntryKey = tuple[Direction, int] | tuple[Direction, Side, str, bool]
 
 
 class ExtendedEntry(NamedTuple):
@@ -81,7 +85,7 @@ class ExtendedEntry(NamedTuple):
     isolation: int = 0
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def key(self) -> EntryKey:
         """What Hyper-V lets only one entry have (§4.3, U4)."""
         return (self.direction, self.weight)
 
@@ -95,7 +99,7 @@ class BasicEntry(NamedTuple):
     address: str
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def key(self) -> EntryKey:
         """What Hyper-V lets only one entry have (§3.3); Meter entries stand apart (U14)."""
         return (self.direction, self.side, self.address, self.action is BasicAction.METER)
 
@@ -108,7 +112,7 @@ class BasicEntry(NamedTuple):
 Entry = ExtendedEntry | BasicEntry
 
 
-def enum_value(value: Any, names: Mapping[str, int] | tuple[str, ...], what: str) -> int:
+def enum_value(value: Json, names: Mapping[str, int] | tuple[str, ...], what: str) -> int:
     """An enumeration member as its number, from the number, its decimal text or its name (§5.4).
 
     Raises ValueError for anything else.
@@ -127,7 +131,7 @@ def enum_value(value: Any, names: Mapping[str, int] | tuple[str, ...], what: str
     raise ValueError(f"{text!r} is not {what}")
 
 
-def _member(value: Any, table: Mapping[E, int], what: str) -> E:
+def _member(value: Json, table: Mapping[E, int], what: str) -> E:
     number = enum_value(value, {str(member): each for member, each in table.items()}, what)
     for member, each in table.items():
         if each == number:
@@ -172,7 +176,7 @@ def _protocol(text: str) -> str:
     return str(number)
 
 
-def extended_from_host(raw: Mapping[str, Any]) -> ExtendedEntry:
+def extended_from_host(raw: Mapping[str, Json]) -> ExtendedEntry:
     """An item of `extendedAcls`. Raises ValueError if it cannot be understood."""
     get = raw.get
     return _extended(
@@ -193,17 +197,17 @@ def extended_from_host(raw: Mapping[str, Any]) -> ExtendedEntry:
 # By type as well: to a cache without it, 1, 1.0 and True are one.
 @lru_cache(maxsize=1 << 17, typed=True)
 def _extended(
-    direction: Any,
-    action: Any,
-    local: Any,
-    remote: Any,
-    local_port: Any,
-    remote_port: Any,
-    protocol: Any,
-    weight: Any,
-    stateful: Any,
-    timeout: Any,
-    isolation: Any,
+    direction: Json,
+    action: Json,
+    local: Json,
+    remote: Json,
+    local_port: Json,
+    remote_port: Json,
+    protocol: Json,
+    weight: Json,
+    stateful: Json,
+    timeout: Json,
+    isolation: Json,
 ) -> ExtendedEntry:
     if not isinstance(stateful, bool):
         raise ValueError(f"{stateful!r} does not say whether it is stateful")
@@ -222,7 +226,7 @@ def _extended(
     )
 
 
-def _whole(value: Any, what: str) -> int:
+def _whole(value: Json, what: str) -> int:
     """A whole number that is not negative, from the number or its decimal digits. Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
@@ -231,11 +235,11 @@ def _whole(value: Any, what: str) -> int:
     raise ValueError(f"{value!r} is not {what}")
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     return "" if value is None else str(value).strip()
 
 
-def basic_from_host(raw: Mapping[str, Any]) -> tuple[BasicEntry, ...]:
+def basic_from_host(raw: Mapping[str, Json]) -> tuple[BasicEntry, ...]:
     """An item of `acls`: two entries for ANY. Raises ValueError if it cannot be understood."""
     sides = []
     for side in Side:
@@ -293,7 +297,7 @@ def basic_from_model(acl: BasicAcl) -> tuple[BasicEntry, ...]:
 # --- writing -------------------------------------------------------------------------------------
 
 
-def to_host(entry: Entry) -> dict[str, Any]:
+def to_host(entry: Entry) -> dict[str, Json]:
     """The entry with the property names and value types of the host's own objects (§5.2)."""
     if isinstance(entry, ExtendedEntry):
         return {
@@ -309,7 +313,7 @@ def to_host(entry: Entry) -> dict[str, Any]:
             "IdleSessionTimeout": entry.timeout,
             "IsolationID": entry.isolation,
         }
-    raw: dict[str, Any] = {
+    raw: dict[str, Json] = {
         "Direction": _DIRECTIONS[entry.direction],
         "Action": _BASIC_ACTIONS[entry.action],
     }
@@ -346,7 +350,7 @@ def describe(entry: Entry) -> str:
     return " ".join(parts)
 
 
-def sort_key(entry: Entry) -> tuple[Any, ...]:
+def sort_key(entry: Entry) -> tuple[int, str, int, tuple[str, ...]]:
     """Order for people: extended before basic, by direction, then as the switch evaluates."""
     if isinstance(entry, ExtendedEntry):
         return (0, str(entry.direction), -entry.weight, tuple(map(str, entry)))

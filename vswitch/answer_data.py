@@ -26,12 +26,10 @@ from typing import (
     get_type_hints,
 )
 
+from vswitch.json_values import Json
 from vswitch.wire import NotUnderstood
 
-__all__ = ["AnswerData", "Json", "Reply", "as_json", "each_in", "named_in"]
-
-#: What JSON can say.
-Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
+__all__ = ["AnswerData", "Reply", "as_json", "each_in", "named_in"]
 
 #: What can be made JSON by `as_json`.
 Reply: TypeAlias = "AnswerData | str | int | float | bool | Sequence[Reply] | Mapping[str, Reply] | None"

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vswitch.json_values import Json
+
 __all__ = [
     "BusyError",
     "EnvironmentError_",
@@ -78,9 +80,14 @@ class VswitchError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         hint = f"\n  {self.hint}" if self.hint else ""
-        return f"{place}{self.message}{hint}"
+        return f"{place}{self.sentence}{hint}"
 
-    def as_dict(self) -> dict[str, object]:
+    @property
+    def sentence(self) -> str:
+        """What happened, for people to read by itself: `message`, and whom it is about."""
+        return self.message
+
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         where = self.where
         return {
@@ -161,10 +168,15 @@ class HostError(VswitchError):
     exit_status = 2
 
     def __init__(self, message: str, *, host: str, where: Origin | None = None, hint: str = "") -> None:
-        super().__init__(f"{host}: {message}", where=where, hint=hint)
+        super().__init__(message, where=where, hint=hint)
         self.host = host
 
-    def as_dict(self) -> dict[str, object]:
+    @property
+    def sentence(self) -> str:
+        """What happened, with the host's name in front."""
+        return f"{self.host}: {self.message}"
+
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         return super().as_dict() | {"host": self.host}
 

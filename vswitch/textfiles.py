@@ -10,9 +10,10 @@ import json
 import os
 import shlex
 import stat
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from vswitch.errors import InputError, Origin
+from vswitch.json_values import Json
 
 __all__ = ["JSON_LIMIT", "YAML_LIMIT", "read_json", "read_text"]
 
@@ -56,7 +57,7 @@ def _decoded(name: str, content: bytearray) -> str:
         _not_text(name, content, encoding, error)
 
 
-def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Any:
+def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Json:
     """The JSON document in a file of at most JSON_LIMIT bytes; `what` it should be, such as "a saved plan".
 
     Raises InputError, also for what is not JSON; `hint` says where to get such a file.
@@ -67,7 +68,7 @@ def read_json(path: str | os.PathLike[str], what: str, *, hint: str = "") -> Any
         raise InputError(error.message, where=error.where, hint=error.hint or hint) from None
 
 
-def _json(path: str | os.PathLike[str], what: str) -> Any:
+def _json(path: str | os.PathLike[str], what: str) -> Json:
     name = os.fspath(path)
     content = _content(name, JSON_LIMIT)
     where = Origin(name)
@@ -78,7 +79,8 @@ def _json(path: str | os.PathLike[str], what: str) -> Any:
     text = _decoded(name, content)
     del content
     try:
-        return json.loads(text, parse_constant=_no_number)
+        document: Json = json.loads(text, parse_constant=_no_number)
+        return document
     except json.JSONDecodeError as error:
         where = Origin(where.file, error.lineno, error.colno)
         raise InputError(f"this is not {what}: it is not JSON", where=where) from None

@@ -19,10 +19,10 @@ from tests.support.modelled_host.spoiled import JUNK, places
 from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint, answer, host_handler, split_input
 from vswitch.acl_entries import Entry, ExtendedEntry
 from vswitch.errors import HostError
+from vswitch.hyperv.applying.answers import UnreadableAnswer
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import Applied, ApplyError, NotVerified, Standing
 from vswitch.hyperv.applying.remote_host import RemoteHost, backups, plan_rollback
-from vswitch.hyperv.host.answers import UnreadableAnswer
 from vswitch.model.types import Action, Direction
 
 NEW = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
@@ -76,7 +76,7 @@ def case(tmp_path: Path) -> Case:
 
 def result_of(case: Case) -> dict[str, Any]:
     """What the module says of this plan once it is applied, from a host like this one."""
-    request = {"operation": "apply", "arguments": {"plan": case.plan.wire()}}
+    request = {"operation": "apply", "arguments": {"plan": case.plan.document().to_dict()}}
     found: dict[str, Any] = case.host.copy().execute(shipped_module(), request)["result"]
     return found
 
@@ -130,15 +130,15 @@ def test_an_answer_that_stays_unreadable_says_what_was_sent_and_how_to_see_and_u
     assert error.standing is Standing.UNKNOWN
     assert "plan plan-1 with 1 write on 1 adapter" in error.message
     assert "defect" not in error.message
-    data = error.as_dict()
+    data: dict[str, Any] = error.as_dict()
     assert data["error"] == "NotVerified"
     assert data["state"] == "not known"
-    assert data["see"][0] == "vswitch hyperv backups HV01"  # type: ignore[index]
-    assert case.adapter_id in data["see"][1]  # type: ignore[index]
+    assert data["see"][0] == "vswitch hyperv backups HV01"
+    assert case.adapter_id in data["see"][1]
     undo = ["vswitch hyperv confirm HV01 --plan-id plan-1", "vswitch hyperv rollback HV01 --to plan-1"]
     assert data["undo"] == undo
     assert "within 600 s" in str(data["undone_by_itself"])
-    assert all(str(part) in error.hint for part in (*data["see"], *data["undo"]))  # type: ignore[misc]
+    assert all(str(part) in error.hint for part in (*data["see"], *data["undo"]))
     # What may have been written is still known as ours.
     assert case.store.records()[case.adapter_id] == {NEW}
     case.transport.change = lambda _, told: told
@@ -164,7 +164,9 @@ def test_a_plan_that_was_in_force_already_is_known_to_the_host(case: Case) -> No
 def test_a_host_that_calls_old_entries_new_is_not_believed(case: Case) -> None:
     good = result_of(case)
     (adapter,) = good["adapters"]
-    old = {name: list(case.plan.wire()["adapters"][0][wire]) for name, wire in NAMES.items()}
+    (planned,) = case.plan.document().adapters
+    sent = planned.to_dict()
+    old: dict[str, Any] = {name: sent[wire] for name, wire in NAMES.items()}
     case.lies(good | {"adapters": [adapter | old]}, done=False)
     with pytest.raises(ApplyError, match="the host says it is done, but web01/Network Adapter is as before"):
         case.apply()
@@ -289,7 +291,7 @@ def test_a_plan_stays_only_if_the_host_then_lists_it_so(result: Any, case: Case)
 def test_a_confirmation_whose_answer_is_lost_is_read_back(case: Case) -> None:
     case.apply(confirm_within=600)
     case.lies({}, of="confirm")
-    assert case.target.confirm("")["confirmed"]
+    assert case.target.confirm("").confirmed
     case.host.advance(1200)
     assert NEW in case.entries
 

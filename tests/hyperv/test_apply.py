@@ -24,9 +24,9 @@ from tests.support.modelled_host.ours_and_theirs import (
 from tests.support.modelled_host.states import extended
 from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry
 from vswitch.errors import EnvironmentError_, HostError, InputErrors
+from vswitch.hyperv.applying.answers import ask_confirm
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
-from vswitch.hyperv.host.answers import ask_confirm
 from vswitch.hyperv.host.host_state import read_state
 from vswitch.hyperv.planning.desired import Desired, PolicyRule
 from vswitch.hyperv.planning.desired import Wanted as DesiredEntries
@@ -152,7 +152,7 @@ def test_every_single_step_of_one_plan(kind: str, when: str, tmp_path: Path) -> 
     wanted: Wanted = {adapter_id: dict.fromkeys(new, RULE)}
     probe = DirectTransport(host)
     plan = fresh_plan(probe, store_in(tmp_path / "probe"), wanted)
-    total = len(host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}))
+    total = len(host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}}))
     seen = set()
     for step in range(1, total + 1):
         host, adapter_id = host_with(old)
@@ -206,7 +206,7 @@ def test_an_error_of_hyperv_names_the_rule_and_its_line(tmp_path: Path) -> None:
     transport, store = DirectTransport(host), store_in(tmp_path)
     before = entries_on(host, adapter_id)
     plan = fresh_plan(transport, store, _one())
-    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
+    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}})
     place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
     host.faults.append(CmdletFault(place, hresult=0x80070057, operation="apply"))
     with pytest.raises(ApplyError, match=r"'rule'.*web01.*0x80070057.*everything was undone") as refused:
@@ -341,7 +341,7 @@ def test_a_full_disk_here_does_not_hide_what_happened_there(tmp_path: Path) -> N
     assert len(entries_on(host, adapter_id)) == len(FOREIGN) + 1
     calls.clear()
     plan = fresh_plan(transport, store, _one(local_port="80"), plan_id="plan-2")
-    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
+    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}})
     place = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
     host.faults.append(CmdletFault(place, operation="apply"))
     with pytest.raises(ApplyError, match="everything was undone"):

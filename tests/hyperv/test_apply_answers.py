@@ -14,6 +14,7 @@ from vswitch.acl_entries import ExtendedEntry
 from vswitch.cli import hyperv_text
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
+from vswitch.hyperv.applying.saved_plans import plan_of_document
 from vswitch.hyperv.winrm.winrm_errors import HostCause, WinrmError
 from vswitch.model.types import Action, Direction
 
@@ -73,7 +74,12 @@ def test_an_error_of_windows_before_the_first_write_is_looked_into(tmp_path: Pat
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
     plan = fresh_plan(transport, store, a_plan_for(adapter_id))
-    place = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}).index("Get-VM") + 1
+    place = (
+        host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}}).index(
+            "Get-VM"
+        )
+        + 1
+    )
     host.faults.append(CmdletFault(place, hresult=0x80041001, operation="apply"))
     before, trips = entries_on(host, adapter_id), transport.trips
     with pytest.raises(ApplyError, match=r"read again: nothing was written") as failure:
@@ -112,7 +118,7 @@ def test_a_record_that_could_not_be_put_back_is_named(tmp_path: Path) -> None:
 def test_a_plan_that_is_in_force_already_is_not_said_to_be_written(tmp_path: Path) -> None:
     host, adapter_id = host_with(frozenset())
     transport, store = DirectTransport(host), store_in(tmp_path)
-    saved = fresh_plan(transport, store, a_plan_for(adapter_id)).wire()
+    saved = plan_of_document(fresh_plan(transport, store, a_plan_for(adapter_id)).document())
     first = apply_plan(saved, transport, store, confirm_within=60)
     assert (first.steps, first.note) == (1, "")
     assert "1 write on 1 adapter" in hyperv_text.applied(first)

@@ -91,7 +91,7 @@ def test_a_plan_that_ended_half_way_is_not_the_one_to_confirm(tmp_path: Path) ->
     transport, store = DirectTransport(host), store_in(tmp_path)
     target = RemoteHost("HV01", transport, store)
     wanted: Wanted = {adapter_id: {ExtendedEntry(Direction.INBOUND, 100, Action.DENY): RULE}}
-    half = fresh_plan(transport, store, wanted, plan_id="half-way").wire(confirm_within=600)
+    half = fresh_plan(transport, store, wanted, plan_id="half-way").document(confirm_within=600).to_dict()
     request = {"operation": "apply", "arguments": {"plan": half}}
     place = host.steps_of(request).index("Add-VMNetworkAdapterExtendedAcl") + 1
     host.faults.append(CmdletFault(place, "die", "before"))
@@ -100,4 +100,4 @@ def test_a_plan_that_ended_half_way_is_not_the_one_to_confirm(tmp_path: Path) ->
     with pytest.raises(HostError, match="no plan waits to be confirmed"):
         target.confirm("")
     target.apply(fresh_plan(transport, store, wanted, plan_id="in-force"), confirm_within=600)
-    assert target.confirm("")["planId"] == "in-force"
+    assert target.confirm("").plan_id == "in-force"

@@ -19,7 +19,7 @@ from tests.support.winrm.runs import PASSWORD
 from vswitch.cli import hyperv
 from vswitch.hyperv.applying.remote_host import RemoteHost
 from vswitch.hyperv.applying.store import Store
-from vswitch.hyperv.fleet.fleet_run import host_from_word
+from vswitch.hyperv.fleet.inventory import host_from_word
 from vswitch.hyperv.winrm.credentials import CredentialFinder
 
 
@@ -163,7 +163,7 @@ def test_a_password_is_asked_for_where_ctrl_c_is_heard(shop: Shop, monkeypatch: 
 
     monkeypatch.delenv("VSWITCH_HYPERV_PASSWORD")
     finder = partial(CredentialFinder, environment={}, keyring=None, prompt=prompt)
-    monkeypatch.setattr("vswitch.cli.hyperv_hosts.CredentialFinder", finder)
+    monkeypatch.setattr("vswitch.hyperv.fleet.fleet_work.CredentialFinder", finder)
     with (
         WinrmEndpoint(host_handler(HypervHost(shop.state))) as one,
         WinrmEndpoint(host_handler(HypervHost(shop.state))) as two,
@@ -210,10 +210,11 @@ def test_apply_tells_of_every_host_in_json(shop: Shop) -> None:
 
 def test_ctrl_c_names_the_hosts_that_are_left(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
     from vswitch.cli.hyperv_hosts import Hosts, work_on
+    from vswitch.hyperv.fleet.fleet_work import Fleet
 
     names = ["hv01", "hv02", "hv03"]
     targets = {name: RemoteHost(name, None, Store(name)) for name in names}
-    fleet = Hosts(tuple(map(host_from_word, names)), (), targets)
+    fleet = Hosts(Fleet(tuple(map(host_from_word, names)), (), targets))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vswitch.hyperv.fleet.fleet_run._Fleet._tell", _interrupt)
         with pytest.raises(typer.Exit) as left:

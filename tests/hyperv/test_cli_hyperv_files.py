@@ -16,7 +16,7 @@ from tests.support.modelled_host.spoiled import JUNK, places, prepare
 from vswitch.acl_entries import ExtendedEntry
 from vswitch.errors import InputError, VswitchError
 from vswitch.hyperv.applying.saved_plans import digest_of, read_plan_file, saved_plans
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.model.types import Action, Direction
 
 INVENTORY = {
@@ -82,7 +82,9 @@ def test_spoiled_plans_are_refused(shop: Shop) -> None:
     prepare(shop)
     shop.run("plan", "layout.yaml", "--from-file", "hv01.json", "--save", "plan.json", status=1)
     plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
-    assert [each.wire for each in read_plan_file("plan.json")] == [each["plan"] for each in plan["plans"]]
+    assert [each.document().to_dict() for each in read_plan_file("plan.json")] == [
+        each["plan"] for each in plan["plans"]
+    ]
     for seed in range(60):
         Path("bad.json").write_text(spoiled(plan, random.Random(seed)), encoding="utf-8")
         with pytest.raises(InputError, match="plan"):
@@ -116,7 +118,7 @@ def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_spoiled_memory_says_nothing(tmp_path: Path) -> None:
     entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
     store = store_in(tmp_path)
-    store.keep_records("HV01", ["a/1"], [record_of("a/1", "policy", [entry])])
+    store.keep_records("HV01", ["a/1"], [OwnershipRecord.of("a/1", "policy", [entry])])
     (path,) = tmp_path.glob("owned/*/*.json")
     good = json.loads(path.read_text(encoding="utf-8"))
     for seed in range(100):
@@ -130,7 +132,7 @@ def test_a_spoiled_memory_says_nothing(tmp_path: Path) -> None:
 def test_what_is_ours_is_known_under_every_name_of_a_host(tmp_path: Path) -> None:
     """And of a replica, which has the same adapter, apart."""
     entry = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
-    store_in(tmp_path, "hv01").keep_records("HV01", ["a"], [record_of("a", "policy", [entry])])
+    store_in(tmp_path, "hv01").keep_records("HV01", ["a"], [OwnershipRecord.of("a", "policy", [entry])])
     other = store_in(tmp_path, "hv01.corp.example")
     assert other.records("HV01", ["a", "b"]) == {"a": {entry}}
     assert other.records("HV02", ["a", "b"]) == {}

@@ -6,21 +6,15 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from tests.support.winrm.endpoint import ShellOutput, WinrmEndpoint
 from tests.support.winrm.runs import Recorder, transport_to
 from vswitch.errors import Fault, HostError, InputError, InputErrors, OutOfResources
-from vswitch.hyperv.fleet.fleet_run import (
-    Inventory,
-    InventoryHost,
-    Progress,
-    Status,
-    host_from_word,
-    load_inventory,
-    run_fleet,
-)
+from vswitch.hyperv.fleet.fleet_run import Progress, Status, run_fleet
+from vswitch.hyperv.fleet.inventory import Inventory, InventoryHost, host_from_word, load_inventory
 from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.transport import ScriptRequest
 from vswitch.hyperv.winrm.winrm_errors import HostCause, WinrmError
@@ -421,7 +415,9 @@ def test_fifty_hosts_sixteen_at_a_time() -> None:
 
         def work(host: InventoryHost) -> object:
             transport = transport_to(endpoint, name=host.name)
-            return transport.run(ScriptRequest("export", {"host": host.name}))["result"]["asked"]["arguments"]
+            document: dict[str, Any] = transport.run(ScriptRequest("export", {"host": host.name}))
+            found: object = document["result"]["asked"]["arguments"]
+            return found
 
         result = run_fleet(hosts(50), work)
         assert endpoint.peak_connections <= 16

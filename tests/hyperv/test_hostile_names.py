@@ -15,8 +15,8 @@ from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.states import extended, sample_state
 from tests.support.powershell.literals import read_literal
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from vswitch.hyperv.applying.answers import export_of
 from vswitch.hyperv.applying.outcomes import ways_out
-from vswitch.hyperv.host.answers import export_of
 from vswitch.hyperv.importing.importer import import_hosts
 from vswitch.hyperv.planning.script import powershell_script
 from vswitch.model import load_site

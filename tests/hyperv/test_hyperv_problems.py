@@ -10,6 +10,7 @@ import pytest
 from tests.support.modelled_host.host import shipped_module
 from vswitch.errors import Origin
 from vswitch.hyperv.winrm.winrm_errors import hyperv_problem, script_problem
+from vswitch.json_values import Json
 
 CATEGORIES = sorted(set(re.findall(r"-Category '(\w+)'", shipped_module())))
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "powershell.md"
@@ -44,10 +45,11 @@ REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "powers
         ({}, "Hyper-V refused rule allow-http on adapter web01 / lan"),
     ],
 )
-def test_refusals(error: dict[str, object], expected: str) -> None:
+def test_refusals(error: dict[str, Json], expected: str) -> None:
     where = Origin("web.yaml", 3, 5)
     problem = hyperv_problem(error, host="hv01", adapter="web01 / lan", rule="allow-http", where=where)
-    assert problem.message.startswith("hv01: ")
+    assert problem.host == "hv01"
+    assert problem.sentence == f"hv01: {problem.message}"
     assert expected in problem.message
     assert "\n" not in problem.message
     assert problem.hint

@@ -26,6 +26,7 @@ from tests.support.modelled_host.states import (
     switch,
     vm,
 )
+from tests.support.modelled_host.values import Document
 from vswitch.acl_entries import Entry, describe, extended_from_host
 from vswitch.errors import InputError, InputErrors
 from vswitch.hyperv.host.host_state import read_state, state_from_file
@@ -423,7 +424,7 @@ def test_what_is_no_state_is_refused(tmp_path: Path, text: str, words: str) -> N
 
 
 def test_single_objects_and_names_in_place_of_lists_and_numbers() -> None:
-    document = {
+    document: Document = {
         "schema": 1,
         "computer": "HV01",
         "switches": switch("vs", EXTERNAL, SwitchType="External"),

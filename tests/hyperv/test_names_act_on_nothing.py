@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.cli import hyperv_work
 from vswitch.cli.output import Page, print_error
 from vswitch.errors import HostError, VswitchError
+from vswitch.hyperv.applying.answers import Confirmed
 from vswitch.hyperv.applying.remote_host import RemoteHost
+from vswitch.hyperv.host.backup_document import BackupSummary
 from vswitch.wording import visible
 
 ACTING = "\x1b[2K\x1b[1A\u202e\u2066\u200b\u2028\r\nhv01: nothing to do [red]:a:"
@@ -91,9 +94,17 @@ def test_an_exported_state_acts_on_nothing(hostile: Shop) -> None:
 def test_answers_of_a_host_act_on_nothing(hostile: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan ids, times, states and words of errors, as a host that lies may give them."""
     shown = visible(ACTING)
-    backup = {"planId": ACTING, "createdAt": ACTING, "state": ACTING, "steps": 1, "armedUntil": ACTING}
-    monkeypatch.setattr(hyperv_work, "backups", lambda _: [backup, backup | {"state": "unreadable"}])
-    monkeypatch.setattr(RemoteHost, "confirm", lambda *_: {"planId": ACTING})
+    told: dict[str, Any] = {
+        "plan_id": ACTING,
+        "created_at": ACTING,
+        "state": ACTING,
+        "steps": 1,
+        "armed_until": ACTING,
+    }
+    backup = BackupSummary.model_construct(**told)
+    damaged = BackupSummary.model_construct(**told | {"state": "unreadable"})
+    monkeypatch.setattr(hyperv_work, "backups", lambda _: (backup, damaged))
+    monkeypatch.setattr(RemoteHost, "confirm", lambda *_: Confirmed.model_construct(plan_id=ACTING))
     for command, times in (("backups", 5), ("confirm", 1)):
         text = hostile.run(command, "hv01", "-u", "x", "-a", "ntlm").output
         safe(text)

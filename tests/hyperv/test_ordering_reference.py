@@ -25,7 +25,7 @@ from vswitch.acl_entries import ANY, ANY_MAC, Acls, BasicEntry, Entry, ExtendedE
 from vswitch.errors import HostError, Origin
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.hyperv.planning.ordering import order_of, states
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import Action, AnyAddress, BasicAction, Direction, PortRange, Side
@@ -272,7 +272,7 @@ def test_the_host_passes_no_other_states_when_it_undoes(seed: int, management: b
     raw["acls"] = [
         to_host(each) | {"MeteredMegabytes": ""} for each in foreign | old if isinstance(each, BasicEntry)
     ]
-    state["records"] = [record_of(raw["Id"], "policy.yaml", old)]
+    state["records"] = [OwnershipRecord.of(raw["Id"], "policy.yaml", old).to_dict()]
     ends = Situation(foreign | old), Situation(foreign | new)
     tried = packets(random_, 12)
     for kind, when in product(("error", "die", "hang"), ("before", "after")):
@@ -286,7 +286,9 @@ def test_the_host_passes_no_other_states_when_it_undoes(seed: int, management: b
             plan = fresh_plan(transport, store, {raw["Id"]: dict.fromkeys(new)})
             if plan.exposures or not plan.changes:
                 return
-            steps = len(host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}}))
+            steps = len(
+                host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}})
+            )
             host.faults.append(CmdletFault(random_.randint(1, steps), kind, when, operation="apply"))
             failure: HostError | None = None
             try:

@@ -15,11 +15,12 @@ from tests.support.modelled_host.ours_and_theirs import FOREIGN, RULE, Wanted, e
 from tests.support.modelled_host.states import plan, sample_state, step
 from vswitch.acl_entries import Entry, ExtendedEntry, to_host
 from vswitch.errors import HostError
+from vswitch.hyperv.applying.answers import export_of
 from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
 from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
-from vswitch.hyperv.host.answers import export_of
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.applying.saved_plans import plan_of_document
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.model.types import Action, Direction
 
 OWN = ExtendedEntry(Direction.INBOUND, 500, Action.ALLOW, "TCP", local_port="443")
@@ -38,10 +39,13 @@ def adopted(folder: Path) -> tuple[HypervHost, str, RemoteHost]:
 def test_a_saved_plan_does_not_remove_what_was_given_back_meanwhile(tmp_path: Path) -> None:
     host, adapter_id, _ = adopted(tmp_path)
     wanted: Wanted = {adapter_id: {OWN: RULE}}
-    saved = fresh_plan(DirectTransport(host), store_in(tmp_path / "one"), wanted, plan_id="saved").wire()
-    assert len(saved["steps"]) == len(FOREIGN)
+    fresh = fresh_plan(DirectTransport(host), store_in(tmp_path / "one"), wanted, plan_id="saved")
+    saved = plan_of_document(fresh.document())
+    assert len(saved.document().steps) == len(FOREIGN)
     # The entries stay as they are, but some are given back: only the record changes.
-    host.cmdlets.files["vswitch/owned.json"] = _document([record_of(adapter_id, "policy.yaml", [OWN])])
+    host.cmdlets.files["vswitch/owned.json"] = _document(
+        [OwnershipRecord.of(adapter_id, "policy.yaml", [OWN]).to_dict()]
+    )
     before = entries_on(host, adapter_id)
     with pytest.raises(ApplyError, match=r"record of what is ours.*changed.*nothing was written") as refused:
         apply_plan(saved, DirectTransport(host), store_in(tmp_path / "one"))
@@ -101,10 +105,12 @@ def test_what_is_ours_is_compared_entry_by_entry_at_the_adapters_of_the_plan(
     state = copy.deepcopy(sample_state())
     ids = [one["Id"] for one in state["adapters"]]
     state["adapters"][0]["extendedAcls"] += [to_host(OWN), to_host(OTHER)]
-    state["records"] = [record_of(ids[0], "web", [OWN, OTHER])]
+    state["records"] = [OwnershipRecord.of(ids[0], "web", [OWN, OTHER]).to_dict()]
     wanted = plan(state, [step("removeExtended", ids[0], to_host(OTHER))])
-    elsewhere = record_of(ids[1], "web", [OWN])
-    state["records"] = [record_of(ids[0], f"policy {n}", each) for n, each in enumerate(now)] + [elsewhere]
+    elsewhere = OwnershipRecord.of(ids[1], "web", [OWN]).to_dict()
+    state["records"] = [
+        OwnershipRecord.of(ids[0], f"policy {n}", each).to_dict() for n, each in enumerate(now)
+    ] + [elsewhere]
     host = HypervHost(state)
     before = host.keys(ids[0])
     answer = host.execute(shipped_module(), {"operation": "apply", "arguments": {"plan": wanted}})

@@ -18,7 +18,7 @@ from tests.support.modelled_host.direct import DirectTransport, fresh_plan, stor
 from tests.support.modelled_host.ours_and_theirs import RULE, host_with
 from tests.support.modelled_host.states import basic, extended
 from tests.support.modelled_host.values import key_text, planned_text
-from tests.support.saved_plan_files import saved, write
+from tests.support.saved_plan_files import plan_of_dict, saved, write
 from vswitch.acl_entries import (
     BasicEntry,
     Entry,
@@ -29,7 +29,6 @@ from vswitch.acl_entries import (
     to_host,
 )
 from vswitch.errors import InputError, VswitchError
-from vswitch.hyperv.applying.saved_plans import plan_of_wire
 from vswitch.model.types import Action, BasicAction, Direction, Side
 
 OLD: frozenset[Entry] = frozenset(
@@ -56,7 +55,7 @@ def plan_to_mutate() -> dict[str, Any]:
         plan = fresh_plan(
             DirectTransport(host), store_in(Path(folder)), {adapter_id: dict.fromkeys(NEW, RULE)}
         )
-    found: dict[str, Any] = json.loads(json.dumps(plan.wire()))
+    found: dict[str, Any] = json.loads(json.dumps(plan.document().to_dict()))
     return found
 
 
@@ -147,7 +146,7 @@ def test_a_plan_whose_entry_was_changed_is_refused_or_shown_as_the_host_carries_
     wire: dict[str, Any],
 ) -> None:
     try:
-        plan = plan_of_wire(wire)
+        plan = plan_of_dict(wire)
     except (ValueError, VswitchError):
         return
     host_reads = as_powershell_reads(wire)
@@ -177,7 +176,7 @@ def record_keys(entries: list[dict[str, Any]]) -> str:
 
 
 def test_the_plan_itself_is_taken() -> None:
-    plan = plan_of_wire(GOOD)
+    plan = plan_of_dict(GOOD)
     assert sum(len(each.steps) for each in plan.adapters) == len(GOOD["steps"]) > 3
 
 

@@ -16,7 +16,7 @@ from vswitch.hyperv.applying.apply import apply_plan
 from vswitch.hyperv.applying.outcomes import ApplyError, Standing
 from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
 from vswitch.hyperv.applying.store import Store
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
@@ -32,7 +32,9 @@ def host_with_any(*, ours: bool, any_as_two: bool = False) -> tuple[HypervHost, 
     host, adapter_id = host_with(frozenset())
     state = host.state()
     state["adapters"][0]["acls"] += ANY_AS_TWO if any_as_two else [ANY]
-    state["records"] = [record_of(adapter_id, "policy.yaml", {ANY_V4, ANY_V6})] if ours else []
+    state["records"] = (
+        [OwnershipRecord.of(adapter_id, "policy.yaml", {ANY_V4, ANY_V6}).to_dict()] if ours else []
+    )
     return HypervHost(state, any_as_two=any_as_two), adapter_id
 
 
@@ -52,7 +54,7 @@ def test_a_whole_any_is_removed(tmp_path: Path, any_as_two: bool) -> None:
     host, adapter_id = host_with_any(ours=True, any_as_two=any_as_two)
     store = store_in(tmp_path)
     plan = planned(host, store, {})
-    assert len(plan.wire()["steps"]) == (2 if any_as_two else 1)
+    assert len(plan.document().steps) == (2 if any_as_two else 1)
     apply_plan(plan, DirectTransport(host), store)
     assert entries_on(host, adapter_id) == FOREIGN
 
@@ -123,7 +125,7 @@ def test_an_adapter_that_cannot_be_read_back_is_said_to_be_unknown(tmp_path: Pat
 
     host, adapter_id = host_with(frozenset())
     plan = fresh_plan(DirectTransport(host), store_in(tmp_path), {adapter_id: {entry: RULE}})
-    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.wire()}})
+    steps = host.steps_of({"operation": "apply", "arguments": {"plan": plan.document().to_dict()}})
     add = steps.index("Add-VMNetworkAdapterExtendedAcl") + 1
     host, error, _ = attempt("one", add)
     assert isinstance(error, ApplyError)

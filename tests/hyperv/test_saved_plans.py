@@ -18,11 +18,11 @@ from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.ours_and_theirs import RULE, Wanted, host_with
 from tests.support.modelled_host.spoiled import JUNK, places
 from tests.support.modelled_host.states import extended
-from tests.support.saved_plan_files import saved, write
+from tests.support.saved_plan_files import plan_of_dict, saved, write
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, describe
 from vswitch.errors import InputError
-from vswitch.hyperv.applying.saved_plans import plan_of_wire, read_plan_file
+from vswitch.hyperv.applying.saved_plans import read_plan_file
 from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.host_plan import HostPlan
 from vswitch.model.types import Action, BasicAction, Direction, Side
@@ -88,9 +88,9 @@ def test_a_plan_read_back_is_the_plan_that_was_saved(tmp_path: Path) -> None:
     }
     host, adapter_id = host_with(old)
     fresh = fresh_plan(DirectTransport(host), store_in(tmp_path), {adapter_id: wanted})
-    again = plan_of_wire(json.loads(json.dumps(fresh.wire())))
+    again = plan_of_dict(json.loads(json.dumps(fresh.document().to_dict())))
     assert shown(again) == shown(fresh)
-    assert again.wire()["steps"] == fresh.wire()["steps"]
+    assert again.document() == fresh.document()
 
 
 def test_steps_in_another_order_are_asked_about(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_steps_in_another_order_are_asked_about(tmp_path: Path) -> None:
     ]
     host, adapter_id = host_with(frozenset())
     wanted: Wanted = {adapter_id: dict.fromkeys(rules, RULE)}
-    wire = fresh_plan(DirectTransport(host), store_in(tmp_path), wanted).wire()
-    assert not plan_of_wire(wire).questions
+    wire: dict[str, Any] = fresh_plan(DirectTransport(host), store_in(tmp_path), wanted).document().to_dict()
+    assert not plan_of_dict(wire).questions
     backwards = wire | {"steps": wire["steps"][::-1]}
-    assert any("this is cut" in question for question in plan_of_wire(backwards).questions)
+    assert any("this is cut" in question for question in plan_of_dict(backwards).questions)
 
 
 def shown(plan: HostPlan) -> dict[str, Any]:
-    found = plan.as_dict()
+    found: dict[str, Any] = plan.as_dict()
     for adapter in found["adapters"]:
         adapter.pop("present_but_foreign")
     return {name: found[name] for name in ("computer", "plan_id", "created_at", "adapters", "questions")}
@@ -182,9 +182,9 @@ def test_whatever_is_spoiled_in_a_plan_it_is_refused_or_shown(shop: Shop) -> Non
             refused += isinstance(error, InputError)
             continue
         for each in plans:
-            assert sum(len(one.steps) for one in each.plan.adapters) == len(each.wire["steps"])
-            assert all(map(describe, (entry for one in each.plan.adapters for entry in one.added)))
-            assert isinstance(each.plan.questions, list)
+            assert sum(len(one.steps) for one in each.adapters) == len(each.document().steps)
+            assert all(map(describe, (entry for one in each.adapters for entry in one.added)))
+            assert isinstance(each.questions, list)
     assert refused > 50
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry, basic_from_model, extended_from_model
 from vswitch.compare import edits as changed
 from vswitch.compare import region_search as search
-from vswitch.compare.acl_diff import TrafficChange, hidden, semantic_diff, transient
-from vswitch.compare.regions import Region
+from vswitch.compare.acl_diff import TrafficChange, hidden, lost, semantic_diff, transient
+from vswitch.compare.regions import Region, ip_traffic
 from vswitch.errors import Origin
 from vswitch.model.site import BasicAcl, ExtendedAcl
 from vswitch.model.types import (
@@ -217,9 +217,14 @@ def small_cells() -> Iterator[None]:
         patch.setattr(search, "_STEPS_WHOLE", 4)
         patch.setattr(search, "_STEPS", 4)
         patch.setattr(search, "_STEPS_EACH", 0)
-        semantic_diff.cache_clear()
+        _forget()
         yield
+    _forget()
+
+
+def _forget() -> None:
     semantic_diff.cache_clear()
+    lost.cache_clear()
 
 
 CROSSING = {
@@ -414,28 +419,56 @@ def test_a_kind_with_many_regions_does_not_hide_another() -> None:
     assert diff.as_dict()["more_is_a_minimum"] == ["newly allowed"]
 
 
+def passes(policy: Policy, packet: tuple[int, ...], direction: Direction) -> bool:
+    """By an entry of its direction, or by state as the answer to what could pass."""
+    frame, vlan = frame_of(packet, direction)
+    if evaluate_basic(policy[1], direction, frame).denies:
+        return False
+    if packet[0] == 0 or not evaluate_extended(policy[0], direction, frame, vlan).denies:
+        return True
+    other = Direction.OUTBOUND if direction is Direction.INBOUND else Direction.INBOUND
+    opening, _ = frame_of(packet, other)
+    rule = evaluate_extended(policy[0], other, opening, vlan).rule
+    return rule is not None and rule.stateful and not evaluate_basic(policy[1], other, opening).denies
+
+
 @given(policies(), policies(), policies(), st.sampled_from(list(Direction)), st.integers(0, 2**32))
 def test_transient_equals_brute_force(
     old: Policy, between: Policy, new: Policy, direction: Direction, seed: int
 ) -> None:
     found = transient(acls_of(old), acls_of(between), acls_of(new), direction, limit=10**6)
-    other = Direction.OUTBOUND if direction is Direction.INBOUND else Direction.INBOUND
-
-    def passes(policy: Policy, packet: tuple[int, ...]) -> bool:
-        frame, vlan = frame_of(packet, direction)
-        if evaluate_basic(policy[1], direction, frame).denies:
-            return False
-        if packet[0] == 0 or not evaluate_extended(policy[0], direction, frame, vlan).denies:
-            return True
-        opening, _ = frame_of(packet, other)
-        rule = evaluate_extended(policy[0], other, opening, vlan).rule
-        return rule is not None and rule.stateful and not evaluate_basic(policy[1], other, opening).denies
-
     for packet in random.Random(seed).sample(PACKETS, 150):
-        was, amid, becomes = (passes(policy, packet) for policy in (old, between, new))
+        was, amid, becomes = (passes(policy, packet, direction) for policy in (old, between, new))
         wrong = was == becomes != amid
         assert in_any(found.leaks, packet) == (wrong and amid)
         assert in_any(found.cuts, packet) == (wrong and was)
+
+
+WITHIN = [
+    ip_traffic(),
+    ip_traffic(protocol=[(TCP, TCP)], local_port=[(80, 80)]),
+    ip_traffic(protocol=[(TCP, UDP)], local_port=[(0, 79), (85, 91)]),
+    Region(4, ip_traffic(protocol=[(ICMPV4, ICMPV4), (UDP, UDP)]).fields),
+]
+
+
+@given(
+    policies(),
+    policies(),
+    st.sampled_from(list(Direction)),
+    st.sampled_from(WITHIN),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_what_is_lost_equals_brute_force(
+    old: Policy, new: Policy, direction: Direction, within: Region, in_cells: bool, seed: int
+) -> None:
+    with small_cells() if in_cells else nullcontext():
+        found = lost(acls_of(old), acls_of(new), direction, within, limit=10**6)
+    inside = [packet for packet in PACKETS if packet in within]
+    for packet in [*random.Random(seed).sample(inside, 60), *random.Random(seed).sample(PACKETS, 20)]:
+        gone = passes(old, packet, direction) and not passes(new, packet, direction)
+        assert in_any(found, packet) == (gone and packet in within)
 
 
 @given(policies())
@@ -460,9 +493,8 @@ def test_regions_read_well() -> None:
         "IPv4, TCP, local port 443, remote 10.0.0.0/8"
     ]
     assert [str(region) for region in diff.changes[TrafficChange.DENIED]] == ["IP, TCP, local port 80"]
-    assert diff.as_dict()["changes"]["newly denied"] == [
-        {"version": "IP", "protocol": "TCP", "local_port": "80"}
-    ]
+    told: dict[str, Any] = diff.as_dict()
+    assert told["changes"]["newly denied"] == [{"version": "IP", "protocol": "TCP", "local_port": "80"}]
 
 
 def test_more_counts_what_is_not_listed() -> None:

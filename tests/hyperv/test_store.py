@@ -24,7 +24,8 @@ from vswitch.hyperv.applying.remote_host import RemoteHost, plan_rollback
 from vswitch.hyperv.applying.store import Store, default_folder
 from vswitch.hyperv.host.host_state import read_state
 from vswitch.hyperv.host.name_checks import computer_fault, plan_fault
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.plan_document import PlanDocument
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.model.types import Action, Direction
 
 ENTRY = ExtendedEntry(Direction.INBOUND, 5, Action.ALLOW)
@@ -57,6 +58,20 @@ def test_what_no_computer_is_called_is_refused(name: Any, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="a computer cannot be called"):
         store_in(tmp_path).keep_records(name, ["a"], [])
     assert not list(tmp_path.iterdir())
+
+
+def a_plan(plan_id: str) -> PlanDocument:
+    return PlanDocument(
+        schema=1,
+        plan_id=plan_id,
+        host="HV01",
+        created_at="",
+        policy_digest="",
+        adapters=(),
+        steps=(),
+        records=(),
+        records_during=(),
+    )
 
 
 def test_a_computer_is_refused_for_the_true_reason() -> None:
@@ -125,7 +140,7 @@ def test_everything_in_the_store_is_the_users_alone(mask: int, tmp_path: Path) -
     try:
         store = store_in(tmp_path / "made" / "here")
         keep(store)
-        store.keep_plan({"planId": "plan-1"})
+        store.keep_plan(a_plan("plan-1"))
     finally:
         os.umask(old)
     found = modes(tmp_path / "made")
@@ -143,7 +158,7 @@ def test_wider_rights_are_narrowed_on_reading_and_on_writing(tmp_path: Path) -> 
             path.chmod(0o777 if path.is_dir() else 0o666)
 
     keep(store)
-    store.keep_plan({"planId": "plan-1"})
+    store.keep_plan(a_plan("plan-1"))
     widen()
     assert store.records("HV01", ["a"]) == {"a": {ENTRY}}
     found = modes(base)
@@ -151,7 +166,7 @@ def test_wider_rights_are_narrowed_on_reading_and_on_writing(tmp_path: Path) -> 
     assert found["owned/hv01/a.json"] == "0o600"
     widen()
     keep(store)
-    store.keep_plan({"planId": "plan-2"})
+    store.keep_plan(a_plan("plan-2"))
     assert not any(mode.endswith(("6", "7")) for mode in modes(base).values())
 
 
@@ -188,7 +203,7 @@ def test_a_folder_of_another_user_is_not_believed(tmp_path: Path) -> None:
 def test_a_link_out_of_the_store_is_not_followed(part: str, tmp_path: Path) -> None:
     store, outside = store_in(tmp_path / "store"), tmp_path / "outside"
     keep(store)
-    store.keep_plan({"planId": "plan-1"})
+    store.keep_plan(a_plan("plan-1"))
     (tmp_path / "store" / part).rename(outside)
     (tmp_path / "store" / part).symlink_to(outside)
     before = modes(outside)
@@ -223,11 +238,11 @@ def test_the_store_itself_may_be_a_link(tmp_path: Path) -> None:
 
 
 def keep(store: Store, adapter: str = "a") -> None:
-    store.keep_records("HV01", [adapter], [record_of(adapter, "policy", [ENTRY])])
+    store.keep_records("HV01", [adapter], [OwnershipRecord.of(adapter, "policy", [ENTRY])])
 
 
 def keep_a_plan(store: Store) -> None:
-    store.keep_plan({"planId": "plan-2"})
+    store.keep_plan(a_plan("plan-2"))
 
 
 def huge(path: Path) -> None:

@@ -164,11 +164,11 @@ def test_the_host_is_asked_to_answer_before_it_is_silent_for_too_long(
 RUN = """
 import json, resource, sys
 from tests.support.winrm.runs import EXPORT, MODULE
-from vswitch.hyperv.winrm.connection import Authentication, Connection
+from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.credentials import Credentials, Secret
 from vswitch.hyperv.winrm.transport import PywinrmTransport
 port, timeout = int(sys.argv[1]), float(sys.argv[2])
-connection = Connection(name="hv01", address="127.0.0.1", port=port, https=False, timeout=timeout,
+connection = HostConnection(name="hv01", address="127.0.0.1", port=port, https=False, timeout=timeout,
                         authentication=Authentication.NTLM, username="admin")
 credentials = Credentials("admin", Secret("S3cret-pass"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -235,7 +235,7 @@ from vswitch.hyperv.winrm import framing
 from vswitch.hyperv.winrm.guard import TooLarge
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 piece, end = eval(sys.argv[1]), "accepted"
-reply = framing.Reply()
+reply = framing.FramedReply()
 size = framing.LARGEST_REPLY - 64 if sys.argv[2] == "accept" else framing.LARGEST_REPLY
 count = (size - 20) // len(piece)
 reply.add(b'{"documentBytes":%d}\\n{"x":[' % (count * len(piece) + 9), b"")

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_the_shipped_module_and_the_modelled_host() -> None:
     state["vms"][0]["Name"] = NAMES
     host = HypervHost(state)
     with WinrmEndpoint(host_handler(host)) as endpoint:
-        document = transport_to(endpoint, module=module_text()).run(ScriptRequest("export"))
+        document: dict[str, Any] = transport_to(endpoint, module=module_text()).run(ScriptRequest("export"))
         assert not endpoint.defects
         assert endpoint.count("Create") == 1
     assert document["ok"]
@@ -137,7 +138,7 @@ def test_the_bootstrap_runs(engine: str, long: bool) -> None:
     done = run("echo")
     assert framing.STARTED in done.stderr
     assert _reply(done.stdout).document() == {"schema": 1, "ok": True, "echo": text, "is": "ünï"}
-    failed = _reply(run("throw").stdout).document()
+    failed: dict[str, Any] = _reply(run("throw").stdout).document()
     assert failed["ok"] is False
     assert failed["error"]["message"] == "as asked"
 

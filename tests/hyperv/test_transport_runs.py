@@ -6,6 +6,7 @@ import base64
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_each_authentication(
         transport = transport_to(
             endpoint, method=method, password="Pässwörd-€", client=client, authority=authority.file
         )
-        document = transport.run(EXPORT)
+        document: dict[str, Any] = transport.run(EXPORT)
         assert not endpoint.shells
         assert not endpoint.defects
         assert endpoint.total_connections == 1
@@ -145,7 +146,7 @@ def test_a_script_beyond_every_limit_goes_through() -> None:
     module = ("# ünïcode Ω " * 60_000).encode()
     request = ScriptRequest("apply", {"text": "Ω" * 300_000})
     with WinrmEndpoint(recorder, limits=Limits(output_piece=50_000)) as endpoint:
-        document = transport_to(endpoint, module=module).run(request)
+        document: dict[str, Any] = transport_to(endpoint, module=module).run(request)
         assert endpoint.largest_envelope <= 150 * 1024
         assert endpoint.count("Send") > 8
         assert endpoint.count("Receive") > 20
@@ -210,7 +211,7 @@ def test_one_transport_in_many_threads() -> None:
 
         def work(number: int) -> None:
             try:
-                document = transport.run(ScriptRequest("export", {"number": number}))
+                document: dict[str, Any] = transport.run(ScriptRequest("export", {"number": number}))
                 assert document["result"]["asked"]["arguments"] == {"number": number}
             except BaseException as error:
                 failures.append(error)

@@ -8,7 +8,9 @@ from typing import Any
 
 from tests.support.hyperv_shop import Shop
 from tests.support.modelled_host.spoiled import prepare
-from vswitch.hyperv.applying.saved_plans import digest_of
+from vswitch.hyperv.applying.saved_plans import digest_of, plan_of_document
+from vswitch.hyperv.host.plan_document import PlanDocument
+from vswitch.hyperv.planning.host_plan import HostPlan
 
 
 def saved(shop: Shop) -> dict[str, Any]:
@@ -23,3 +25,7 @@ def write(document: dict[str, Any], name: str = "plan.json") -> str:
     document["digest"] = digest_of(document["plans"])
     Path(name).write_text(json.dumps(document), encoding="utf-8")
     return name
+
+
+def plan_of_dict(wire: dict[str, Any]) -> HostPlan:
+    return plan_of_document(PlanDocument.from_dict(wire))

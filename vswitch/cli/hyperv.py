@@ -210,7 +210,7 @@ def plan(
         hosts or (), inventory, user=user, authentication=authentication, files=from_file, site=site
     )
     result = work.plans(chosen, site, adopt, limit)
-    said = work.save_plans(save, chosen, result, go_on) if save is not None else None
+    said = work.save_plans(save, result, go_on) if save is not None else None
     work.show_plans(result, everything, output)
     if said:
         note(said)
@@ -247,17 +247,21 @@ def apply(
             raise InputError(
                 "a saved plan says all there is to write", hint="--policy and --adopt go with `plan --save`"
             )
-        words = [*([layout] if layout else []), *(hosts or ())]
-        work.apply_saved(
-            saved, words, confirm_within, yes, accept, inventory, user, authentication, limit, go_on, output
-        )
-        return
-    if layout is None:
+        todo = work.saved_for(saved, [*([layout] if layout else []), *(hosts or ())])
+        if not todo:
+            emit({"hosts": []}, lambda page: page.line("nothing to do"), output)
+            return
+        names = [each.host for each in todo]
+        chosen = work.choose(names, inventory, user=user, authentication=authentication)
+        planned = chosen.fleet.plans_from(todo)
+    elif layout is None:
         raise InputError("no layout is named", hint="name a layout, or a saved plan with --plan")
-    site, _ = load(layout, policy)
-    chosen = work.choose(hosts or (), inventory, user=user, authentication=authentication, site=site)
-    planned = work.plans(chosen, site, adopt, limit)
-    work.carry_out(chosen, planned, confirm_within, yes, accept, everything, limit, go_on, output)
+    else:
+        site, _ = load(layout, policy)
+        chosen = work.choose(hosts or (), inventory, user=user, authentication=authentication, site=site)
+        planned = work.plans(chosen, site, adopt, limit)
+    how = work.HowToApply(confirm_within, yes, accept, everything, limit, go_on, output)
+    work.carry_out(chosen, planned, how)
 
 
 @app.command(epilog="Example: [bold]vswitch hyperv confirm hv01[/]")
@@ -274,6 +278,7 @@ def confirm(
 ) -> None:
     """Keep what was applied with --confirm-within: the host will not undo it."""
     from vswitch.cli import hyperv_work as work
+    from vswitch.hyperv.applying.answers import Confirmed
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
     # Each host that is left out undoes its change, so neither canaries nor failures stop the others.
@@ -285,7 +290,7 @@ def confirm(
         limit=limit,
         asked=lambda name: work.asked_to(chosen, name, f"confirm {which}", plan_id),
     )
-    work.report(result, lambda value: f"plan {value['planId']} stays", dict, output)
+    work.report(result, lambda value: f"plan {value.plan_id} stays", Confirmed.to_dict, output)
 
 
 @app.command(epilog="Example: [bold]vswitch hyperv verify site.yaml[/]")
@@ -364,8 +369,8 @@ def rollback(
     from vswitch.cli import hyperv_work as work
 
     chosen = work.choose(hosts, inventory, user=user, authentication=authentication)
-    planned = work.work_on(chosen, "reading", lambda target: work.plan_rollback(target, to), limit=limit)
-    work.carry_out(chosen, planned, confirm_within, yes, accept, everything, limit, go_on, output)
+    how = work.HowToApply(confirm_within, yes, accept, everything, limit, go_on, output)
+    work.carry_out(chosen, work.rollbacks(chosen, to, limit), how)
 
 
 @app.command(epilog="Example: [bold]vswitch hyperv backups hv01[/]")

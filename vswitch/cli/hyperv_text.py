@@ -26,17 +26,17 @@ _INDENT = " " * 4
 _SHOWN = 10
 
 
-def plan(page: Page, found: HostPlan, *, everything: bool, saved: bool = False) -> None:
-    """A plan, fresh or `saved`, as a diff by adapter, with what it does to traffic and what it asks."""
+def plan(page: Page, found: HostPlan, *, everything: bool) -> None:
+    """A plan, fresh or saved, as a diff by adapter, with what it does to traffic and what it asks."""
     writes = sum(len(adapter.steps) for adapter in found.adapters)
     what = (
         counted(writes, "write")
         if writes
         else "record of our entries only"
-        if found.changes or saved
+        if found.changes or found.saved
         else "nothing to do"
     )
-    what += f", planned at {found.created_at}" if saved else ""
+    what += f", planned at {found.created_at}" if found.saved else ""
     _host(page, found, what, [each for each in found.adapters if each.writes or each.adopted], everything)
     for question in found.questions:
         _asks(page, question)

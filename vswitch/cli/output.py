@@ -100,7 +100,7 @@ def print_error(error: VswitchError, *, as_json: bool, page: Page | None = None,
         if alike[kind] > _MOST_ALIKE:
             continue
         place = f"{single.where}: " if single.where else ""
-        page.line(margin, ("error:", "bold red"), f" {place}{single.message}")
+        page.line(margin, ("error:", "bold red"), f" {place}{single.sentence}")
         if single.hint:
             page.line(margin, GAP, single.hint)
     if more := sum(max(0, count - _MOST_ALIKE) for count in alike.values()):

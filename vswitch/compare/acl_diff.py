@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any
 
 from vswitch.acl_entries import ANY, ANY_MAC, Acls, BasicEntry, ExtendedEntry
 from vswitch.compare.diagram import BitRule, Box, Interval, meet
 from vswitch.compare.edits import differences
 from vswitch.compare.region_search import search
-from vswitch.compare.regions import Region, tops, unite, whole
+from vswitch.compare.regions import Region, boxes_within, tops, unite, whole
+from vswitch.json_values import Json
 from vswitch.model.types import TCP, UDP, Action, BasicAction, Direction, Side
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "boxes_of",
     "covers",
     "hidden",
+    "lost",
     "outcome_of",
     "overlaps",
     "semantic_diff",
@@ -73,7 +74,7 @@ class SemanticDiff:
     def __bool__(self) -> bool:
         return bool(self.changes)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data for `--output json` and saved plans."""
         return {
             "direction": str(self.direction),
@@ -267,7 +268,7 @@ class Transient:
     def __bool__(self) -> bool:
         return bool(self.leaks or self.cuts)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data."""
         return {
             "direction": str(self.direction),
@@ -276,15 +277,69 @@ class Transient:
         }
 
 
+def _lists_of_passing(
+    acls: Acls, direction: Direction, version: int
+) -> tuple[tuple[BitRule, ...], tuple[BitRule, ...], tuple[BitRule, ...], tuple[BitRule, ...]]:
+    """The four lists whose outcomes say, by `_passes`, whether a packet passes."""
+    stateful = _stateful_rules(acls.extended, _OTHER[direction], version)
+    return (
+        _basic_rules(acls.basic, direction, version),
+        _extended_rules(acls.extended, direction, version),
+        stateful,
+        # What basic entries stop on its way out has no answers.
+        _basic_rules(acls.basic, _OTHER[direction], version) if stateful else (),
+    )
+
+
+def _passes(basic: int, own: int, other: int, opening: int) -> bool:
+    """Whether a packet passes: by entries of its direction, or by state as the answer to one that could."""
+    return basic > DENY and (own > DENY or (other == STATEFUL and opening > DENY))
+
+
+@lru_cache(maxsize=1024)
+def lost(old: Acls, new: Acls, direction: Direction, within: Region, limit: int = 1000) -> tuple[Region, ...]:
+    """Which packets of the traffic `within` the entries `old` let pass, and `new` do not, exactly.
+
+    Answers that pass by state count as passing. At most about `limit` regions are listed; there are
+    none only if nothing is lost.
+    """
+
+    def classify(outcomes: tuple[int, ...]) -> bool | None:
+        return True if _passes(*outcomes[:4]) and not _passes(*outcomes[4:]) else None
+
+    def settled(keys: tuple[int, ...]) -> bool:
+        return keys[:4] == keys[4:]
+
+    found: list[Region] = []
+    for version in _VERSIONS:
+        lists = [rules for acls in (old, new) for rules in _lists_of_passing(acls, direction, version)]
+        if lists[:4] == lists[4:]:
+            continue
+        for box in boxes_within(within, version):
+            inside = [_inside(box, rules) for rules in lists]
+            regions = search(box, inside, ALLOW, classify, settled, limit).regions
+            found += [Region(version, fields) for fields in regions.get(True, ())]
+    return tuple(unite(found))
+
+
+def _inside(box: Box, rules: Sequence[BitRule]) -> list[BitRule]:
+    """The rules that decide something in a box, cut to it."""
+    return [
+        BitRule(
+            tuple((max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(box, rule.box, strict=True)),
+            rule.outcome,
+        )
+        for rule in rules
+        if meet(box, rule.box)
+    ]
+
+
 @lru_cache(maxsize=4096)
 def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: int = 50) -> Transient:
     """What goes wrong while an adapter on its way from `old` to `new` has the entries `between`."""
 
-    def passes(basic: int, own: int, other: int, opening: int) -> bool:
-        return basic > DENY and (own > DENY or (other == STATEFUL and opening > DENY))
-
     def classify(outcomes: tuple[int, ...]) -> bool | None:
-        was, amid, becomes = (passes(*outcomes[index : index + 4]) for index in (0, 4, 8))
+        was, amid, becomes = (_passes(*outcomes[index : index + 4]) for index in (0, 4, 8))
         return amid if was == becomes != amid else None
 
     def settled(keys: tuple[int, ...]) -> bool:
@@ -293,16 +348,7 @@ def transient(old: Acls, between: Acls, new: Acls, direction: Direction, limit: 
     found: dict[bool, list[Region]] = {True: [], False: []}
     for version in _VERSIONS:
         lists = [
-            rules
-            for acls in (old, between, new)
-            for stateful in [_stateful_rules(acls.extended, _OTHER[direction], version)]
-            for rules in (
-                _basic_rules(acls.basic, direction, version),
-                _extended_rules(acls.extended, direction, version),
-                stateful,
-                # What basic entries stop on its way out has no answers.
-                _basic_rules(acls.basic, _OTHER[direction], version) if stateful else (),
-            )
+            rules for acls in (old, between, new) for rules in _lists_of_passing(acls, direction, version)
         ]
         if lists[4:8] in (lists[0:4], lists[8:12]):
             continue

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from itertools import product
 
 from vswitch.compare.diagram import Box, Interval
+from vswitch.json_values import Json
 from vswitch.model.types import TCP, UDP
 
-__all__ = ["FIELDS", "Region", "tops", "unite", "whole"]
+__all__ = ["FIELDS", "Region", "boxes_within", "ip_traffic", "tops", "unite", "whole"]
 
 #: The fields of a packet, from the adapter's viewpoint, in the order they are compared: those in
 #: which rules differ least come first, which keeps the diagrams small.
@@ -75,7 +76,7 @@ class Region:
             if not self.is_whole(index)
         ]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data; a field that is not there is not restricted."""
         kind = {None: "IP", 0: "non-IP", 4: "IPv4", 6: "IPv6"}[self.version]
         return {"version": kind, **dict(self.narrowed())}
@@ -96,6 +97,28 @@ class Region:
         return ", ".join([kind, *parts]) if parts else f"all {kind}"
 
 
+def ip_traffic(
+    *, protocol: Sequence[Interval] | None = None, local_port: Sequence[Interval] | None = None
+) -> Region:
+    """The IP packets of both versions with these protocols and local ports; None means all."""
+    given = {"protocol": protocol, "local_port": local_port}
+    fields = (given.get(name) or [(0, top)] for name, top in zip(FIELDS, tops(4), strict=True))
+    return Region(None, tuple(map(tuple, fields)))
+
+
+def boxes_within(region: Region, version: int) -> Iterator[Box]:
+    """The packets of one IP version (0: not IP) in a region, as boxes that do not overlap."""
+    if version != region.version and (region.version is not None or version == 0):
+        return
+    both = region.version is None
+    yield from product(
+        *(
+            [span] if both and field in _ADDRESSES else region.fields[field]
+            for field, span in enumerate(whole(version))
+        )
+    )
+
+
 def unite(regions: Iterable[Region]) -> list[Region]:
     """The same packets in fewer regions: those that differ in one field only become one.
 
@@ -106,7 +129,7 @@ def unite(regions: Iterable[Region]) -> list[Region]:
         of_version.setdefault(region.version, []).append(region.fields)
     found = [Region(version, fields) for version, each in of_version.items() for fields in _united(each)]
     result: list[Region] = []
-    seen: dict[tuple[Any, ...], int] = {}
+    seen: dict[tuple[tuple[Interval, ...], ...], int] = {}
     for region in found:
         if region.version in (4, 6) and all(map(region.is_whole, _ADDRESSES)):
             key = (*region.fields[:4], *region.fields[6:])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vswitch.answer_data import Json
 from vswitch.controller.transaction import Transactions
 from vswitch.errors import LabError
+from vswitch.json_values import Json
 from vswitch.wire import Handler, WithDescriptors
 
 __all__ = ["handler"]

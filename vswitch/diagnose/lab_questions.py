@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vswitch.answer_data import Json, each_in, named_in
+from vswitch.answer_data import each_in, named_in
 from vswitch.diagnose.explained import Explanation
 from vswitch.diagnose.held import FlowHeld, MacEntry, RuleCount
 from vswitch.diagnose.probed import PortsProbed, Probed
+from vswitch.json_values import Json
 from vswitch.lab.probing.probe_evidence import Evidence
 from vswitch.lab.process import client
 from vswitch.patience import Patience

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from vswitch.answer_data import Json
 from vswitch.compiled import CompiledPolicy
 from vswitch.diagnose.explain import explain as explain_at
 from vswitch.diagnose.explained import Explanation
@@ -16,6 +15,7 @@ from vswitch.diagnose.limit_drops import count_packets
 from vswitch.diagnose.probed import PortsProbed, Probed
 from vswitch.diagnose.probing import Question, ask, ask_all, ask_destination, forget_neighbours
 from vswitch.errors import InputError
+from vswitch.json_values import Json
 from vswitch.lab.building import nat_tables as nat
 from vswitch.lab.building.lab import Lab
 from vswitch.lab.isolation.netns import in_netns

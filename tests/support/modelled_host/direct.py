@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.support.modelled_host.host import Hang, HostDied, HypervHost
 from vswitch.acl_entries import Entry
+from vswitch.hyperv.applying.answers import export_of
 from vswitch.hyperv.applying.store import Store
-from vswitch.hyperv.host.answers import export_of
 from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted
 from vswitch.hyperv.planning.host_plan import HostPlan, plan_host
 from vswitch.hyperv.winrm.shipped_module import module_text

@@ -8,7 +8,7 @@ from tests.support.modelled_host.host import HypervHost
 from tests.support.modelled_host.states import basic, extended, sample_state
 from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, basic_from_host, extended_from_host, to_host
 from vswitch.errors import Origin
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 from vswitch.hyperv.planning.desired import PolicyRule
 
 RULE = PolicyRule("rule", Origin("policy.yaml", 3, 5))
@@ -39,7 +39,7 @@ def host_with(old: frozenset[Entry], *, any_as_two: bool = False) -> tuple[Hyper
         *FOREIGN_BASIC,
         *(to_host(entry) | {"MeteredMegabytes": ""} for entry in old if isinstance(entry, BasicEntry)),
     ]
-    state["records"] = [record_of(adapter["Id"], "policy.yaml", old)]
+    state["records"] = [OwnershipRecord.of(adapter["Id"], "policy.yaml", old).to_dict()]
     return HypervHost(state, any_as_two=any_as_two), adapter["Id"]
 
 

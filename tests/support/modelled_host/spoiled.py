@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.hyperv_shop import Shop
 from vswitch.acl_entries import extended_from_host
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.records import OwnershipRecord
 
 JUNK: list[Any] = [
     *(None, True, 0, -1, 10**30, 1e400, 1.5, "", "x", "ANY", "\ud800", "²", "0-70000", "::1/200"),
@@ -28,5 +28,5 @@ def prepare(shop: Shop) -> None:
     shop.edit("local_port: 443", "local_port: 443-444")
     (adapter,) = [each for each in shop.state["adapters"] if each["extendedAcls"]]
     entries = [extended_from_host(raw) for raw in adapter["extendedAcls"]]
-    shop.state["records"] = [record_of(adapter["Id"], "policy", entries, ["one"])]
+    shop.state["records"] = [OwnershipRecord.of(adapter["Id"], "policy", entries, ["one"]).to_dict()]
     Path("hv01.json").write_text(json.dumps(shop.state), encoding="utf-8")

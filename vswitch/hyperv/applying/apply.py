@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vswitch.acl_entries import Entry, describe
 from vswitch.errors import EnvironmentError_, HostError, InputError, Origin, VswitchError
+from vswitch.hyperv.applying.answers import (
+    PlanResult,
+    Refused,
+    UnreadableAnswer,
+    ask_apply,
+    ask_backups,
+    ask_undo,
+    export_of,
+)
 from vswitch.hyperv.applying.outcomes import (
     AdapterResult,
     Applied,
@@ -25,26 +33,20 @@ from vswitch.hyperv.applying.outcomes import (
     ways_out,
 )
 from vswitch.hyperv.applying.store import Store
-from vswitch.hyperv.host.answers import (
-    BackupSummary,
-    PlanResult,
-    Refused,
-    UnreadableAnswer,
-    ask_apply,
-    ask_backups,
-    ask_undo,
-    bare,
-    export_of,
-)
-from vswitch.hyperv.host.records import read_entries, record_of
+from vswitch.hyperv.host.backup_document import BackupSummary
+from vswitch.hyperv.host.plan_document import PlanDocument
+from vswitch.hyperv.host.records import OwnershipRecord
+from vswitch.hyperv.host.shown_entries import EntryLists
 from vswitch.hyperv.planning.host_plan import HostPlan
-from vswitch.hyperv.planning.plan_steps import entries_of_step, rule_of_step
+from vswitch.hyperv.planning.plan_steps import rule_of_step
 from vswitch.hyperv.winrm.interface import OutcomeUnknown, Transport
 from vswitch.hyperv.winrm.refusals import hyperv_problem, wrote_nothing
 from vswitch.model.problems import shorten
 
 __all__ = ["apply_plan"]
 
+#: What was ours by this side's record, by adapter id.
+Before = Mapping[str, frozenset[Entry]]
 _SETTLE_SECONDS = 3.0
 _ROLLBACK = ["vswitch", "hyperv", "rollback"]
 
@@ -54,60 +56,43 @@ class _Work:
     """A plan on its way, as sent."""
 
     host: str
-    wire: Mapping[str, Any]
+    plan: PlanDocument
     transport: Transport
     store: Store
     wait: Callable[[float], None] = time.sleep
 
-    def __post_init__(self) -> None:
-        self.steps: dict[str, list[tuple[bool, list[Entry]]]] = {}
-        for step in self.wire["steps"]:
-            adds = str(step["op"]).startswith("add")
-            self.steps.setdefault(str(step["adapter"]), []).append((adds, entries_of_step(step)))
-
     @property
-    def plan_id(self) -> str:
-        return str(self.wire["planId"])
+    def ids(self) -> tuple[str, ...]:
+        return self.plan.ids
 
     @property
     def computer(self) -> str:
-        return str(self.wire["host"])
-
-    @property
-    def ids(self) -> list[str]:
-        return [str(each["id"]) for each in self.wire["adapters"]]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {
-            str(each["id"]): f"{each.get('vmName') or 'ManagementOS'}/{each.get('name')}"
-            for each in self.wire["adapters"]
-        }
+        return self.plan.host
 
     @property
     def ways(self) -> WaysOut:
         """What can be done where the plan may be in force."""
-        armed = int(self.wire.get("confirmWithin") or 0)
+        armed = self.plan.confirm_within
         itself = f"the host does so by itself within {armed} s of the write unless it is confirmed"
-        return ways_out(self.host, self.plan_id, self.ids, itself if armed else "")
+        return ways_out(self.host, self.plan.plan_id, self.ids, itself if armed else "")
 
     def unknown(self, why: str) -> NotVerified:
         """What to say where nothing that was read back says what is in force."""
-        writes, adapters = len(self.wire["steps"]), len(self.ids)
+        writes, adapters = len(self.plan.steps), len(self.ids)
         return NotVerified(
             why,
             host=self.host,
-            plan_id=self.plan_id,
-            sent=f"plan {self.plan_id} with {writes} {'write' if writes == 1 else 'writes'} on"
+            plan_id=self.plan.plan_id,
+            sent=f"plan {self.plan.plan_id} with {writes} {'write' if writes == 1 else 'writes'} on"
             f" {adapters} {'adapter' if adapters == 1 else 'adapters'}",
             possible="the entries from before, those of the plan, or those after some of its writes",
             ways=self.ways,
-            adapters=[AdapterResult(each, label, Standing.UNKNOWN) for each, label in self.labels.items()],
+            adapters=[AdapterResult(each.id, each.label, Standing.UNKNOWN) for each in self.plan.adapters],
         )
 
 
 def apply_plan(
-    plan: HostPlan | Mapping[str, Any],
+    plan: HostPlan,
     transport: Transport,
     store: Store,
     *,
@@ -115,26 +100,21 @@ def apply_plan(
     confirm_within: int = 0,
     wait: Callable[[float], None] = time.sleep,
 ) -> Applied:
-    """Carry out a plan, fresh or saved (the form that `HostPlan.wire` gives), in one round trip.
+    """Carry out a plan, fresh or read from a file, in one round trip.
 
     With `confirm_within` seconds, the host undoes it by itself unless it is confirmed in time.
     Raises NotVerified if nothing read back says what is in force, ApplyError with the state of the host
     for any other failure; other errors mean that nothing was written. `wait` passes time before the
     host is read again after lost contact.
     """
-    if isinstance(plan, HostPlan):
-        wire: dict[str, Any] = plan.wire(confirm_within=confirm_within)
-        host = host or plan.host
-    else:
-        wire = {**plan, "confirmWithin": confirm_within or plan.get("confirmWithin", 0)}
-        host = host or str(wire.get("host"))
-    if not wire["adapters"]:
-        return Applied(str(wire["planId"]), 0, note="nothing to do")
-    work = _Work(host, wire, transport, store, wait)
+    document = plan.document(confirm_within=confirm_within)
+    if not document.adapters:
+        return Applied(document.plan_id, 0, note="nothing to do")
+    work = _Work(host or plan.host, document, transport, store, wait)
     before = store.records(work.computer, work.ids)
     # Were this process to die, what it may have written must still be known as ours.
-    store.keep_plan(wire)
-    store.keep_records(work.computer, work.ids, [*wire["recordsDuring"], *wire["records"]])
+    store.keep_plan(document)
+    store.keep_records(work.computer, work.ids, [*document.records_during, *document.records])
     try:
         return _send(work, before)
     except VswitchError:
@@ -146,9 +126,9 @@ def apply_plan(
         ) from error
 
 
-def _send(work: _Work, before: Mapping[str, Any]) -> Applied:
+def _send(work: _Work, before: Before) -> Applied:
     try:
-        answer = ask_apply(work.transport, work.host, work.wire)
+        answer = ask_apply(work.transport, work.host, work.plan)
     except (OutcomeUnknown, UnreadableAnswer) as error:
         return _look_again(work, error, before)
     except VswitchError:
@@ -161,19 +141,19 @@ def _send(work: _Work, before: Mapping[str, Any]) -> Applied:
     return _verified(work, _results(work, answer), answer.armed_until)
 
 
-def _repeated(work: _Work, answer: PlanResult, before: Mapping[str, Any]) -> Applied:
+def _repeated(work: _Work, answer: PlanResult, before: Before) -> Applied:
     """The host says that it had the plan in force already: so it must have kept a backup of it."""
     try:
         backup = _backup_of(work)
     except VswitchError as error:
         raise work.unknown(
-            f"the host says that the plan was in force already, and then {bare(error, work.host)}"
+            f"the host says that the plan was in force already, and then {error.message}"
         ) from None
     if backup is None or backup.state not in ("applied", "confirmed"):
         known = f"has it as {backup.state}" if backup else "has no backup of it"
         why = f"it says that the plan was in force already, but {known}"
         return _look_again(work, UnreadableAnswer("apply", why, host=work.host), before)
-    note = f"plan {work.plan_id} was already in force: verified, nothing was written"
+    note = f"plan {work.plan.plan_id} was already in force: verified, nothing was written"
     return _verified(work, _results(work, answer), answer.armed_until, note=note, steps=0)
 
 
@@ -200,17 +180,19 @@ def _verified(
             adapters=adapters,
             hint=str(work.ways),
         )
-    notes = [note, _keep_records(work, work.wire["records"])]
-    done = len(work.wire["steps"]) if steps is None else steps
-    return Applied(work.plan_id, done, adapters, armed_until, "; ".join(filter(None, notes)))
+    notes = [note, _keep_records(work, work.plan.records)]
+    done = len(work.plan.steps) if steps is None else steps
+    return Applied(work.plan.plan_id, done, adapters, armed_until, "; ".join(filter(None, notes)))
 
 
-def _restore_records(work: _Work, before: Mapping[str, Any]) -> None:
+def _restore_records(work: _Work, before: Before) -> None:
     policy = "restored"
-    _keep_records(work, [record_of(each, policy, before[each]) for each in work.ids if before.get(each)])
+    _keep_records(
+        work, [OwnershipRecord.of(each, policy, before[each]) for each in work.ids if before.get(each)]
+    )
 
 
-def _keep_records(work: _Work, records: Sequence[Mapping[str, Any]]) -> str:
+def _keep_records(work: _Work, records: Iterable[OwnershipRecord]) -> str:
     """This side's record; what it says of more entries than are ours does no harm, so an error is a note."""
     try:
         work.store.keep_records(work.computer, work.ids, records)
@@ -219,14 +201,16 @@ def _keep_records(work: _Work, records: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _failed(work: _Work, answer: Refused, before: Mapping[str, Any]) -> Applied:
+def _failed(work: _Work, answer: Refused, before: Before) -> Applied:
     """The host refused or failed; it has undone what it did, as far as it could."""
-    error, result = answer.error.raw, answer.result
+    error, result = answer.error.to_dict(), answer.result
     text, where = _step_text(work, answer.error.target.step)
     problem = hyperv_problem(
         error,
         host=work.host,
-        adapter=work.labels.get(answer.error.target.adapter or "", ""),
+        adapter=next(
+            (each.label for each in work.plan.adapters if each.id == answer.error.target.adapter), ""
+        ),
         rule=text,
         where=where,
     )
@@ -244,11 +228,11 @@ def _failed(work: _Work, answer: Refused, before: Mapping[str, Any]) -> Applied:
     else:
         # The host's record may still name all that the plan writes: this side's stays as wide.
         outcome = "the entries there are as before"
-        left = [bare(hyperv_problem(each.raw, host=work.host), work.host) for each in result.errors]
+        left = [hyperv_problem(each.to_dict(), host=work.host).message for each in result.errors]
         if left:
             outcome += f", but the undo could not be finished: {'; '.join(dict.fromkeys(left))}"
     raise ApplyError(
-        f"{bare(problem, work.host)}; {outcome}",
+        f"{problem.message}; {outcome}",
         host=work.host,
         standing=Standing.OLD,
         adapters=adapters,
@@ -259,13 +243,13 @@ def _failed(work: _Work, answer: Refused, before: Mapping[str, Any]) -> Applied:
 
 def _step_text(work: _Work, step: int | None) -> tuple[str, Origin | None]:
     """How people call a step's entry, and where the rule is that it comes from."""
-    steps = work.wire["steps"]
+    steps = work.plan.steps
     if step is None or not 0 <= step < len(steps):
         return "", None
     rule = rule_of_step(steps[step])
     if rule is not None:
         return f"{rule.name!r}", rule.origin
-    entries = entries_of_step(steps[step])
+    entries = steps[step].entries
     return (describe(entries[0]) if entries else ""), None
 
 
@@ -273,7 +257,7 @@ def _mixed(work: _Work, error: HostError, adapters: Sequence[AdapterResult]) -> 
     parts = [f"{each.label} is {each.standing}" for each in adapters if each.standing is not Standing.OLD]
     named = "; ".join(parts[:4]) + (f"; and {len(parts) - 4} more" if len(parts) > 4 else "")
     return ApplyError(
-        f"{bare(error, work.host)}; the host is in between: {named}",
+        f"{error.message}; the host is in between: {named}",
         host=work.host,
         standing=Standing.OTHER,
         adapters=adapters,
@@ -283,19 +267,19 @@ def _mixed(work: _Work, error: HostError, adapters: Sequence[AdapterResult]) -> 
     )
 
 
-def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> Applied:
+def _look_again(work: _Work, error: HostError, before: Before) -> Applied:
     """Read the host again: it may be done, have undone, or have died half-way; then undo."""
     lost = isinstance(error, OutcomeUnknown)
     try:
         backup = _settled_backup(work, isinstance(error, OutcomeUnknown) and error.may_still_run)
         if backup is not None and backup.state in ("applied", "confirmed"):
             found = _read_back(work, old=False)
-            why = "contact was lost on the way" if lost else bare(error, work.host)
+            why = "contact was lost on the way" if lost else error.message
             return _verified(work, found, backup.armed_until, note=f"{why}; the host was read again")
         if backup is None or backup.state == "undone":
             adapters = _read_back(work, old=True)
         else:
-            adapters = _results(work, ask_undo(work.transport, work.host, work.plan_id, work.ids))
+            adapters = _results(work, ask_undo(work.transport, work.host, work.plan.plan_id, work.ids))
         if any(each.standing is Standing.UNKNOWN for each in adapters):
             raise HostError("it does not say what an adapter holds", host=work.host)
         if any(each.standing is not Standing.OLD for each in adapters):
@@ -303,9 +287,7 @@ def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> App
     except ApplyError:
         raise
     except VswitchError as again:
-        raise work.unknown(
-            f"{bare(error, work.host)}, and it could not be read again ({bare(again, work.host)})"
-        ) from None
+        raise work.unknown(f"{error.message}, and it could not be read again ({again.message})") from None
     outcome = (
         "it was read again: nothing was written"
         if backup is None
@@ -313,7 +295,7 @@ def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> App
     )
     _restore_records(work, before)
     raise ApplyError(
-        f"{bare(error, work.host)}; {outcome}",
+        f"{error.message}; {outcome}",
         host=work.host,
         standing=Standing.OLD,
         adapters=adapters,
@@ -324,7 +306,7 @@ def _look_again(work: _Work, error: HostError, before: Mapping[str, Any]) -> App
 
 def _backup_of(work: _Work) -> BackupSummary | None:
     known = ask_backups(work.transport, work.host)
-    return next((each for each in known if each.plan_id == work.plan_id), None)
+    return next((each for each in known if each.plan_id == work.plan.plan_id), None)
 
 
 def _settled_backup(work: _Work, may_still_run: bool) -> BackupSummary | None:
@@ -351,9 +333,9 @@ def _results(work: _Work, result: PlanResult) -> tuple[AdapterResult, ...]:
     for each in result.adapters:
         said = words.get(each.state, Standing.OTHER)
         if said in (Standing.GONE, Standing.UNKNOWN):
-            found.append(AdapterResult(each.id, work.labels[each.id], said))
+            found.append(AdapterResult(each.id, work.plan.adapter(each.id).label, said))
             continue
-        judged = _judged(work, each.id, each.extended_acls, each.acls, old=said is Standing.OLD)
+        judged = _judged(work, each.id, each.lists, old=said is Standing.OLD)
         found.append(replace(judged, standing=said) if said is Standing.OTHER else judged)
     return tuple(found)
 
@@ -364,32 +346,27 @@ def _read_back(work: _Work, *, old: bool) -> tuple[AdapterResult, ...]:
     if state.computer.lower() != work.computer.lower():
         raise HostError(f"{state.computer} answers there, not {work.computer}", host=work.host)
     found: list[AdapterResult] = []
-    for adapter_id, label in work.labels.items():
-        adapter = state.adapter(adapter_id)
+    for planned in work.plan.adapters:
+        adapter = state.adapter(planned.id)
         if adapter is None:
-            found.append(AdapterResult(adapter_id, label, Standing.GONE))
+            found.append(AdapterResult(planned.id, planned.label, Standing.GONE))
         else:
-            entries = adapter.raw_extended_acls, adapter.raw_acls
-            found.append(_judged(work, adapter_id, *entries, old=old))
+            found.append(_judged(work, planned.id, adapter.lists, old=old))
     return tuple(found)
 
 
-def _judged(
-    work: _Work, adapter_id: str, extended: Sequence[Any], basic: Sequence[Any], *, old: bool
-) -> AdapterResult:
+def _judged(work: _Work, adapter_id: str, now: EntryLists, *, old: bool) -> AdapterResult:
     """Which state an adapter with these entries is in. What is both, as where nothing changes, is `old`."""
-    (sent,) = (each for each in work.wire["adapters"] if str(each["id"]) == adapter_id)
-    now, odd = read_entries(extended, basic)
-    before, odd_before = read_entries(list(sent["expectedExtendedAcls"]), list(sent["expectedAcls"]))
-    planned = set(before)
-    for adds, entries in work.steps.get(adapter_id, ()):
-        (planned.update if adds else planned.difference_update)(entries)
-    there, was = set(now), set(before)
+    sent = work.plan.adapter(adapter_id)
+    planned = set(sent.lists.shown)
+    for step in work.plan.steps_on(adapter_id):
+        (planned.update if step.adds else planned.difference_update)(step.entries)
+    there, was = set(now.shown), set(sent.lists.shown)
     states = [Standing.OLD] if there == was else []
     states += [Standing.NEW] if there == planned else []
-    if sorted(odd) != sorted(odd_before):
+    if sorted(now.unreadable) != sorted(sent.lists.unreadable):
         states = []
     details = [f"+ {describe(entry)}" for entry in there - was]
     details += [f"- {describe(entry)}" for entry in was - there]
     standing = (states[0] if old else states[-1]) if states else Standing.OTHER
-    return AdapterResult(adapter_id, work.labels[adapter_id], standing, tuple(sorted(details)))
+    return AdapterResult(adapter_id, sent.label, standing, tuple(sorted(details)))

@@ -7,14 +7,14 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from vswitch.errors import EnvironmentError_
+from vswitch.json_values import Json
 
 __all__ = ["write_file"]
 
 
-def write_file(path: Path, document: Any) -> None:
+def write_file(path: Path, document: Json) -> None:
     """Put `document` as JSON into a file, whole or not at all. Raises EnvironmentError_."""
     try:
         if path.exists() and not path.is_file():

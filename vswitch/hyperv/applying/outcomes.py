@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from vswitch.errors import HostError, Origin
 from vswitch.hyperv.planning.script import literal
+from vswitch.json_values import Json
 
 __all__ = ["AdapterResult", "Applied", "ApplyError", "NotVerified", "Standing", "WaysOut", "ways_out"]
 
@@ -49,7 +49,7 @@ class Applied:
     armed_until: str | None = None
     note: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data."""
         return {
             "plan_id": self.plan_id,
@@ -77,7 +77,7 @@ class ApplyError(HostError):
         self.standing = standing
         self.adapters = tuple(adapters)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         return super().as_dict() | {
             "state": str(self.standing),
@@ -155,7 +155,7 @@ class NotVerified(ApplyError):
         )
         self.plan_id, self.sent, self.possible, self.ways = plan_id, sent, possible, ways
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         return super().as_dict() | {
             "plan_id": self.plan_id,

@@ -6,28 +6,25 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from vswitch.acl_entries import Entry, describe, sort_key
 from vswitch.errors import HostError, VswitchError
-from vswitch.hyperv.applying.apply import apply_plan
-from vswitch.hyperv.applying.outcomes import Applied, NotVerified, ways_out
-from vswitch.hyperv.applying.store import Store
-from vswitch.hyperv.host.answers import (
-    Backup,
-    BackupSummary,
+from vswitch.hyperv.applying.answers import (
+    Confirmed,
     UnreadableAnswer,
     ask_backup,
     ask_backups,
     ask_confirm,
-    bare,
     export_of,
 )
+from vswitch.hyperv.applying.apply import apply_plan
+from vswitch.hyperv.applying.outcomes import Applied, NotVerified, ways_out
+from vswitch.hyperv.applying.store import Store
+from vswitch.hyperv.host.backup_document import Backup, BackupSummary
 from vswitch.hyperv.host.host_state import HostState
-from vswitch.hyperv.host.records import entries_of, read_entries
+from vswitch.hyperv.host.records import owned_by_adapter
 from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted, desired, host_of
 from vswitch.hyperv.planning.host_plan import HostPlan, plan_host
-from vswitch.hyperv.planning.plan_steps import entries_of_step
 from vswitch.hyperv.winrm.interface import OutcomeUnknown, Transport
 from vswitch.model.problems import shorten
 from vswitch.model.site import Site
@@ -71,11 +68,11 @@ class RemoteHost:
         """The host's state: one round trip, or none."""
         return self.state if self.state is not None else export_of(self.link, self.name)
 
-    def apply(self, plan: HostPlan | dict[str, Any], *, confirm_within: int = 0) -> Applied:
+    def apply(self, plan: HostPlan, *, confirm_within: int = 0) -> Applied:
         """Carry out a plan: one round trip."""
         return apply_plan(plan, self.link, self.store, host=self.name, confirm_within=confirm_within)
 
-    def confirm(self, plan_id: str) -> dict[str, Any]:
+    def confirm(self, plan_id: str = "") -> Confirmed:
         """Keep an applied plan; without an id, the one whose undo is armed. Raises HostError.
 
         That it stays is read back from the host's list of backups. Raises NotVerified if that does not
@@ -91,7 +88,7 @@ class RemoteHost:
         try:
             was_armed = ask_confirm(self.link, self.name, plan_id).was_armed
         except (OutcomeUnknown, UnreadableAnswer) as error:
-            why = bare(error, self.name)
+            why = error.message
         except VswitchError:
             raise
         except Exception as error:  # whatever it is, something was sent
@@ -99,12 +96,12 @@ class RemoteHost:
         try:
             known = next((each for each in backups(self) if each.plan_id == plan_id), None)
         except VswitchError as error:
-            raise self._not_confirmed(plan_id, why or "it answered", bare(error, self.name)) from None
+            raise self._not_confirmed(plan_id, why or "it answered", error.message) from None
         if known is None or known.state != "confirmed" or known.armed_until:
             listed = f"the host lists it as {known.state}" if known else "the host does not list it"
             until = f", to be undone at {known.armed_until}" if known and known.armed_until else ""
             raise self._not_confirmed(plan_id, why or "the host says that it stays", listed + until)
-        return {"planId": plan_id, "confirmed": True, "wasArmed": was_armed}
+        return Confirmed(plan_id=plan_id, confirmed=True, was_armed=was_armed)
 
     def _not_confirmed(self, plan_id: str, why: str, read: str) -> NotVerified:
         return NotVerified(
@@ -142,7 +139,7 @@ def _plan(target: RemoteHost, state: HostState, wanted: Desired, *, adopt: bool 
     return replace(plan, warnings=(*plan.warnings, *memory.problems))
 
 
-def backups(target: RemoteHost) -> list[BackupSummary]:
+def backups(target: RemoteHost) -> tuple[BackupSummary, ...]:
     """The host's backups, newest first: one round trip."""
     return ask_backups(target.link, target.name)
 
@@ -231,18 +228,13 @@ def _as_before(state: HostState, documents: Sequence[Backup], warnings: tuple[st
     removed: dict[str, set[Entry]] = {}
     for document in documents:
         for step in document.plan.steps:
-            if step.op.startswith("remove"):
-                removed.setdefault(step.adapter, set()).update(entries_of_step(step.raw))
+            if not step.adds:
+                removed.setdefault(step.adapter, set()).update(step.entries)
+        recorded = owned_by_adapter(document.records)
         for backed_up in document.adapters:
-            there = frozenset(read_entries(backed_up.extended_acls, backed_up.acls)[0])
+            there = frozenset(backed_up.lists.shown)
             # What somebody had removed by hand was in the record, and not there.
-            recorded = {
-                entry
-                for record in document.records
-                if record.adapter == backed_up.id
-                for entry in entries_of(record.raw)
-            }
-            ours = there & recorded
+            ours = there & recorded.get(backed_up.id, frozenset())
             before.setdefault(backed_up.id, ours)
             others.setdefault(backed_up.id, there - ours)
     wanted: list[Wanted] = []
@@ -268,8 +260,4 @@ def _taken_back(backup: Backup) -> str:
 
 def _only_looked(backup: Backup) -> bool:
     """Whether a plan changed neither entries nor what is ours: it took note of entries of others."""
-    owned = [
-        {record.adapter: set(entries_of(record.raw)) for record in side}
-        for side in (backup.records, backup.plan.records)
-    ]
-    return not backup.plan.steps and owned[0] == owned[1]
+    return not backup.plan.steps and owned_by_adapter(backup.records) == owned_by_adapter(backup.plan.records)

@@ -15,13 +15,13 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vswitch.acl_entries import Entry
 from vswitch.errors import EnvironmentError_, InputError
 from vswitch.hyperv.applying.json_files import write_file
 from vswitch.hyperv.host.name_checks import computer_fault, file_part
-from vswitch.hyperv.host.records import entries_of
+from vswitch.hyperv.host.plan_document import PlanDocument
+from vswitch.hyperv.host.records import OwnershipFile, OwnershipRecord, owned_by_adapter
 from vswitch.model.problems import shorten
 from vswitch.textfiles import read_json
 
@@ -73,18 +73,14 @@ class Store:
 
         A file that cannot be read says nothing, and is named.
         """
-        found: dict[str, set[Entry]] = {}
+        found: list[OwnershipRecord] = []
         problems: list[str] = []
         for path in self._paths(computer, adapters) if computer is not None else self._all(problems):
             try:
-                records = self._records_in(path)
+                found += self._records_in(path)
             except (EnvironmentError_, InputError) as error:
                 problems.append(f"this side's record {path} is left out: {error.message}")
-                continue
-            for record in records:
-                found.setdefault(str(record["adapter"]), set()).update(entries_of(record))
-        records_found = {adapter: frozenset(entries) for adapter, entries in found.items()}
-        return Memory(records_found, tuple(dict.fromkeys(problems)))
+        return Memory(owned_by_adapter(found), tuple(dict.fromkeys(problems)))
 
     def records(
         self, computer: str | None = None, adapters: Iterable[str] = ()
@@ -93,23 +89,23 @@ class Store:
         return dict(self.recall(computer, adapters).records)
 
     def keep_records(
-        self, computer: str, adapters: Iterable[str], records: Iterable[Mapping[str, Any]]
+        self, computer: str, adapters: Iterable[str], records: Iterable[OwnershipRecord]
     ) -> None:
         """Replace the records of some adapters of a computer. Raises EnvironmentError_, InputError."""
-        of_adapter: dict[str, list[Mapping[str, Any]]] = {adapter: [] for adapter in adapters}
+        of_adapter: dict[str, list[OwnershipRecord]] = {adapter: [] for adapter in adapters}
         for record in records:
-            of_adapter.setdefault(str(record["adapter"]), []).append(record)
+            of_adapter.setdefault(record.adapter, []).append(record)
         paths = self._paths(computer, of_adapter)
         if paths:
             self._make_private(paths[0].parent)
         for path, kept in zip(paths, of_adapter.values(), strict=True):
-            write_file(path, {"schema": 1, "records": kept})
+            write_file(path, OwnershipFile(tuple(kept)).to_dict())
 
-    def keep_plan(self, plan: Mapping[str, Any]) -> None:
+    def keep_plan(self, plan: PlanDocument) -> None:
         """Keep a plan with the states before it, for looking at. Raises EnvironmentError_, InputError."""
-        path = self.folder / "plans" / f"{_part(str(plan['planId']), 'a plan')}.json"
+        path = self.folder / "plans" / f"{_part(plan.plan_id, 'a plan')}.json"
         self._make_private(path.parent)
-        write_file(path, plan)
+        write_file(path, plan.to_dict())
 
     def _paths(self, computer: str, adapters: Iterable[str]) -> list[Path]:
         if fault := computer_fault(computer):
@@ -124,21 +120,18 @@ class Store:
             problems.append(f"{self.owned} cannot be read: {error.strerror or error}")
             return []
 
-    def _records_in(self, path: Path) -> list[Mapping[str, Any]]:
+    def _records_in(self, path: Path) -> list[OwnershipRecord]:
         """The records of one file that are of its adapter; none where there is no file."""
         if not os.path.lexists(path):
             return []
         self._make_private(path.parent)
         self._keep_inside(path)
         document = read_json(path, "a record")
-        records = document.get("records") if isinstance(document, dict) else None
-        if not isinstance(records, list):
-            raise InputError("this is not a record")
-        return [
-            record
-            for record in records
-            if isinstance(record, Mapping) and file_part(str(record.get("adapter"))) == path.stem
-        ]
+        try:
+            found = OwnershipFile.from_dict(document).records
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        return [record for record in found if file_part(record.adapter) == path.stem]
 
     # --- who may read it, and where it is
 

@@ -14,25 +14,23 @@ from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
 from vswitch.errors import Fault, HostError, InputError, OutOfResources, VswitchError
-from vswitch.hyperv.fleet.inventory import Inventory, InventoryHost, host_from_word, load_inventory
+from vswitch.hyperv.applying.outcomes import NotVerified
+from vswitch.hyperv.fleet.inventory import InventoryHost
 from vswitch.hyperv.winrm.connection import Authentication
-from vswitch.hyperv.winrm.interface import HostCause
+from vswitch.hyperv.winrm.interface import HostCause, WinrmError
 from vswitch.hyperv.winrm.used_up import resources_problem
 from vswitch.model.problems import listing
 from vswitch.wording import counted, visible
 
 __all__ = [
+    "DEFAULT_LIMIT",
     "Account",
     "FleetResult",
-    "InventoryHost",
     "HostFault",
-    "Inventory",
     "HostOutcome",
     "Progress",
     "Status",
     "account_of",
-    "host_from_word",
-    "load_inventory",
     "run_fleet",
 ]
 
@@ -76,7 +74,7 @@ class HostOutcome(Generic[R]):
     @property
     def word(self) -> str:
         """What became of the host in a word: the error's own, where it has one, or else the status."""
-        return getattr(self.error, "outcome", "") or str(self.status)
+        return self.error.outcome if isinstance(self.error, NotVerified) else str(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +139,7 @@ class FleetResult(Generic[R]):
 
 
 def _words_of(outcome: HostOutcome[R]) -> str:
-    error = outcome.error
-    message = error.message if error else "failed"
-    return message.removeprefix(f"{outcome.host.name}: ")
+    return outcome.error.message if outcome.error else "failed"
 
 
 def _unexpected(host: InventoryHost, error: BaseException) -> VswitchError:
@@ -160,7 +156,7 @@ def _unexpected(host: InventoryHost, error: BaseException) -> VswitchError:
 
 
 def _refused(outcome: HostOutcome[R]) -> bool:
-    return getattr(outcome.error, "cause", None) is HostCause.CREDENTIALS
+    return isinstance(outcome.error, WinrmError) and outcome.error.cause is HostCause.CREDENTIALS
 
 
 def _line(names: Sequence[str], words: str) -> str:

@@ -53,7 +53,7 @@ class InventoryHost:
 # --- the file ------------------------------------------------------------------------------------
 
 
-def _address(value: Any) -> str:
+def _address(value: object) -> str:
     text = scalar(value, "a DNS name or IP address").strip()
     if "@" in text:
         raise FieldError("an address holds no user name or password", "write `user` beside it")
@@ -65,7 +65,7 @@ def _address(value: Any) -> str:
     return text
 
 
-def _variable(value: Any) -> str:
+def _variable(value: object) -> str:
     text = scalar(value, "the name of an environment variable").strip()
     if not _VARIABLE.fullmatch(text):
         # Not quoted: somebody may have written the password itself here.
@@ -73,15 +73,15 @@ def _variable(value: Any) -> str:
     return text
 
 
-def _no_password(_: Any) -> None:
+def _no_password(_: object) -> None:
     raise FieldError(
         "passwords are not written into files",
         "set VSWITCH_HYPERV_PASSWORD, name a variable with `password_variable`, or use the keyring",
     )
 
 
-def _plain(what: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
+def _plain(what: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
         text = scalar(value, what).strip()
         if not text:
             raise FieldError(f"{what} is empty")
@@ -96,7 +96,7 @@ def _plain(what: str) -> Callable[[Any], str]:
     return read
 
 
-def _text(what: str) -> Any:
+def _text(what: str) -> tuple[PlainValidator, WithJsonSchema]:
     return (PlainValidator(_plain(what)), WithJsonSchema({"type": ["string", "number", "boolean"]}))
 
 

@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import ClassVar
 
 from vswitch.acl_entries import Acls, Entry, describe, enum_value
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.host.name_checks import computer_fault
 from vswitch.hyperv.host.nat_settings import NAT_SETTINGS, HostMapping, HostNat
+from vswitch.hyperv.host.plan_document import label_of
 from vswitch.hyperv.host.raw_values import (
     flag_of,
     id_of,
@@ -27,8 +29,10 @@ from vswitch.hyperv.host.raw_values import (
     on_of,
     text_of,
 )
-from vswitch.hyperv.host.records import entries_by_adapter, read_entries
+from vswitch.hyperv.host.records import OwnershipRecord, owned_by_adapter
+from vswitch.hyperv.host.shown_entries import EntryLists, ShownEntry, read_lists
 from vswitch.hyperv.host.vlan_settings import ISOLATION_MODES, untold_vlans, vlan_setting
+from vswitch.json_values import Json
 from vswitch.model.problems import shorten
 from vswitch.model.types import Direction, PortMirroring, SwitchType, Vlan, normalise_mac
 from vswitch.textfiles import read_json
@@ -37,6 +41,7 @@ __all__ = [
     "HostAdapter",
     "HostState",
     "HostSwitch",
+    "UnreadPart",
     "read_state",
     "state_from_file",
 ]
@@ -67,8 +72,8 @@ class HostSwitch:
 class HostAdapter:
     """A VMNetworkAdapter with everything of it that matters here.
 
-    `vm_name` is "" for the management OS. `mac` is "" if none has been given out yet. `entries` has
-    every ACL entry with the object it was read from.
+    `vm_name` is "" for the management OS. `mac` is "" if none has been given out yet. `lists` are its
+    ACL entries, extended and basic.
     """
 
     id: str
@@ -96,11 +101,7 @@ class HostAdapter:
     iov_weight: int = 0
     virtual_function_active: bool = False
     others: tuple[str, ...] = ()  # further settings that differ from their default, for people
-    entries: Mapping[Entry, Mapping[str, Any]] = field(default_factory=dict)
-    raw_acls: tuple[Mapping[str, Any], ...] = ()
-    raw_extended_acls: tuple[Mapping[str, Any], ...] = ()
-    unreadable: tuple[str, ...] = ()
-    walls: frozenset[tuple[Direction, int]] = frozenset()  # weights of extended entries that are unreadable
+    lists: EntryLists = field(default_factory=EntryLists)
 
     @property
     def virtual_function(self) -> bool:
@@ -110,16 +111,26 @@ class HostAdapter:
     @property
     def label(self) -> str:
         """`web01/Network Adapter` or `ManagementOS/vs-lan`, for people."""
-        return f"{'ManagementOS' if self.is_management_os else self.vm_name}/{self.name}"
+        return label_of(None if self.is_management_os else self.vm_name, self.name)
+
+    @property
+    def entries(self) -> Mapping[Entry, ShownEntry]:
+        """Every entry that can be read, with the object that shows it."""
+        return self.lists.shown
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """What of its entries cannot be read, as text."""
+        return self.lists.unreadable
+
+    @property
+    def walls(self) -> frozenset[tuple[Direction, int]]:
+        """The weights of extended entries that cannot be read."""
+        return self.lists.walls
 
     def texts(self, entries: Iterable[Entry]) -> frozenset[str]:
         """Some of the entries as text, with all that cannot be read."""
         return frozenset([*map(describe, entries), *self.unreadable])
-
-    def together(self, entry: Entry) -> tuple[Entry, ...]:
-        """Entries the host shows, and removes, as one with `entry`: an ANY is for both IP versions."""
-        raw = self.entries.get(entry)
-        return tuple(each for each, other in self.entries.items() if other is raw)
 
     @property
     def acls(self) -> Acls:
@@ -127,14 +138,26 @@ class HostAdapter:
         return Acls.of(self.entries)
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadPart:
+    """A part of the state that the account may not read, and why, such as `nats` or `records`."""
+
+    part: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.message}"
+
+
 @dataclass(frozen=True)
 class HostState:
-    """One host. `records` are the entries that vswitch has written, by adapter id, as the host tells.
+    """One host. `ownership` is its record of the entries that vswitch has written.
 
     `recorded` is False only if the host has no record at all: no entry was ever written, or it is lost.
     `running` holds the ids of VMs that are not off. `unread` says what the account may not read.
-    `others` are the entries of others that were there when a record was written, by adapter id.
     """
+
+    schema_version: ClassVar[int] = 1
 
     computer: str
     system: str = ""
@@ -145,11 +168,24 @@ class HostState:
     running: frozenset[str] = frozenset()
     teams: tuple[str, ...] = ()
     nats: tuple[HostNat, ...] = ()
-    records: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
-    raw_records: tuple[Mapping[str, Any], ...] = ()
+    ownership: tuple[OwnershipRecord, ...] = ()
     recorded: bool = True
-    unread: tuple[str, ...] = ()
-    others: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unread: tuple[UnreadPart, ...] = ()
+
+    @staticmethod
+    def from_dict(document: Json, where: Origin | None = None) -> HostState:
+        """See `read_state`."""
+        return read_state(document, where)
+
+    @cached_property
+    def records(self) -> Mapping[str, frozenset[Entry]]:
+        """The entries that are ours by the host's record, by adapter id."""
+        return owned_by_adapter(self.ownership)
+
+    @cached_property
+    def others(self) -> Mapping[str, frozenset[str]]:
+        """The entries of others that were there when a record was written, as text, by adapter id."""
+        return {each.adapter: frozenset(each.others) for each in self.ownership if each.others is not None}
 
     def adapter(self, adapter_id: str) -> HostAdapter | None:
         """The adapter of that id."""
@@ -165,7 +201,7 @@ def state_from_file(path: str | os.PathLike[str]) -> HostState:
     return read_state(document, Origin(os.fspath(path)))
 
 
-def read_state(document: Any, where: Origin | None = None) -> HostState:
+def read_state(document: Json, where: Origin | None = None) -> HostState:
     """The exported `document` (JSON as Python data) as typed data.
 
     Raises InputError at `where` for what is no host state at all, or of another schema.
@@ -173,12 +209,12 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
     hint = "export it again with the module that comes with this program"
     if not isinstance(document, Mapping) or "adapters" not in document or "computer" not in document:
         raise InputError("this is not the state of a Hyper-V host", where=where, hint=hint)
-    if document.get("schema") != 1:
+    if document.get("schema") != HostState.schema_version:
         raise InputError(
             f"the state has schema {shorten(document.get('schema'))}, not 1", where=where, hint=hint
         )
     computer = document["computer"]
-    if fault := computer_fault(computer):
+    if (fault := computer_fault(computer)) or not isinstance(computer, str):
         raise InputError(
             f"the host calls itself {shorten(computer)}, which no computer is called: {fault}",
             where=where,
@@ -202,16 +238,10 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
             ),
             teams=tuple(_named(raw) for raw in maps_of(document.get("teams"))),
             nats=tuple(_nat(raw) for raw in maps_of(document.get("nats"))),
-            records=entries_by_adapter(maps_of(document.get("records"))),
-            raw_records=tuple(maps_of(document.get("records"))),
+            ownership=tuple(map(OwnershipRecord.from_dict, maps_of(document.get("records")))),
             recorded=bool(document.get("records")) or flag_of(document.get("recorded", True)),
-            others={
-                text_of(record.get("adapter")): frozenset(map(text_of, list_of(record["others"])))
-                for record in maps_of(document.get("records"))
-                if "others" in record
-            },
             unread=tuple(
-                f"{text_of(part.get('part'))}: {text_of(part.get('message'))}"
+                UnreadPart(text_of(part.get("part")), text_of(part.get("message")))
                 for part in maps_of(document.get("unread"))
             ),
         )
@@ -219,14 +249,14 @@ def read_state(document: Any, where: Origin | None = None) -> HostState:
         raise InputError(f"the host's state cannot be understood: {error}", where=where, hint=hint) from None
 
 
-def _adapters(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _adapters(document: Mapping[str, Json]) -> list[Mapping[str, Json]]:
     """All adapters, each with its lists of entries. Raises ValueError where a part is not told.
 
     Whatever is left out here would pass for an adapter without entries, and so for one that is as wanted.
     """
     told = document["adapters"]
-    found = list_of(told)
-    if told is None or told == "" or any(not isinstance(each, Mapping) for each in found):
+    found = maps_of(told)
+    if told is None or told == "" or len(found) < len(list_of(told)):
         raise ValueError("its adapters are not told")
     ids = [text_of(each.get("Id")) for each in found]
     if not all(ids) or len(set(ids)) < len(ids):
@@ -238,7 +268,7 @@ def _adapters(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
-def _switch(raw: Mapping[str, Any]) -> HostSwitch:
+def _switch(raw: Mapping[str, Json]) -> HostSwitch:
     kind = enum_value(raw.get("SwitchType"), _TYPES, "a switch type")
     if not 0 <= kind < len(_TYPES):
         raise ValueError(f"{kind} is not a switch type")
@@ -259,7 +289,7 @@ def _switch(raw: Mapping[str, Any]) -> HostSwitch:
     )
 
 
-def _own_addresses(told: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _own_addresses(told: Sequence[Mapping[str, Json]]) -> dict[str, dict[str, int]]:
     """The host's own addresses with their prefix lengths, by MAC address."""
     found: dict[str, dict[str, int]] = {}
     for each in told:
@@ -269,14 +299,13 @@ def _own_addresses(told: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int
     return found
 
 
-def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> HostAdapter:
+def _adapter(raw: Mapping[str, Json], own: Mapping[str, Mapping[str, int]]) -> HostAdapter:
     """`own` are the host's own addresses, by MAC address."""
     switch_id = id_of(raw.get("SwitchId"))
     mac = text_of(raw.get("MacAddress")).strip()
     mac = "" if not mac or normalise_mac(mac) == _NO_MAC else normalise_mac(mac)
     lengths = own.get(mac, {}) if flag_of(raw.get("IsManagementOs")) else {}
     told = [text_of(address) for address in list_of(raw.get("IPAddresses"))]
-    entries, unreadable = read_entries(list_of(raw.get("extendedAcls")), list_of(raw.get("acls")))
     isolation = mapping_of(raw.get("isolation"))
     mode = enum_value(isolation.get("IsolationMode", 0), ISOLATION_MODES, "an isolation mode")
     return HostAdapter(
@@ -305,15 +334,11 @@ def _adapter(raw: Mapping[str, Any], own: Mapping[str, Mapping[str, int]]) -> Ho
         iov_weight=number_of(raw.get("IovWeight")),
         virtual_function_active=flag_of(raw.get("VFDataPathActive")),
         others=(*_others(raw), *untold_vlans(raw.get("vlan"), isolation)),
-        entries=entries,
-        raw_acls=tuple(maps_of(raw.get("acls"))),
-        raw_extended_acls=tuple(maps_of(raw.get("extendedAcls"))),
-        unreadable=tuple(unreadable),
-        walls=_walls(maps_of(raw.get("extendedAcls"))) if unreadable else frozenset(),
+        lists=read_lists(list_of(raw.get("extendedAcls")), list_of(raw.get("acls"))),
     )
 
 
-def _others(raw: Mapping[str, Any]) -> Iterable[str]:
+def _others(raw: Mapping[str, Json]) -> Iterable[str]:
     """Settings the layout has no word for."""
     mirroring = enum_value(raw.get("PortMirroringMode") or 0, _MIRRORING_MODES, "a mirroring mode")
     if not 0 <= mirroring < len(_MIRRORING_MODES):
@@ -326,33 +351,18 @@ def _others(raw: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name} {number_of(bandwidth.get(name))}: matters only where a physical NIC is full"
 
 
-def _mirroring(raw: Any) -> PortMirroring:
+def _mirroring(raw: Json) -> PortMirroring:
     """PortMirroringMode (§2); missing and unknown ones are None."""
     known = dict(enumerate(_MIRRORING_MODES))
     return PortMirroring(known.get(enum_value(raw or 0, _MIRRORING_MODES, "a mirroring mode"), "None"))
 
 
-def _walls(extended: Sequence[Mapping[str, Any]]) -> frozenset[tuple[Direction, int]]:
-    """Where extended entries stand that cannot be read; both directions where that cannot be read either."""
-    found: set[tuple[Direction, int]] = set()
-    for raw in extended:
-        if read_entries([raw], [])[1]:
-            known = {"1": Direction.INBOUND, "2": Direction.OUTBOUND} | {
-                str(each): each for each in Direction
-            }
-            direction = known.get(text_of(raw.get("Direction")).strip().capitalize())
-            found |= {
-                (each, number_of(raw.get("Weight"))) for each in ([direction] if direction else Direction)
-            }
-    return frozenset(found)
-
-
-def _named(raw: Mapping[str, Any]) -> str:
+def _named(raw: Mapping[str, Json]) -> str:
     members = ", ".join(text_of(each) for each in list_of(raw.get("NetAdapterInterfaceDescription")))
     return f"{text_of(raw.get('Name'))} ({members})" if members else text_of(raw.get("Name"))
 
 
-def _nat(raw: Mapping[str, Any]) -> HostNat:
+def _nat(raw: Mapping[str, Json]) -> HostNat:
     return HostNat(
         text_of(raw.get("Name")),
         text_of(raw.get("InternalIPInterfaceAddressPrefix")),

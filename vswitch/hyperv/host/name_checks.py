@@ -7,8 +7,9 @@ a folder, name a device, or hold what a terminal or shell would obey.
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import quote
+
+from vswitch.json_values import Json
 
 __all__ = ["computer_fault", "file_part", "plan_fault"]
 
@@ -24,7 +25,7 @@ _PLAN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _LONGEST_PART = 240  # bytes; file systems take 255, and a name gets an ending
 
 
-def computer_fault(name: Any) -> str:
+def computer_fault(name: Json) -> str:
     """Why `name` is not what a computer can be called; "" if it is."""
     if not isinstance(name, str) or not name:
         return "it is empty"
@@ -37,7 +38,7 @@ def computer_fault(name: Any) -> str:
     return ""
 
 
-def plan_fault(name: Any) -> str:
+def plan_fault(name: Json) -> str:
     """Why `name` is not what a plan can be called; "" if it is."""
     if not isinstance(name, str) or not _PLAN.fullmatch(name):
         return "a plan's name has 1 to 64 letters, digits and hyphens"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from vswitch.acl_entries import enum_value
 from vswitch.hyperv.host.raw_values import flag_of, list_of, number_of, text_of
+from vswitch.json_values import Json
 from vswitch.model.types import Vlan, VlanMode
 
 __all__ = ["ISOLATION_MODES", "untold_vlans", "vlan_setting"]
@@ -16,7 +16,7 @@ _VLAN_MODES = ("Untagged", "Access", "Trunk", "Private")
 _PRIVATE_MODES = ("", "Isolated", "Community", "Promiscuous")
 
 
-def vlan_setting(raw: Any) -> Vlan:
+def vlan_setting(raw: Json) -> Vlan:
     """Get-VMNetworkAdapterVlan as the model's setting (§2.1). Ids that cannot be are left out."""
     if not isinstance(raw, Mapping):
         return Vlan()
@@ -27,7 +27,7 @@ def vlan_setting(raw: Any) -> Vlan:
         return found if 0 < found < 4095 else 0
 
     def numbers(name: str) -> tuple[int, ...]:
-        return tuple(sorted({int(each) for each in list_of(raw.get(name)) if 0 < number_of(each) < 4095}))
+        return tuple(sorted({each for each in map(number_of, list_of(raw.get(name))) if 0 < each < 4095}))
 
     if mode == 1 and number("AccessVlanId"):
         return Vlan(VlanMode.ACCESS, access=number("AccessVlanId"))
@@ -45,7 +45,7 @@ def vlan_setting(raw: Any) -> Vlan:
     return Vlan()
 
 
-def untold_vlans(vlan: Any, isolation: Mapping[str, Any]) -> Iterable[str]:
+def untold_vlans(vlan: Json, isolation: Mapping[str, Json]) -> Iterable[str]:
     """What of the VLAN setting and of the isolation cannot be said by a Vlan (§§2.1, 2.2)."""
     raw = vlan if isinstance(vlan, Mapping) else {}
     mode = enum_value(raw.get("OperationMode", 0), _VLAN_MODES, "a VLAN mode")

@@ -111,9 +111,9 @@ class _Importer:
             self.say(4, f"team {text}")
         nat, untold = first_nat(state.nats)
         self.leave_out(host, untold)
-        for text in state.unread:
-            self.say(4, f"not read: {text}")
-            self.notes.append(f"{host}: not read: {text}")
+        for unread in state.unread:
+            self.say(4, f"not read: {unread}")
+            self.notes.append(f"{host}: not read: {unread}")
         switches = self.switches(host, state, networks)
         management = [adapter for adapter in state.adapters if adapter.is_management_os]
         connected = [

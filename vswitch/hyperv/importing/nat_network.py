@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address, ip_network
 
 from vswitch.hyperv.host.host_state import HostAdapter
 from vswitch.hyperv.host.nat_settings import HostMapping, HostNat
@@ -80,7 +80,7 @@ class ImportedNat:
         address = _address(text)
         return address is not None and address in self.prefix
 
-    def interface(self, address: object, switch: str) -> Interface | None:
+    def interface(self, address: IPv4Address | IPv6Address | None, switch: str) -> Interface | None:
         """An address with the prefix length of the host's own on that switch, or else the NAT's.
 
         None if it is not one of an interface there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, describe, sort_key
+from vswitch.acl_entries import BasicEntry, Entry, EntryKey, ExtendedEntry, describe, sort_key
 from vswitch.hyperv.host.host_state import HostAdapter
 from vswitch.hyperv.importing.rules_read import cannot_be_written, rule_name, rule_parts, with_any
 from vswitch.hyperv.importing.yaml_scalars import LONGEST_NAME, Names, comment, listed, scalar
@@ -30,7 +30,7 @@ def policy_text(targets: Iterable[RuleTarget], times: str) -> tuple[str, list[st
     holders: dict[Entry, list[RuleTarget]] = {}
     untold: list[str] = []
     for target in targets:
-        keys: set[tuple[object, ...]] = set()
+        keys: set[EntryKey] = set()
         # Of two entries for one prefix, the one that denies decides (U2), and is kept.
         found = sorted(target.adapter.entries, key=lambda entry: (entry.action != "Deny", sort_key(entry)))
         for entry in with_any(found):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from vswitch.acl_entries import Acls, Entry
 from vswitch.compare.acl_diff import Hidden, SemanticDiff, hidden, semantic_diff
 from vswitch.hyperv.host.host_state import HostAdapter
+from vswitch.hyperv.host.plan_document import PlanStep
 from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.ordering import Order, order_given, order_of
 from vswitch.hyperv.planning.plan_steps import steps_of, writes_of
@@ -39,7 +39,7 @@ class AdapterPlan:
     recorded: bool  # the host's own record says the same as owned_before
     seen: frozenset[str] | None  # entries of others when the record was written; None if not known
     rules: Mapping[Entry, PolicyRule | None]
-    sent: tuple[Mapping[str, Any], ...] | None = None  # of a saved plan: its steps, as they will be sent
+    sent: tuple[PlanStep, ...] | None = None  # of a saved plan: its steps, as they will be sent
 
     @cached_property
     def old(self) -> Acls:
@@ -72,9 +72,14 @@ class AdapterPlan:
         return order_of(self.old, self.new, fixed, self.adapter.walls) if self.writes else Order(())
 
     @cached_property
-    def steps(self) -> tuple[Mapping[str, Any], ...]:
+    def steps(self) -> tuple[PlanStep, ...]:
         """The writes as the module takes them."""
         return tuple(steps_of(self.adapter, self.order, self.rules)) if self.sent is None else self.sent
+
+    @property
+    def temporary(self) -> tuple[Entry, ...]:
+        """All entries that are added on the way, those that go again included."""
+        return tuple(step.entry for step in self.order.steps if step.add)
 
     @property
     def effects(self) -> tuple[SemanticDiff, ...]:

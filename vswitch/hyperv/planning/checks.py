@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
-from vswitch.acl_entries import BasicEntry, Entry, ExtendedEntry, describe
+from vswitch.acl_entries import BasicEntry, Entry, EntryKey, ExtendedEntry, describe
 from vswitch.errors import InputError, Origin
 from vswitch.hyperv.host.host_state import HostAdapter, HostState
 from vswitch.hyperv.planning.adapter_plan import AdapterPlan
@@ -24,30 +25,40 @@ def refused(adapter: HostAdapter, text: str, rule: PolicyRule | None) -> InputEr
 
 def refusals(entries: Mapping[Entry, PolicyRule | None]) -> Iterable[tuple[str, PolicyRule | None]]:
     """What Hyper-V would refuse, some of it only when the VM starts (§4.4)."""
-    keys: dict[tuple[object, ...], Entry] = {}
+    keys: dict[EntryKey, Entry] = {}
     for entry, rule in entries.items():
         first = keys.setdefault(entry.key, entry)
-        if first is not entry:
+        if first != entry:
             yield f"it has the same weight or prefix as {describe(first)} (0x800700B7)", rule
-        if isinstance(entry, BasicEntry):
-            if entry.is_mac and str(entry.action) == "Meter":
-                yield "a Meter entry needs an IP address", rule
-            continue
-        if not 1 <= entry.weight <= 65535:
-            yield f"weight {entry.weight} is not from 1 to 65535", rule
-        if entry.stateful and (entry.protocol not in ("TCP", "UDP") or str(entry.action) != "Allow"):
-            yield (
-                "only Allow with TCP or UDP can be stateful; Hyper-V would take it while the VM is off and"
-                " then not start the VM (0x80070057)",
-                rule,
-            )
-        if entry.protocol not in ("TCP", "UDP") and (entry.local_port != "ANY" or entry.remote_port != "ANY"):
-            yield "ports need TCP or UDP", rule
-        if entry.local != "ANY" and entry.remote != "ANY" and (":" in entry.local) != (":" in entry.remote):
-            yield "local and remote address are of different IP versions", rule
-        for text in (entry.local, entry.remote):
-            if len(text) > _LONGEST_ADDRESS:
-                yield f"{text} is longer than the {_LONGEST_ADDRESS} characters Hyper-V has room for", rule
+        yield from ((text, rule) for text in _faults_of(entry))
+
+
+@lru_cache(maxsize=1 << 16)
+def _faults_of(entry: Entry) -> tuple[str, ...]:
+    """What Hyper-V would refuse of an entry whatever else there is."""
+    if isinstance(entry, BasicEntry):
+        meters = entry.is_mac and str(entry.action) == "Meter"
+        return ("a Meter entry needs an IP address",) if meters else ()
+    found: list[str] = []
+    if not 1 <= entry.weight <= 65535:
+        found.append(f"weight {entry.weight} is not from 1 to 65535")
+    if entry.stateful and (entry.protocol not in ("TCP", "UDP") or str(entry.action) != "Allow"):
+        found.append(
+            "only Allow with TCP or UDP can be stateful; Hyper-V would take it while the VM is off and"
+            " then not start the VM (0x80070057)"
+        )
+    if entry.protocol not in ("TCP", "UDP") and (entry.local_port != "ANY" or entry.remote_port != "ANY"):
+        found.append("ports need TCP or UDP")
+    if entry.local != "ANY" and entry.remote != "ANY" and (":" in entry.local) != (":" in entry.remote):
+        found.append("local and remote address are of different IP versions")
+    return (
+        *found,
+        *(
+            f"{text} is longer than the {_LONGEST_ADDRESS} characters Hyper-V has room for"
+            for text in (entry.local, entry.remote)
+            if len(text) > _LONGEST_ADDRESS
+        ),
+    )
 
 
 def collisions(plan: AdapterPlan) -> Iterable[InputError]:
@@ -73,7 +84,7 @@ def halves(plan: AdapterPlan) -> Iterable[InputError]:
     """Removals of one IP version of an ANY entry: the host would remove the other one with it."""
     gone = {*plan.removed, *(before for before, _ in plan.changed)}
     for entry in (each for each in gone if isinstance(each, BasicEntry)):
-        for other in plan.adapter.together(entry):
+        for other in plan.adapter.lists.together(entry):
             if other in gone:
                 continue
             yield InputError(

@@ -19,6 +19,9 @@ from vswitch.model.site import Adapter, BasicAcl, ExtendedAcl, Site
 __all__ = ["Desired", "PolicyRule", "Wanted", "desired", "host_of", "wanted_entries"]
 
 
+Rules = tuple[tuple[ExtendedAcl, ...], tuple[BasicAcl, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
     """The policy rule an entry comes from."""
@@ -102,7 +105,7 @@ def desired(site: Site, host: str, state: HostState) -> Desired:
     warnings: list[str] = []
     wanted: list[Wanted] = []
     taken: dict[str, Adapter] = {}
-    known: dict[tuple[int, int], dict[Entry, PolicyRule]] = {}
+    known = _KnownEntries()
     find = _Finder(state)
     for adapter in site.adapters:
         if adapter.host != host:
@@ -126,13 +129,26 @@ def desired(site: Site, host: str, state: HostState) -> Desired:
                 )
             )
             continue
-        key = (id(adapter.extended_acls), id(adapter.acls))
-        if key not in known:
-            known[key] = wanted_entries(adapter.extended_acls, adapter.acls)
-        wanted.append(Wanted(found, known[key]))
+        wanted.append(Wanted(found, known.of(adapter)))
     if errors:
         raise InputErrors(errors)
     return Desired(tuple(wanted), tuple(site.files[1:]), tuple(warnings))
+
+
+class _KnownEntries:
+    """The entries of adapters, worked out once for those that have the same rules."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Rules, dict[Entry, PolicyRule]]] = []
+
+    def of(self, adapter: Adapter) -> dict[Entry, PolicyRule]:
+        rules = adapter.extended_acls, adapter.acls
+        # Compared, not looked up: to hash hundreds of rules takes longer than to see that two lists are one.
+        found = next((entries for known, entries in self._known if known == rules), None)
+        if found is None:
+            found = wanted_entries(*rules)
+            self._known.append((rules, found))
+        return found
 
 
 class _Finder:

@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
 
 from vswitch.acl_entries import Entry, ExtendedEntry, describe, to_host
+from vswitch.hyperv.host.shown_entries import EntryKind
+from vswitch.json_values import Json
 from vswitch.model.problems import shorten
 
-__all__ = ["Kind", "check_as_read", "check_recorded", "check_written"]
-
-Kind = Literal["extended", "basic"]
+__all__ = ["check_as_read", "check_recorded", "check_written"]
 
 # The keys of an entry as the module reads it from a host, and the types of their values.
-_NUMBERS: Mapping[Kind, tuple[str, ...]] = {
+_NUMBERS: Mapping[EntryKind, tuple[str, ...]] = {
     "extended": ("Direction", "Action", "Weight", "IdleSessionTimeout", "IsolationID"),
     "basic": ("Direction", "Action", "LocalAddressType", "RemoteAddressType"),
 }
-_TEXTS: Mapping[Kind, tuple[str, ...]] = {
+_TEXTS: Mapping[EntryKind, tuple[str, ...]] = {
     "extended": ("LocalIPAddress", "RemoteIPAddress", "LocalPort", "RemotePort", "Protocol"),
     "basic": ("LocalAddress", "RemoteAddress", "MeteredMegabytes"),
 }
-_FLAGS: Mapping[Kind, tuple[str, ...]] = {"extended": ("Stateful",), "basic": ()}
+_FLAGS: Mapping[EntryKind, tuple[str, ...]] = {"extended": ("Stateful",), "basic": ()}
 _MAY_BE_MISSING = frozenset({"MeteredMegabytes"})
 
 
-def check_as_read(kind: Kind, raw: Mapping[str, Any]) -> None:
+def check_as_read(kind: EntryKind, raw: Mapping[str, Json]) -> None:
     """Raises ValueError for an entry that is not in the form in which the module reads entries of a host.
 
     Its texts are the host's own: the host compares them with what it has before it writes anything.
@@ -51,7 +50,7 @@ def check_as_read(kind: Kind, raw: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} of an {kind} entry of the host is {shorten(raw.get(name))}")
 
 
-def check_written(raw: Mapping[str, Any], entries: Sequence[Entry], known: Iterable[Any] = ()) -> None:
+def check_written(raw: Mapping[str, Json], entries: Sequence[Entry], known: Iterable[Json] = ()) -> None:
     """Raises ValueError unless the entry of a step is spelled as vswitch spells it, or as one of `known`.
 
     `entries` are what was read from it: several only where the host shows an ANY as one, in its own words.
@@ -62,7 +61,7 @@ def check_written(raw: Mapping[str, Any], entries: Sequence[Entry], known: Itera
         raise ValueError(f"a step writes {what} in other words than vswitch: {shorten(dict(raw), 160)}")
 
 
-def check_recorded(raw: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+def check_recorded(raw: Mapping[str, Json], entries: Sequence[Entry]) -> None:
     """The same for an entry of a record, which says its kind as well."""
     own = [
         {"kind": "extended" if isinstance(entry, ExtendedEntry) else "basic", **to_host(entry)}
@@ -73,6 +72,6 @@ def check_recorded(raw: Mapping[str, Any], entries: Sequence[Entry]) -> None:
         raise ValueError(f"a record names {what} in other words than vswitch: {shorten(dict(raw), 160)}")
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: Json, other: Json) -> bool:
     """Whether two pieces of JSON are the same one: 1, 1.0 and true are three."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

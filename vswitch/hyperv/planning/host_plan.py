@@ -11,18 +11,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from vswitch.acl_entries import Entry, ExtendedEntry, describe, sort_key, to_host
+from vswitch.acl_entries import Entry, describe, sort_key, to_host
 from vswitch.compare.regions import Region
 from vswitch.errors import HostError, InputError, InputErrors
 from vswitch.hyperv.host.host_state import HostState
-from vswitch.hyperv.host.records import record_of
+from vswitch.hyperv.host.plan_document import PlanDocument, PlannedAdapter
+from vswitch.hyperv.host.records import OwnershipRecord
+from vswitch.hyperv.host.shown_entries import kind_of
 from vswitch.hyperv.planning.adapter_plan import AdapterPlan
 from vswitch.hyperv.planning.checks import collisions, halves, plan_warnings, refusals, refused
-from vswitch.hyperv.planning.desired import Desired, PolicyRule, Wanted
+from vswitch.hyperv.planning.desired import Desired, Wanted
 from vswitch.hyperv.planning.ordering import Exposure
 from vswitch.hyperv.planning.winrm_access import winrm_lost
+from vswitch.json_values import Json
 
 __all__ = ["HostPlan", "paired", "plan_host"]
 
@@ -42,7 +44,8 @@ class HostPlan:
     adapters: tuple[AdapterPlan, ...]
     warnings: tuple[str, ...]
     port: int = 0
-    records: tuple[Mapping[str, Any], ...] = ()  # what the host says is ours, as it says it
+    records: tuple[OwnershipRecord, ...] = ()  # what the host says is ours
+    saved: PlanDocument | None = None  # the document that this plan was read from, to be sent as it is
 
     @property
     def changes(self) -> bool:
@@ -53,6 +56,11 @@ class HostPlan:
     def drifted(self) -> bool:
         """Whether anything is other than the last apply left it, entries of others included."""
         return self.changes or any(adapter.came or adapter.went for adapter in self.adapters)
+
+    @property
+    def to_send(self) -> bool:
+        """Whether there is anything to send: writes, a record, or a new note of what others have there."""
+        return self.drifted if self.saved is None else bool(self.saved.adapters)
 
     @property
     def exposures(self) -> list[tuple[AdapterPlan, Exposure]]:
@@ -84,8 +92,10 @@ class HostPlan:
         wanted = [[adapter.adapter.id, sorted(map(describe, adapter.rules))] for adapter in self.adapters]
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
-    def wire(self, *, confirm_within: int = 0) -> dict[str, Any]:
-        """The plan as the PowerShell module takes it."""
+    def document(self, *, confirm_within: int = 0) -> PlanDocument:
+        """The plan as it is sent and saved. A saved one keeps its own seconds where none are given."""
+        if self.saved is not None:
+            return self.saved.undone_after(confirm_within)
         touched = [
             adapter
             for adapter in self.adapters
@@ -94,45 +104,32 @@ class HostPlan:
         touched.sort(key=lambda adapter: adapter.adapter.is_management_os)
         ids = {adapter.adapter.id for adapter in touched}
         name = ", ".join(self.policies)
-        steps: list[dict[str, Any]] = []
-        during: list[dict[str, Any]] = []
-        for each in touched:
-            steps += map(dict, each.steps)
-            temporary = [step.entry for step in each.order.steps if step.add]
-            during.append(record_of(each.adapter.id, name, {*each.owned_before, *temporary}))
-        return {
-            "schema": 1,
-            "planId": self.plan_id,
-            "host": self.computer,
-            "createdAt": self.created_at,
-            "policyDigest": self.digest(),
-            "adapters": [
-                {
-                    "id": each.adapter.id,
-                    "name": each.adapter.name,
-                    "vmName": each.adapter.vm_name or None,
-                    "isManagementOs": each.adapter.is_management_os,
-                    "expectedAcls": list(each.adapter.raw_acls),
-                    "expectedExtendedAcls": list(each.adapter.raw_extended_acls),
-                }
-                for each in touched
-            ],
-            "steps": steps,
-            "records": [
-                record_of(each.adapter.id, name, each.owned_after, each.beside)
+        return PlanDocument(
+            schema=1,
+            plan_id=self.plan_id,
+            host=self.computer,
+            created_at=self.created_at,
+            policy_digest=self.digest(),
+            adapters=tuple(_planned(each) for each in touched),
+            steps=tuple(step for each in touched for step in each.steps),
+            records=tuple(
+                OwnershipRecord.of(each.adapter.id, name, each.owned_after, each.beside)
                 for each in touched
                 if each.owned_after
-            ],
-            "recordsDuring": during,
-            "expectedRecords": [
-                {"adapter": record["adapter"], "entries": record.get("entries") or []}
+            ),
+            records_during=tuple(
+                OwnershipRecord.of(each.adapter.id, name, {*each.owned_before, *each.temporary})
+                for each in touched
+            ),
+            expected_records=tuple(
+                OwnershipRecord(adapter=record.adapter, entries=record.entries)
                 for record in self.records
-                if record.get("adapter") in ids
-            ],
-            "confirmWithin": confirm_within,
-        }
+                if record.adapter in ids
+            ),
+            confirm_within=confirm_within,
+        )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """The plan as plain data for people's programs: `--output json`."""
         return {
             "host": self.host,
@@ -147,6 +144,18 @@ class HostPlan:
         }
 
 
+def _planned(adapter: AdapterPlan) -> PlannedAdapter:
+    there = adapter.adapter
+    return PlannedAdapter(
+        id=there.id,
+        name=there.name,
+        vm_name=there.vm_name or None,
+        is_management_os=there.is_management_os,
+        expected_acls=there.lists.basic,
+        expected_extended_acls=there.lists.extended,
+    )
+
+
 def _record_changes(adapter: AdapterPlan) -> bool:
     return adapter.owned_after != adapter.owned_before or not adapter.recorded
 
@@ -157,11 +166,11 @@ def _some(regions: Sequence[Region], limit: int = 5) -> str:
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _adapter_dict(adapter: AdapterPlan) -> dict[str, Any]:
-    def one(entry: Entry) -> dict[str, Any]:
+def _adapter_dict(adapter: AdapterPlan) -> dict[str, Json]:
+    def one(entry: Entry) -> dict[str, Json]:
         rule = adapter.rules.get(entry)
         return {
-            "kind": "extended" if isinstance(entry, ExtendedEntry) else "basic",
+            "kind": kind_of(entry),
             "text": describe(entry),
             "rule": rule.name if rule else None,
             "where": str(rule.origin) if rule else None,
@@ -213,10 +222,10 @@ def plan_host(
     """
     errors: list[InputError] = []
     warnings: list[str] = [*wanted.warnings]
-    unread = next((text for text in state.unread if text.startswith("records: ")), None)
+    unread = next((each for each in state.unread if each.part == "records"), None)
     if unread is not None:
         raise HostError(
-            f"the record of which entries are ours cannot be read: {unread.removeprefix('records: ')}",
+            f"the record of which entries are ours cannot be read: {unread.message}",
             host=host or state.computer,
             hint="have an administrator of the host look at %ProgramData%\\vswitch",
         )
@@ -228,7 +237,6 @@ def plan_host(
     records = local_records if lost and local_records is not None else state.records
     of_adapter = {each.adapter.id: each for each in wanted.adapters}
     adapters: list[AdapterPlan] = []
-    checked: dict[int, list[tuple[str, PolicyRule | None]]] = {}
     for adapter in state.adapters:
         want = of_adapter.get(adapter.id) or Wanted(adapter, {})
         if not want.entries and adapter.id not in records:
@@ -236,10 +244,7 @@ def plan_host(
         recorded = records.get(adapter.id, frozenset()) - want.released
         plan = _adapter_plan(want, recorded, state, adopt)
         adapters.append(plan)
-        found = checked.get(id(want.entries))
-        if found is None:
-            found = checked[id(want.entries)] = list(refusals(want.entries))
-        errors += [refused(adapter, text, rule) for text, rule in found]
+        errors += [refused(adapter, text, rule) for text, rule in refusals(want.entries)]
         errors += collisions(plan)
         errors += halves(plan)
         warnings += plan_warnings(plan, state)
@@ -254,7 +259,7 @@ def plan_host(
         tuple(adapters),
         tuple(dict.fromkeys(warnings)),
         port,
-        state.raw_records,
+        state.ownership,
     )
 
 
@@ -264,7 +269,7 @@ def _adapter_plan(want: Wanted, recorded: frozenset[Entry], state: HostState, ad
     owned = frozenset(recorded & there)
     equal = [entry for entry in want.entries if entry in there and entry not in owned]
     # An ANY that the host shows as one entry is taken over whole or not at all.
-    whole = [entry for entry in equal if all(each in want.entries for each in adapter.together(entry))]
+    whole = [entry for entry in equal if all(each in want.entries for each in adapter.lists.together(entry))]
     adopted = frozenset(entry for entry in whole if adopt or entry in want.reclaimed)
     missing = [entry for entry in want.entries if entry not in there]
     added, removed, changed = paired(missing, (entry for entry in owned if entry not in want.entries))

@@ -31,11 +31,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vswitch.acl_entries import Acls, BasicEntry, Entry, ExtendedEntry
 from vswitch.compare.acl_diff import Transient, transient
 from vswitch.hyperv.planning.detour import detour
+from vswitch.json_values import Json
 from vswitch.model.types import BasicAction, Direction
 
 __all__ = ["Exposure", "Order", "WriteStep", "order_given", "order_of", "states"]
@@ -62,7 +63,7 @@ class Exposure:
     last: int
     traffic: Transient
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data."""
         return {"first_step": self.first, "last_step": self.last, **self.traffic.as_dict()}
 
@@ -77,14 +78,13 @@ class Order:
 
 def states(old: Acls, steps: Iterable[WriteStep]) -> Iterable[Acls]:
     """The adapter's entries after each step."""
-    extended, basic = set(old.extended), set(old.basic)
+    extended, basic = old
     for step in steps:
-        chosen: set[Any] = extended if isinstance(step.entry, ExtendedEntry) else basic
-        if step.add:
-            chosen.add(step.entry)
+        if isinstance(step.entry, ExtendedEntry):
+            extended = extended | {step.entry} if step.add else extended - {step.entry}
         else:
-            chosen.discard(step.entry)
-        yield Acls(frozenset(extended), frozenset(basic))
+            basic = basic | {step.entry} if step.add else basic - {step.entry}
+        yield Acls(extended, basic)
 
 
 @lru_cache(maxsize=1024)
@@ -249,11 +249,11 @@ def _cost(old: Acls, done: Iterable[WriteStep], new: Acls) -> int:
 # --- within a part -------------------------------------------------------------------------------
 
 
-def _rank(entry: Entry) -> tuple[Any, ...]:
+def _rank(entry: Entry) -> tuple[int, bool, tuple[str | int, ...]]:
     """Smaller decides first."""
     if isinstance(entry, ExtendedEntry):
-        return (-entry.weight, entry[2:])
-    return (-_length(entry), entry.action is not BasicAction.DENY, entry.address)
+        return (-entry.weight, False, entry[2:])
+    return (-_length(entry), entry.action is not BasicAction.DENY, (entry.address,))
 
 
 def _length(entry: BasicEntry) -> int:

@@ -1,65 +1,68 @@
-"""The steps of a plan, as they are sent to a host."""
+"""The steps of a plan: from an order of writes, and back to the entries they write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import lru_cache
 
 from vswitch.acl_entries import Entry, ExtendedEntry, to_host
 from vswitch.errors import Origin
+from vswitch.hyperv.host.document_parts import WriteName
 from vswitch.hyperv.host.host_state import HostAdapter
-from vswitch.hyperv.host.records import entries_of
+from vswitch.hyperv.host.plan_document import PlanStep, StepRule
 from vswitch.hyperv.planning.desired import PolicyRule
 from vswitch.hyperv.planning.ordering import Order
 
-__all__ = ["entries_of_step", "rule_of_step", "steps_of", "writes_of"]
+__all__ = ["rule_of_step", "steps_of", "writes_of"]
 
 
-def steps_of(
-    adapter: HostAdapter, order: Order, rules: Mapping[Entry, PolicyRule | None]
-) -> list[dict[str, Any]]:
+def steps_of(adapter: HostAdapter, order: Order, rules: Mapping[Entry, PolicyRule | None]) -> list[PlanStep]:
     """The writes as the module takes them. An ANY that the host shows as one goes in one step.
 
     An addition names its rule in `rules`, where it has one.
     """
-    found: list[dict[str, Any]] = []
-    gone: set[int] = set()
+    found: list[PlanStep] = []
+    gone: set[Entry] = set()
     for step in order.steps:
-        raw = None if step.add else adapter.entries.get(step.entry)
-        if raw is not None:
-            if id(raw) in gone:
+        shown = None if step.add else adapter.entries.get(step.entry)
+        if shown is not None:
+            if step.entry in gone:
                 continue
-            gone.add(id(raw))
-        kind = "Extended" if isinstance(step.entry, ExtendedEntry) else "Basic"
-        one: dict[str, Any] = {
-            "op": f"{'add' if step.add else 'remove'}{kind}",
-            "adapter": adapter.id,
-            "entry": dict(raw) if raw is not None else to_host(step.entry),
-        }
+            gone.update(adapter.lists.together(step.entry))
         rule = rules.get(step.entry) if step.add else None
-        if rule is not None:
-            at = rule.origin
-            one["rule"] = {"name": rule.name, "file": at.file, "line": at.line, "column": at.column}
-        found.append(one)
+        found.append(
+            PlanStep(
+                op=_name(step.add, isinstance(step.entry, ExtendedEntry)),
+                adapter=adapter.id,
+                entry=shown.raw if shown is not None else to_host(step.entry),
+                rule=_told(rule),
+            )
+        )
     return found
 
 
-def rule_of_step(step: Mapping[str, Any]) -> PolicyRule | None:
-    """The policy rule that a step says it comes from; None where it names none."""
-    told = step.get("rule")
-    if told is None:
+def _name(adds: bool, extended: bool) -> WriteName:
+    if extended:
+        return "addExtended" if adds else "removeExtended"
+    return "addBasic" if adds else "removeBasic"
+
+
+@lru_cache(maxsize=1 << 14)
+def _told(rule: PolicyRule | None) -> StepRule | None:
+    if rule is None:
         return None
-    return PolicyRule(told["name"], Origin(told["file"], told["line"], told["column"]))
+    at = rule.origin
+    return StepRule(name=rule.name, file=at.file, line=at.line, column=at.column)
 
 
-def writes_of(sent: Iterable[Mapping[str, Any]]) -> Iterator[tuple[bool, Entry]]:
+def rule_of_step(step: PlanStep) -> PolicyRule | None:
+    """The policy rule that a step says it comes from; None where it names none."""
+    told = step.rule
+    return None if told is None else PolicyRule(told.name, Origin(told.file, told.line, told.column))
+
+
+def writes_of(sent: Iterable[PlanStep]) -> Iterator[tuple[bool, Entry]]:
     """Steps as sent, entry by entry: an ANY that is one entry on the host is two here."""
     for step in sent:
-        for entry in entries_of_step(step):
-            yield str(step["op"]).startswith("add"), entry
-
-
-def entries_of_step(step: Mapping[str, Any]) -> list[Entry]:
-    """The entries that one step of a plan, as sent to a host, adds or removes."""
-    kind = "extended" if str(step["op"]).endswith("Extended") else "basic"
-    return entries_of({"entries": [{"kind": kind, **step["entry"]}]})
+        for entry in step.entries:
+            yield step.adds, entry

@@ -20,9 +20,9 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from vswitch.hyperv.winrm.guard import TooLarge
+from vswitch.json_values import Json
 
 __all__ = [
     "BOOTSTRAP",
@@ -130,7 +130,7 @@ def command_line() -> tuple[str, tuple[str, ...]]:
     )
 
 
-def encode_request(module: bytes, operation: str, arguments: Mapping[str, Any]) -> bytes:
+def encode_request(module: bytes, operation: str, arguments: Mapping[str, Json]) -> bytes:
     """Everything the bootstrap reads from standard input."""
     document = json.dumps(
         {"operation": operation, "arguments": arguments}, ensure_ascii=False, separators=(",", ":")
@@ -172,7 +172,7 @@ class FramedReply:
         """Whether the whole document is here."""
         return self._taken or (self._start is not None and len(self.stdout) - self._start >= self._size)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Json]:
         """The document, for which everything else is let go.
 
         Raises TooLarge if it holds too many objects, IncompleteReply if there is none, a piece is missing,

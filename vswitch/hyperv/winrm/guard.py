@@ -13,13 +13,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
+from typing_extensions import Buffer
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
@@ -50,6 +51,7 @@ _SEALED = re.compile(
     r'multipart/(?:x-multi-)?encrypted\s*;.*protocol="application/HTTP-[A-Za-z]+-session-encrypted"',
     re.IGNORECASE,
 )
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -108,11 +110,11 @@ class Guard:
             raise TimeIsUp
         return min(most, seconds)
 
-    def wait(self, connection: socket.socket, step: Callable[..., T], *args: Any) -> T:
+    def wait(self, connection: socket.socket, step: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Do one step on a socket. Raises TimeIsUp, or TimeoutError after too long a silence."""
         connection.settimeout(self.left(self.silence))
         try:
-            return step(*args)
+            return step(*args, **options)
         except TimeoutError:
             self.left(self.silence)
             raise
@@ -125,18 +127,28 @@ class Guard:
         return size
 
 
+#: Family, type, protocol, canonical name and address, as getaddrinfo has them.
+Found = tuple[
+    socket.AddressFamily,
+    socket.SocketKind,
+    int,
+    str,
+    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
+]
+
+
 class _Plain(socket.socket):
     """A connection under a guard."""
 
     guard: Guard
 
-    def recv_into(self, *args: Any) -> int:
-        return self.guard.count(self.guard.wait(self, super().recv_into, *args))
+    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+        return self.guard.count(self.guard.wait(self, super().recv_into, buffer, nbytes, flags))
 
-    def send(self, *args: Any) -> int:
-        return self.guard.wait(self, super().send, *args)
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        return self.guard.wait(self, super().send, data, flags)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def sendall(self, data: Buffer, flags: int = 0) -> None:
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[self.send(rest, flags) :]
@@ -147,22 +159,22 @@ class _Tls(ssl.SSLSocket):
 
     guard: Guard
 
-    def read(self, *args: Any) -> Any:
+    def read(self, *args: Any) -> Any:  # bytes, or into a buffer their number
         found = self.guard.wait(self, super().read, *args)
         self.guard.count(found if isinstance(found, int) else len(found))
         return found
 
-    def send(self, *args: Any) -> int:
-        return self.guard.wait(self, super().send, *args)
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        return self.guard.wait(self, super().send, data, flags)
 
 
-def _addresses(host: str, port: int, seconds: float) -> list[Any]:
+def _addresses(host: str, port: int, seconds: float) -> Sequence[Found]:
     """What getaddrinfo finds, which has no time limit of its own. Raises gaierror, TimeoutError."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
-    answer: SimpleQueue[Any] = SimpleQueue()
+    answer: SimpleQueue[Sequence[Found] | OSError | UnicodeError] = SimpleQueue()
 
     def ask() -> None:
         try:
@@ -179,7 +191,7 @@ def _addresses(host: str, port: int, seconds: float) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "not a name of a host")
     if isinstance(found, OSError):
         raise found
-    return list(found)
+    return found
 
 
 def _connected(plain: type[_Plain], host: str, port: int) -> socket.socket:
@@ -246,18 +258,28 @@ class GuardedAdapter(HTTPAdapter):
         self._verify = verify
         super().__init__()
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **options: str | int
+    ) -> None:
         """See requests.adapters.HTTPAdapter."""
         context = create_urllib3_context(cert_reqs=None if self._verify else ssl.CERT_NONE)
         context.sslsocket_class = type("Tls", (_Tls,), {"guard": self._guard})
-        super().init_poolmanager(*args, ssl_context=context, **options)
+        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **options)
         self.poolmanager.pool_classes_by_scheme = _pools(self._guard)
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: float | tuple[float | None, float | None] | None = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        proxies: dict[str, str] | None = None,
+    ) -> requests.Response:
         """See requests.adapters.HTTPAdapter."""
         request.headers["Accept-Encoding"] = "identity"
         self._guard.received = 0
-        answer = super().send(request, *args, **options)
+        answer = super().send(request, stream, timeout, verify, cert, proxies)
         try:
             if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
                 raise Compressed
@@ -284,7 +306,7 @@ def _check_sealed(request: requests.PreparedRequest, answer: requests.Response) 
         raise Unsealed(answer.status_code, empty=empty)
 
 
-def is_sealed(headers: Any) -> bool:
+def is_sealed(headers: Mapping[str, str | bytes]) -> bool:
     """Whether the head of a request or an answer says that its message is encrypted."""
     kind = headers.get("Content-Type") or ""
     return _SEALED.match(kind if isinstance(kind, str) else kind.decode("latin-1")) is not None

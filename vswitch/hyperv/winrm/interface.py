@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from vswitch.errors import HostError
+from vswitch.json_values import Json
 
 __all__ = ["READ_ONLY", "HostCause", "OutcomeUnknown", "ScriptRequest", "Transport", "WinrmError"]
 
@@ -33,7 +34,7 @@ class ScriptRequest:
     """One operation of the PowerShell module and its arguments (plain data)."""
 
     operation: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def read_only(self) -> bool:
@@ -50,7 +51,7 @@ class Transport(Protocol):
         `run` does it by itself where this was not called. Raises InputError or HostError.
         """
 
-    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
+    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Json]:
         """The document that the module answered with, whether it says ok or not.
 
         `timeout` limits the whole run, in seconds; None means the host's own. Raises WinrmError, or
@@ -86,7 +87,7 @@ class WinrmError(HostError):
         super().__init__(message, host=host, hint=hint)
         self.cause = cause
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         return super().as_dict() | {"cause": str(self.cause)}
 
@@ -103,6 +104,6 @@ class OutcomeUnknown(WinrmError):
         super().__init__(message, host=host, cause=cause, hint=hint)
         self.may_still_run = may_still_run
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """The error as plain data, for `--output json`."""
         return super().as_dict() | {"may_still_run": self.may_still_run}

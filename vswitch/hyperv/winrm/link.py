@@ -6,8 +6,9 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 import requests
 from winrm.exceptions import WinRMTransportError, WSManFaultError
@@ -16,15 +17,50 @@ from winrm.protocol import Protocol as WinrmProtocol
 from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.credentials import Credentials
 from vswitch.hyperv.winrm.guard import Guard, GuardedAdapter, GuardError
-from vswitch.hyperv.winrm.sealed import Foreign, check_answer, check_log_on, parse, unseal
+from vswitch.hyperv.winrm.sealed import Foreign, SoapTransport, check_answer, check_log_on, parse, unseal
 
-__all__ = ["new_link", "offered_methods"]
+__all__ = ["Link", "new_link", "offered_methods"]
 
 _PROBE_SECONDS = 5.0
 
 # These write authentication tokens into their debug output, and tracebacks for what becomes a sentence here.
 for _name in ("spnego", "requests_credssp", "requests_ntlm", "requests_kerberos", "winrm"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class Link(Protocol):
+    """A Protocol of pywinrm under a guard, as far as it is used here. Times are whole seconds.
+
+    A shell or command of None is one that was never opened: asking for it is refused by the host.
+    """
+
+    guard: Guard
+    transport: SoapTransport
+    operation_timeout_sec: int
+
+    def open_shell(self, *, codepage: int) -> str:
+        """Open a shell, and return its id."""
+
+    def run_command(
+        self, shell_id: str | None, command: str, arguments: Sequence[str], *, console_mode_stdin: bool
+    ) -> str:
+        """Start a program in a shell, and return the command's id."""
+
+    def send_command_input(
+        self, shell_id: str | None, command_id: str | None, stdin_input: bytes, *, end: bool
+    ) -> None:
+        """Send a piece of input; `end` closes it."""
+
+    def get_command_output_raw(
+        self, shell_id: str | None, command_id: str | None
+    ) -> tuple[bytes, bytes, int, bool]:
+        """What has come since: output, error output, exit status, and whether the program has ended."""
+
+    def cleanup_command(self, shell_id: str | None, command_id: str | None) -> None:
+        """End a command."""
+
+    def close_shell(self, shell_id: str | None) -> None:
+        """Close a shell, which ends whatever runs in it."""
 
 
 def _trusted(connection: HostConnection) -> str | bool:
@@ -44,7 +80,7 @@ def _mount(session: requests.Session, connection: HostConnection, guard: Guard, 
     session.mount("http://", adapter)
 
 
-def new_link(connection: HostConnection, credentials: Credentials, guard: Guard) -> Any:
+def new_link(connection: HostConnection, credentials: Credentials, guard: Guard) -> Link:
     """A Protocol of pywinrm that has sent nothing yet, under `guard`. For one thread and one run.
 
     Besides pywinrm's errors, what it does raises GuardError.
@@ -76,12 +112,13 @@ def new_link(connection: HostConnection, credentials: Credentials, guard: Guard)
     transport = protocol.transport
     send, send_message = transport._send_message_request, transport.send_message
 
-    def send_here(session: requests.Session, request: requests.PreparedRequest) -> Any:
+    def send_here(session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
         if not isinstance(session.get_adapter(connection.url), GuardedAdapter):
             _mount(session, connection, guard, sealed=sealed)
         # Else requests would follow a redirect, with NTLM or CredSSP to whomever it names.
         session.max_redirects = 0
-        return send(session, request)
+        answer: requests.Response = send(session, request)
+        return answer
 
     def ask(message: str) -> bytes:
         if sealed:
@@ -108,7 +145,9 @@ def new_link(connection: HostConnection, credentials: Credentials, guard: Guard)
     if method is Authentication.CERTIFICATE:
         # Else requests would send what a .netrc file says about the host, in place of the certificate.
         protocol.transport.build_session().trust_env = False
-    return protocol
+    protocol.guard = guard
+    link: Link = protocol
+    return link
 
 
 def offered_methods(connection: HostConnection, error: Exception, seconds: float) -> tuple[str, ...] | None:

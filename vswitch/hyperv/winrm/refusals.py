@@ -6,9 +6,9 @@ Results are Windows' (HRESULT); the module's own errors carry `Vswitch.` in fron
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from vswitch.errors import HostError, Origin
+from vswitch.json_values import Json
 from vswitch.model.problems import shorten
 
 __all__ = ["hyperv_problem", "wrote_nothing"]
@@ -42,14 +42,14 @@ _OWN = {
 _BEFORE_WRITING = frozenset(_OWN) - {"Unfinished", "NotAsPlanned"}
 
 
-def wrote_nothing(error: Mapping[str, Any]) -> bool:
+def wrote_nothing(error: Mapping[str, Json]) -> bool:
     """Whether an `error` that came without a result is one of the module's own, raised before it writes."""
     own = str(error.get("fullyQualifiedErrorId") or "").startswith("Vswitch.")
     return own and error.get("category") in _BEFORE_WRITING
 
 
 def hyperv_problem(
-    error: Mapping[str, Any],
+    error: Mapping[str, Json],
     *,
     host: str,
     adapter: str = "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import xml.etree.ElementTree as ET
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -17,7 +17,7 @@ from winrm.exceptions import WinRMError
 
 from vswitch.hyperv.winrm.guard import GuardError, Unsealed
 
-__all__ = ["Foreign", "check_answer", "check_log_on", "parse", "unseal"]
+__all__ = ["Foreign", "SoapTransport", "check_answer", "check_log_on", "parse", "unseal"]
 
 _DEPTH = 32
 #: Without these a host, or somebody in between, could change what it did not write.
@@ -39,6 +39,29 @@ _BOUNDARY = b"--Encrypted Boundary"
 _ENCODING = re.compile(r"""\ufeff?<\?xml[^>]*?encoding\s*=\s*["']([^"'>]*)""")
 
 
+class Encryption(Protocol):
+    """What pywinrm seals messages with, as far as it is used here."""
+
+    protocol_string: bytes
+
+    def _decrypt_message(self, encrypted_data: bytes, host: str | None) -> bytes: ...
+
+
+class SoapTransport(Protocol):
+    """What pywinrm sends messages with, as far as it is used here."""
+
+    session: requests.Session
+    auth_method: str
+    endpoint: str
+    encryption: Encryption | None
+
+    def build_session(self) -> requests.Session:
+        """The session, made if there is none."""
+
+    def close_session(self) -> None:
+        """Close the connections."""
+
+
 class Foreign(GuardError):
     """An answer does not belong to the question asked, or is not one at all; `args[0]` says why."""
 
@@ -48,13 +71,13 @@ class _Builder(ET.TreeBuilder):
 
     depth = 0
 
-    def start(self, tag: Any, attributes: Any, /) -> Any:
+    def start(self, tag: str, attributes: dict[str, str], /) -> ET.Element:
         self.depth += 1
         if self.depth > _DEPTH:
             raise Foreign(f"its XML is more than {_DEPTH} levels deep")
         return super().start(tag, attributes)
 
-    def end(self, tag: Any, /) -> Any:
+    def end(self, tag: str, /) -> ET.Element:
         self.depth -= 1
         return super().end(tag)
 
@@ -117,12 +140,12 @@ def _is_strong(context: Any) -> bool:
     return not isinstance(inner, NTLMProxy) or int(inner._context_attr) & _NTLM_NEEDS == _NTLM_NEEDS
 
 
-def check_log_on(transport: Any) -> None:
+def check_log_on(transport: SoapTransport) -> None:
     """Raise Unsealed unless the log-on of pywinrm's `transport` is complete, with keys that both ends proved.
 
     A 200 in mid-log-on leaves keys behind that whoever sent it knows as well.
     """
-    auth = transport.session.auth
+    auth: Any = transport.session.auth  # an object of pywinrm's or its libraries', by method
     match transport.auth_method:
         case "ntlm":
             strong = _is_strong(getattr(auth.session_security, "_context", None))
@@ -137,10 +160,12 @@ def check_log_on(transport: Any) -> None:
         raise Unsealed(200, why="the log-on was cut short, or weakened")
 
 
-def unseal(transport: Any, answer: requests.Response) -> bytes:
+def unseal(transport: SoapTransport, answer: requests.Response) -> bytes:
     """The message in a sealed answer, all of which must be sealed. Raises Unsealed."""
-    body = answer.content
-    protocol = transport.encryption.protocol_string
+    body, encryption = answer.content, transport.encryption
+    if encryption is None:
+        raise Unsealed(answer.status_code, why="there are no keys to read it with")
+    protocol = encryption.protocol_string
     host = urlsplit(transport.endpoint).hostname
     place, parts = 0, []
     while (head := _HEAD.match(body, place)) is not None:
@@ -151,7 +176,7 @@ def unseal(transport: Any, answer: requests.Response) -> bytes:
         if not 0 < struct.unpack("<i", data[:4])[0] <= len(data) - 4:
             break
         try:
-            plain = transport.encryption._decrypt_message(data, host)
+            plain = encryption._decrypt_message(data, host)
         except (spnego.exceptions.SpnegoError, WinRMError, OSError, ValueError, struct.error):
             raise Unsealed(answer.status_code, why="it was changed on its way") from None
         if len(plain) != int(head[2]):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
 
@@ -25,7 +25,7 @@ from vswitch.hyperv.winrm.connection import Authentication, HostConnection
 from vswitch.hyperv.winrm.credentials import CredentialFinder, Credentials
 from vswitch.hyperv.winrm.guard import ONE_ANSWER, Guard, TimeIsUp
 from vswitch.hyperv.winrm.interface import HostCause, OutcomeUnknown, ScriptRequest, WinrmError
-from vswitch.hyperv.winrm.link import new_link, offered_methods
+from vswitch.hyperv.winrm.link import Link, new_link, offered_methods
 from vswitch.hyperv.winrm.shipped_module import module_text
 from vswitch.hyperv.winrm.winrm_errors import (
     is_broken,
@@ -35,6 +35,7 @@ from vswitch.hyperv.winrm.winrm_errors import (
     timeout_problem,
     winrm_problem,
 )
+from vswitch.json_values import Json
 
 __all__ = ["PywinrmTransport", "ScriptRequest", "find_credentials"]
 
@@ -81,7 +82,7 @@ class PywinrmTransport:
     def __repr__(self) -> str:
         return f"PywinrmTransport({self.connection.name})"
 
-    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Any]:
+    def run(self, request: ScriptRequest, *, timeout: float | None = None) -> dict[str, Json]:
         """See Transport.run."""
         seconds = self.connection.timeout if timeout is None else timeout
         self.connection.check_files()
@@ -156,7 +157,7 @@ class _Run:
         self.retry_delay = retry_delay
         self.accepted = accepted
         self.repeatable = False
-        self.protocol: Any = None
+        self.link: Link | None = None
         self.shell: str | None = None
         self.command: str | None = None
         self.reply = framing.FramedReply()
@@ -168,7 +169,7 @@ class _Run:
 
     # --- the whole run ---------------------------------------------------------------------------
 
-    def perform(self, payload: bytes, read_only: bool) -> dict[str, Any] | VswitchError:
+    def perform(self, payload: bytes, read_only: bool) -> dict[str, Json] | VswitchError:
         """The answer, or what went wrong. The shell is closed either way."""
         problem: VswitchError
         try:
@@ -195,20 +196,19 @@ class _Run:
         if read_only or not self._may_have_begun():
             return problem
         return OutcomeUnknown(
-            problem.message.removeprefix(f"{self.connection.name}: ")
-            + "; what the host holds now is not known",
+            f"{problem.message}; what the host holds now is not known",
             host=self.connection.name,
-            cause=getattr(problem, "cause", HostCause.BROKEN),
+            cause=problem.cause if isinstance(problem, WinrmError) else HostCause.BROKEN,
             may_still_run=not (self.ended or closed),
             hint="read the host again before anything else is written to it",
         )
 
-    def _exchange(self, payload: bytes) -> dict[str, Any]:
+    def _exchange(self, payload: bytes) -> dict[str, Json]:
         program, arguments = framing.command_line()
         self._connect()
         self.shell = self._ask("Create", lambda link: link.open_shell(codepage=_CODEPAGE_UTF8))
         self.established = True
-        self.protocol.guard.limit = ONE_ANSWER
+        self._connected().guard.limit = ONE_ANSWER
         self.accepted()
         self.command = self._ask(
             "Command",
@@ -224,8 +224,8 @@ class _Run:
             self._look_why(fault)
         return self._receive()
 
-    def _sender(self, piece: bytes, *, end: bool) -> Callable[[Any], None]:
-        def send(link: Any) -> None:
+    def _sender(self, piece: bytes, *, end: bool) -> Callable[[Link], None]:
+        def send(link: Link) -> None:
             link.send_command_input(self.shell, self.command, piece, end=end)
 
         return send
@@ -234,7 +234,7 @@ class _Run:
         """Send the last piece. Sending it twice is harmless: the bootstrap has counted its bytes."""
         again = False
 
-        def send(link: Any) -> None:
+        def send(link: Link) -> None:
             nonlocal again
             repeated, again = again, True
             try:
@@ -246,7 +246,7 @@ class _Run:
 
         self._persist("Send", send)
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Json]:
         while not self.reply.complete:
             try:
                 out, err, exit_code, done = self._persist(
@@ -281,20 +281,20 @@ class _Run:
 
     # --- messages --------------------------------------------------------------------------------
 
-    def _ask(self, name: str, message: Callable[[Any], T]) -> T:
+    def _ask(self, name: str, message: Callable[[Link], T]) -> T:
         """Send one message within the time that is left."""
-        self._limit()
+        link = self._limit()
         started = time.monotonic()
         try:
-            return message(self.protocol)
+            return message(link)
         finally:
             _log.debug("%s: %s took %.3f s", self.connection.name, name, time.monotonic() - started)
 
-    def _persist(self, name: str, message: Callable[[Any], T], *, reads: bool = False) -> T:
+    def _persist(self, name: str, message: Callable[[Link], T], *, reads: bool = False) -> T:
         """Like `_ask`, over as many connections as it takes: for messages that may be repeated."""
         while True:
             try:
-                if self.protocol is None:
+                if self.link is None:
                     self._connect()
                 return self._ask(name, message)
             except Exception as error:
@@ -302,43 +302,47 @@ class _Run:
                     raise
                 self.lost_output = self.lost_output or reads
             self.reconnects -= 1
-            self.protocol = None
+            self.link = None
             _log.debug("%s: connecting again after a broken %s", self.connection.name, name)
             pause = self.retry_delay * 2 ** (_RECONNECTS - 1 - self.reconnects)
             time.sleep(min(pause, max(0.0, self.deadline - time.monotonic())))
 
     def _connect(self) -> None:
         guard = Guard(self.connection.connect_timeout, self.connection.silence, self.deadline)
-        self.protocol = new_link(self.connection, self.credentials, guard)
-        self.protocol.guard = guard
+        self.link = new_link(self.connection, self.credentials, guard)
         if self.established:
             guard.limit = ONE_ANSWER
 
-    def _limit(self) -> None:
+    def _connected(self) -> Link:
+        assert self.link is not None
+        return self.link
+
+    def _limit(self) -> Link:
         """Set the time the next message may take at the host; raises TimeIsUp if there is no time left."""
-        left = self.protocol.guard.left(self.seconds)
-        self.protocol.operation_timeout_sec = self.connection.operation(left)
+        link = self._connected()
+        link.operation_timeout_sec = self.connection.operation(link.guard.left(self.seconds))
+        return link
 
     # --- the end ---------------------------------------------------------------------------------
 
     def _close(self) -> bool:
         """Close the shell, which ends whatever runs in it. False if that could not be had."""
         if self.shell is None:
-            if self.protocol is not None:
-                self.protocol.transport.close_session()
+            if self.link is not None:
+                self.link.transport.close_session()
             return True
         stop = self.command is not None and not self.ended and not self.reply.complete
         self.deadline = time.monotonic() + _CLOSING_SECONDS
-        for fresh in (self.protocol is None, True):
+        for fresh in (self.link is None, True):
             try:
                 if fresh:
                     self._connect()
-                self.protocol.guard.deadline = self.deadline
-                self._limit()
+                self._connected().guard.deadline = self.deadline
+                link = self._limit()
                 if stop:
-                    self.protocol.cleanup_command(self.shell, self.command)
+                    link.cleanup_command(self.shell, self.command)
                     stop = False
-                self.protocol.close_shell(self.shell)
+                link.close_shell(self.shell)
             except Exception as error:  # closing is best effort: the host ends idle shells by itself
                 if is_shell_gone(error):
                     return True

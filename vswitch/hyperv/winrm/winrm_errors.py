@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from typing import Any
+from typing import TypeVar
 
 import requests
 import urllib3.exceptions
@@ -66,7 +66,9 @@ _RIGHTS = (
     "make the user a member of the host's local groups Remote Management Users and Hyper-V Administrators; "
     "local accounts other than Administrator may also need LocalAccountTokenFilterPolicy = 1"
 )
-_BROKEN = (
+X = TypeVar("X", bound=BaseException)
+
+_BROKEN: tuple[type[Exception], ...] = (
     ConnectionResetError,
     ConnectionAbortedError,
     BrokenPipeError,
@@ -81,7 +83,7 @@ _EXPIRED, _NOT_YET = 10, 9
 _WRONG_NAME = frozenset({62, 64})
 
 
-def _first(error: BaseException, *kinds: type[BaseException]) -> Any:
+def _first(error: BaseException, *kinds: type[X]) -> X | None:
     return next((item for item in chain(error) if isinstance(item, kinds)), None)
 
 
@@ -141,7 +143,7 @@ def winrm_problem(
     def problem(cause: HostCause, message: str, hint: str) -> WinrmError:
         return WinrmError(message, host=host, cause=cause, hint=hint)
 
-    def quoted(words: object) -> str:
+    def quoted(words: str | BaseException) -> str:
         # Only others' words are searched for the password: in our own, a mask would give it away.
         return shorten(credentials.hide_in(" ".join(str(words).split())), 200)[1:-1]
 

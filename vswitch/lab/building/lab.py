@@ -19,10 +19,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
-from vswitch.answer_data import Json
 from vswitch.compiled import CompiledPolicy
 from vswitch.errors import LabError, OutOfResources, SwitchError
 from vswitch.exhausted import exhausted_in
+from vswitch.json_values import Json
 from vswitch.lab import isolation
 from vswitch.lab.building import namespaces
 from vswitch.lab.building.lab_plan import CONTROLLER_SOCKET, OPENFLOW_SOCKET, InstancePlan, make_plan

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vswitch.answer_data import Json
 from vswitch.errors import InputError, LabError, VswitchError
+from vswitch.json_values import Json
 from vswitch.lab import isolation
 from vswitch.lab.isolation import cells, control_groups
 from vswitch.lab.process.finding import (

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TypeAlias, TypeVar
 
-from vswitch.answer_data import Json, Reply
+from vswitch.answer_data import Reply
 from vswitch.errors import InForceUnknown, LabError, LabFault, NotInForce
+from vswitch.json_values import Json
 from vswitch.lab.building.lab import Lab
 from vswitch.lab_answers import (
     ApplyReport,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vswitch.answer_data import Json, named_in
+from vswitch.answer_data import named_in
+from vswitch.json_values import Json
 from vswitch.lab.process import client
 from vswitch.lab_answers import ApplyReport, GuestShown, LabStatus, PoliciesInForce
 from vswitch.patience import Patience

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
-from vswitch.answer_data import Json, Reply, as_json
+from vswitch.answer_data import Reply, as_json
 from vswitch.errors import LabError
+from vswitch.json_values import Json
 from vswitch.lab.building.lab import Lab
 from vswitch.lab.isolation import raise_file_limit
 from vswitch.lab.process.lab_operations import OPERATIONS, status

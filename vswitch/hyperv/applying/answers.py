@@ -8,20 +8,22 @@ the host: neither that something was written nor that nothing was.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError
 
-from vswitch.errors import HostError, InputError, VswitchError
+from vswitch.errors import HostError, InputError
+from vswitch.hyperv.host.backup_document import Backup, BackupSummary
+from vswitch.hyperv.host.document_parts import DocumentPart, JsonObject, Listed, TimeText
 from vswitch.hyperv.host.host_state import HostState, read_state
+from vswitch.hyperv.host.plan_document import PlanDocument
+from vswitch.hyperv.host.shown_entries import EntryLists, read_lists
 from vswitch.hyperv.winrm.interface import ScriptRequest, Transport
 from vswitch.hyperv.winrm.refusals import hyperv_problem
+from vswitch.json_values import Json
 from vswitch.model.problems import shorten
 
 __all__ = [
-    "Backup",
-    "BackupSummary",
     "Confirmed",
     "PlanResult",
     "ReadBack",
@@ -32,11 +34,10 @@ __all__ = [
     "ask_backups",
     "ask_confirm",
     "ask_undo",
-    "bare",
     "export_of",
 ]
 
-A = TypeVar("A", bound="ModuleAnswer")
+A = TypeVar("A", bound=DocumentPart)
 
 
 class UnreadableAnswer(HostError):
@@ -50,39 +51,14 @@ class UnreadableAnswer(HostError):
         )
 
 
-def _listed(value: Any) -> Any:
-    """A list also where PowerShell made a single object of it; nothing at all is not a list."""
-    if isinstance(value, Mapping):
-        return value["value"] if set(value) == {"value", "Count"} else [value]
-    return value
-
-
-class ModuleAnswer(BaseModel):
-    """Base of all parts of answers: exact types, names as PowerShell has them, other fields left alone."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
-    )
-
-    @property
-    def raw(self) -> dict[str, Any]:
-        """The same as plain data, under the names it came with."""
-        return self.model_dump(by_alias=True)
-
-
-Raw = Annotated[list[dict[str, Any]], BeforeValidator(_listed)]
-Time = Annotated[str, Field(pattern=r"^[0-9TZ:.+-]{0,40}$")]
-State = Literal["applying", "applied", "confirmed", "undone", "failed", "unreadable"]
-
-
-class ErrorTarget(ModuleAnswer):
+class ErrorTarget(DocumentPart):
     """Where an error happened: an adapter's id and the place of a step, as far as there is one."""
 
     adapter: str | None = None
     step: int | None = None
 
 
-class Problem(ModuleAnswer):
+class Problem(DocumentPart):
     """An error as the module reports it."""
 
     message: str = ""
@@ -92,29 +68,34 @@ class Problem(ModuleAnswer):
     target: ErrorTarget = ErrorTarget()
 
 
-class ReadBack(ModuleAnswer):
+class ReadBack(DocumentPart):
     """One adapter read after the writes: the module's own judgement, and the entries themselves."""
 
     id: str
     name: str = ""
     state: Literal["old", "new", "other", "gone", "unread"]
-    acls: Raw
-    extended_acls: Raw
+    acls: Annotated[tuple[JsonObject, ...], Listed]
+    extended_acls: Annotated[tuple[JsonObject, ...], Listed]
+
+    @property
+    def lists(self) -> EntryLists:
+        """What was read."""
+        return read_lists(self.extended_acls, self.acls)
 
 
-class PlanResult(ModuleAnswer):
+class PlanResult(DocumentPart):
     """What became of a plan that was applied or undone."""
 
     plan_id: str
     steps_done: int
     undone: bool
-    adapters: Annotated[list[ReadBack], BeforeValidator(_listed)]
-    armed_until: Time | None
-    errors: Annotated[list[Problem], BeforeValidator(_listed)]
+    adapters: Annotated[tuple[ReadBack, ...], Listed]
+    armed_until: TimeText | None
+    errors: Annotated[tuple[Problem, ...], Listed]
     repeated: bool = False
 
 
-class Refused(ModuleAnswer):
+class Refused(DocumentPart):
     """An operation that was refused, or that failed; `result` is None if nothing is said of the host."""
 
     error: Problem
@@ -123,7 +104,7 @@ class Refused(ModuleAnswer):
     spoiled: bool = False
 
 
-class Confirmed(ModuleAnswer):
+class Confirmed(DocumentPart):
     """A plan that stays."""
 
     plan_id: str
@@ -131,76 +112,12 @@ class Confirmed(ModuleAnswer):
     was_armed: bool
 
 
-class _Named(ModuleAnswer):
-    """An adapter as a list of backups names it."""
-
-    id: str
-    name: str
-    vm_name: str | None = None
+class _Backups(DocumentPart):
+    backups: Annotated[tuple[BackupSummary, ...], Listed]
 
 
-class BackupSummary(ModuleAnswer):
-    """One backup in the list of them."""
-
-    plan_id: str
-    created_at: Time
-    sequence: int
-    policy_digest: str
-    state: State
-    steps_done: int
-    steps: int
-    armed_until: Time | None
-    adapters: Annotated[list[_Named], BeforeValidator(_listed)]
-
-
-class _Backups(ModuleAnswer):
-    backups: Annotated[list[BackupSummary], BeforeValidator(_listed)]
-
-
-class _Before(ModuleAnswer):
-    """An adapter's entries before a plan."""
-
-    id: str
-    acls: Raw
-    extended_acls: Raw
-
-
-class _Record(ModuleAnswer):
-    """What is ours at an adapter."""
-
-    adapter: str
-    policy: str = ""
-    entries: Raw = []
-
-
-class _Step(ModuleAnswer):
-    """A write of a plan."""
-
-    op: Literal["addExtended", "removeExtended", "addBasic", "removeBasic"]
-    adapter: str
-    entry: dict[str, Any]
-
-
-class _Plan(ModuleAnswer):
-    """A plan, as far as going back needs it."""
-
-    steps: Annotated[list[_Step], BeforeValidator(_listed)]
-    records: Annotated[list[_Record], BeforeValidator(_listed)] = []
-    records_during: Annotated[list[_Record], BeforeValidator(_listed)] = []
-
-
-class Backup(ModuleAnswer):
-    """A whole backup: the entries and the record before a plan, and the plan."""
-
-    plan_id: str
-    state: State
-    adapters: Annotated[list[_Before], BeforeValidator(_listed)]
-    records: Annotated[list[_Record], BeforeValidator(_listed)]
-    plan: _Plan
-
-
-class _WholeBackups(ModuleAnswer):
-    backups: Annotated[list[Backup], BeforeValidator(_listed)]
+class _WholeBackups(DocumentPart):
+    backups: Annotated[tuple[Backup, ...], Listed]
 
 
 # --- questions -----------------------------------------------------------------------------------
@@ -210,23 +127,23 @@ def export_of(transport: Transport, host: str) -> HostState:
     """The host's state. Raises HostError, and InputError where it cannot be understood."""
     result = _ask(transport, host, "export", {})
     if isinstance(result, Refused):
-        raise hyperv_problem(result.error.raw, host=host)
+        raise hyperv_problem(result.error.to_dict(), host=host)
     try:
         return read_state(result)
     except InputError as error:
         raise UnreadableAnswer("export", error.message, host=host) from None
 
 
-def ask_apply(transport: Transport, host: str, plan: Mapping[str, Any]) -> PlanResult | Refused:
+def ask_apply(transport: Transport, host: str, plan: PlanDocument) -> PlanResult | Refused:
     """Send a plan. Raises UnreadableAnswer, and what the transport raises."""
-    plan_id, ids = str(plan["planId"]), [str(each["id"]) for each in plan["adapters"]]
-    answer = _ask(transport, host, "apply", {"plan": dict(plan)}, plan_id, ids)
+    plan_id, ids = plan.plan_id, plan.ids
+    answer = _ask(transport, host, "apply", {"plan": plan.to_dict()}, plan_id, ids)
     if isinstance(answer, Refused):
         return answer
     result = _result(answer, plan_id, ids, "apply", host)
     if result.undone:
         raise UnreadableAnswer("apply", "it says both that it is done and that it was undone", host=host)
-    if plan.get("confirmWithin") and not (result.repeated or result.armed_until):
+    if plan.confirm_within and not (result.repeated or result.armed_until):
         raise UnreadableAnswer("apply", "it does not say that its automatic undo is armed", host=host)
     return result
 
@@ -235,7 +152,7 @@ def ask_undo(transport: Transport, host: str, plan_id: str, ids: Collection[str]
     """Have a plan taken back that touches the adapters `ids`. Raises HostError."""
     answer = _ask(transport, host, "undo", {"planId": plan_id}, plan_id, ids)
     if isinstance(answer, Refused):
-        raise hyperv_problem(answer.error.raw, host=host)
+        raise hyperv_problem(answer.error.to_dict(), host=host)
     result = _result(answer, plan_id, ids, "undo", host)
     if not result.undone:
         raise UnreadableAnswer("undo", "it does not say that the plan was undone", host=host)
@@ -246,18 +163,18 @@ def ask_confirm(transport: Transport, host: str, plan_id: str) -> Confirmed:
     """Have a plan kept. Raises HostError."""
     answer = _ask(transport, host, "confirm", {"planId": plan_id})
     if isinstance(answer, Refused):
-        raise hyperv_problem(answer.error.raw, host=host)
+        raise hyperv_problem(answer.error.to_dict(), host=host)
     found = _read(Confirmed, answer, "confirm", host)
     if found.plan_id != plan_id:
         raise UnreadableAnswer("confirm", _other(found.plan_id, plan_id), host=host)
     return found
 
 
-def ask_backups(transport: Transport, host: str) -> list[BackupSummary]:
+def ask_backups(transport: Transport, host: str) -> tuple[BackupSummary, ...]:
     """The host's backups, newest first. Raises HostError."""
     answer = _ask(transport, host, "backups", {})
     if isinstance(answer, Refused):
-        raise hyperv_problem(answer.error.raw, host=host)
+        raise hyperv_problem(answer.error.to_dict(), host=host)
     found = _read(_Backups, answer, "backups", host).backups
     if len({each.plan_id for each in found}) < len(found):
         raise UnreadableAnswer("backups", "it lists a plan twice", host=host)
@@ -268,7 +185,7 @@ def ask_backup(transport: Transport, host: str, plan_id: str) -> Backup:
     """The whole backup of one plan. Raises HostError."""
     answer = _ask(transport, host, "backups", {"planId": plan_id})
     if isinstance(answer, Refused):
-        raise hyperv_problem(answer.error.raw, host=host)
+        raise hyperv_problem(answer.error.to_dict(), host=host)
     found = _read(_WholeBackups, answer, "backups", host).backups
     if [each.plan_id for each in found] != [plan_id]:
         names = ", ".join(each.plan_id for each in found) or "none"
@@ -283,12 +200,12 @@ def _ask(
     transport: Transport,
     host: str,
     operation: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Json],
     plan_id: str = "",
     ids: Collection[str] = (),
-) -> Any:
+) -> Json | Refused:
     """The `result` of an answer that says ok; a Refused for one that does not."""
-    document = transport.run(ScriptRequest(operation, dict(arguments)))
+    document: Json = transport.run(ScriptRequest(operation, dict(arguments)))
     if not isinstance(document, Mapping) or document.get("schema") != 1:
         raise UnreadableAnswer(operation, "it is not a document of schema 1", host=host)
     if document.get("ok") is True:
@@ -307,7 +224,7 @@ def _ask(
     return Refused(error=error, result=result)
 
 
-def _result(told: Any, plan_id: str, ids: Collection[str], operation: str, host: str) -> PlanResult:
+def _result(told: Json, plan_id: str, ids: Collection[str], operation: str, host: str) -> PlanResult:
     result = _read(PlanResult, told, operation, host)
     if result.plan_id != plan_id:
         raise UnreadableAnswer(operation, _other(result.plan_id, plan_id), host=host)
@@ -316,7 +233,7 @@ def _result(told: Any, plan_id: str, ids: Collection[str], operation: str, host:
     return result
 
 
-def _read(kind: type[A], told: Any, operation: str, host: str) -> A:
+def _read(kind: type[A], told: Json, operation: str, host: str) -> A:
     try:
         return kind.model_validate(told)
     except ValidationError as error:
@@ -328,8 +245,3 @@ def _read(kind: type[A], told: Any, operation: str, host: str) -> A:
 
 def _other(found: str, plan_id: str) -> str:
     return f"it is about plan {shorten(found, 80)[1:-1]}, not {plan_id}"
-
-
-def bare(error: VswitchError, host: str) -> str:
-    """An error's sentence without the host's name in front of it."""
-    return error.message.removeprefix(f"{host}: ")
