@@ -43,8 +43,10 @@ def _app(only: str | None) -> typer.Typer:
     """The program with the commands of one module, or with all."""
     import typer
 
+    from vswitch.cli import completion
     from vswitch.cli.front import Commands, add_help, top
 
+    completion.use_own_scripts()
     made = typer.Typer(
         name="vswitch",
         help=HELP,
