@@ -1,0 +1,91 @@
+"""The pages about `vswitch hyperv` have one shape, every option, and sentences that fit a narrow window."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from vswitch.cli import hyperv
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "reference" / "hyperv"
+AT_NIGHT = [
+    ROOT / "docs/reference/hyperv.md",
+    ROOT / "docs/reference/glossary.md",
+    ROOT / "docs/how-to/hyperv.md",
+    ROOT / "docs/how-to/runbook.md",
+    ROOT / "docs/how-to/remove-every-trace.md",
+    *sorted(FOLDER.glob("*.md")),
+]
+WIDEST = 110
+SHAPE = [
+    "What it does",
+    "Usage",
+    "What it does to the host",
+    "Options",
+    "Examples",
+    "Exit status",
+    "How to undo",
+]
+GROUP: Any = typer.main.get_command(hyperv.app)
+COMMANDS: dict[str, Any] = {name: command for name, command in GROUP.commands.items() if name != "help"}
+
+
+def section(page: str, title: str) -> str:
+    """The text below a heading of the second level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def without_code(page: str) -> str:
+    return re.sub(r"^( *)```.*?^\1```$", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_each_command_has_a_page() -> None:
+    assert {path.stem for path in FOLDER.glob("*.md")} == set(COMMANDS)
+    index = (ROOT / "docs/reference/hyperv.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(hyperv/([a-z]+)\.md\)", index)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_page_has_the_shape_of_all(name: str) -> None:
+    page = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# `vswitch hyperv {name}`\n")
+    assert re.findall(r"^## (.+)$", without_code(page), re.MULTILINE) == SHAPE
+    assert all(section(page, title).strip() for title in SHAPE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_page_has_every_option_and_no_other(name: str) -> None:
+    page = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    first_cells = re.findall(r"^\| (`-.*?`) \| ", section(page, "Options"), re.MULTILINE)
+    listed = {option for cell in first_cells for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", cell)}
+    there = {
+        option
+        for parameter in COMMANDS[name].params
+        if parameter.param_type_name == "option"
+        for option in parameter.opts
+    }
+    assert listed == there
+
+
+@pytest.mark.parametrize("path", AT_NIGHT, ids=lambda path: path.stem)
+def test_no_line_is_wider_than_a_window(path: Path) -> None:
+    """Output in examples is as wide as it is."""
+    lines = without_code(path.read_text(encoding="utf-8")).splitlines()
+    assert not [line for line in lines if len(line) > WIDEST]
+
+
+@pytest.mark.parametrize("path", AT_NIGHT, ids=lambda path: path.stem)
+def test_commands_on_these_pages_exist_with_their_options(path: Path) -> None:
+    for words in re.findall(r"vswitch hyperv ([a-z]+[^`\n|;#]*)", path.read_text(encoding="utf-8")):
+        name, *rest = words.split()
+        assert name in COMMANDS, words
+        known = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
+        wrong = [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in known]
+        assert not wrong, words
