@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import typer.main
 
+from tests.support.hyperv_shop import Shop, fleet_of
+from tests.support.modelled_host.host import HypervHost
+from tests.support.modelled_host.states import extended
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm.runs import PASSWORD
 from vswitch.cli import hyperv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +94,46 @@ def test_commands_on_these_pages_exist_with_their_options(path: Path) -> None:
         known = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
         wrong = [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in known]
         assert not wrong, words
+
+
+@pytest.mark.parametrize("way", ["as before", "none of ours"])
+def test_the_ways_to_leave_no_entry_of_ours(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of `remove-every-trace.md` end with an empty record; one gives back what was adopted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VSWITCH_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("VSWITCH_HYPERV_PASSWORD", PASSWORD)
+    monkeypatch.delenv("VSWITCH_INVENTORY", raising=False)
+    shop = Shop(tmp_path)
+    host = HypervHost(shop.state)
+    (tmp_path / "none.yaml").write_text("extended_acls: []\n", encoding="utf-8")
+
+    def entries() -> dict[str, int]:
+        return {
+            each["Id"]: len(each["extendedAcls"]) + len(each["acls"])
+            for each in host.state()["adapters"]
+            if each["extendedAcls"] or each["acls"]
+        }
+
+    (web,) = entries()
+    with WinrmEndpoint(host_handler(host)) as endpoint:
+        over = fleet_of(endpoint)
+        shop.run("import", "hv01", "-o", "site.yaml", "policy.yaml", *over)
+        shop.run("apply", "site.yaml", "--adopt", "--yes", *over)
+        theirs = extended("Deny", "Inbound", 40000, Protocol="TCP", LocalPort="443")
+        host.add_entry(web, "extended", theirs)
+        shop.edit(
+            "extended_acls:",
+            "extended_acls:\n  - {adapters: web01, direction: Outbound, action: Deny, weight: 7}",
+        )
+        shop.run("apply", "site.yaml", "--yes", *over)
+        assert entries() == {web: 5}
+        if way == "as before":
+            (listed,) = shop.json("backups", "hv01", *over)["hosts"]
+            shop.run("rollback", "hv01", "--to", listed["result"][-1]["planId"], "--yes", *over)
+        else:
+            shop.run("apply", "site.yaml", "hv01", "--policy", "none.yaml", "--yes", *over)
+        shop.run("verify", "site.yaml", "hv01", "--policy", "none.yaml", *over)
+    assert entries() == {web: 4 if way == "as before" else 1}
+    assert not any(each["entries"] for each in host.state()["records"])
