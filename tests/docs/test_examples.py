@@ -204,6 +204,11 @@ def test_the_examples_of_real_hosts_are_a_story_that_happens(
     assert not any(wrong), "\n\n".join(filter(None, wrong))
 
 
+def test_output_of_real_hosts_is_shown_only_where_it_is_compared() -> None:
+    compared = [each for pages in STORIES.values() for page in pages for each in examples(page)]
+    assert not [each for each in all_of("vswitch hyperv") if each.shown and each not in compared]
+
+
 @pytest.mark.lab
 def test_the_tutorial(folder: Path) -> None:
     steps = [each for each in examples(ROOT / "docs/tutorial.md") if not SET_UP.match(each.command)]

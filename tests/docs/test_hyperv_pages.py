@@ -15,6 +15,7 @@ from tests.support.modelled_host.states import extended
 from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
 from tests.support.winrm.runs import PASSWORD
 from vswitch.cli import hyperv
+from vswitch.hyperv.winrm.interface import HostCause
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference" / "hyperv"
@@ -94,6 +95,16 @@ def test_commands_on_these_pages_exist_with_their_options(path: Path) -> None:
         known = {option for each in COMMANDS[name].params for option in (*each.opts, *each.secondary_opts)}
         wrong = [word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word) and word not in known]
         assert not wrong, words
+
+
+def test_every_cause_is_listed_and_has_a_remedy() -> None:
+    causes = {str(each) for each in HostCause}
+    runbook = (ROOT / "docs/how-to/runbook.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (`.*?) \|", section(runbook, "Host unreachable"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) - {"cause"} == causes
+    index = section((ROOT / "docs/reference/hyperv.md").read_text(encoding="utf-8"), "JSON")
+    (listed,) = re.findall(r"has `cause`: (.*?)\.\n", index, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == causes
 
 
 @pytest.mark.parametrize("way", ["as before", "none of ours"])
