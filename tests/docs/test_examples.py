@@ -14,16 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hyperv_shop import Shop, fleet_of
+from tests.support.modelled_host.host import HypervHost
+from tests.support.winrm.endpoint import WinrmEndpoint, host_handler
+from tests.support.winrm.runs import PASSWORD
 from vswitch.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SET_UP = re.compile(r"\./scripts/|source ")
 EXPLAINED = "topologies/router-vm.yaml"  # where no layout is named beside an example of `explain`
+PLAN_ID = re.compile(r"\b20\d{6}-\d{6}-[0-9a-f]{6}\b")
 FROM_A_LAB = re.compile(r" +(evidence|flow|counter|observed|seen at|dropped) ")
 
 # What differs from run to run, and what is written in its place before texts are compared.
 VARYING = [
+    (PLAN_ID, "PLAN"),
+    (re.compile(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)?( m?s\b)"), r"#\2"),
     (re.compile(r"\b\d+ -> \d+"), "# -> #"),
     (re.compile(r"\b(?!1 )\d+ (requests|replies|packets)"), r"# \1"),
@@ -159,6 +166,47 @@ def test_an_example_of_explain(
     lines = iter(printed(words, monkeypatch, capfd).splitlines())
     missing = [line for line in example.shown if not FROM_A_LAB.match(line) and line not in lines]
     assert not missing, example.place
+
+
+REFERENCE = ["import", "plan", "apply", "confirm", "verify", "drift", "backups", "rollback", "export"]
+STORIES = {
+    "reference": [ROOT / "docs/reference/hyperv" / f"{name}.md" for name in REFERENCE],
+    "how-to": [ROOT / "docs/how-to/hyperv.md"],
+}
+
+
+@pytest.mark.parametrize("pages", STORIES.values(), ids=STORIES)
+def test_the_examples_of_real_hosts_are_a_story_that_happens(
+    pages: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On one modelled host, from the first page to the last; a plan is called what it was called before."""
+    monkeypatch.setenv("VSWITCH_STATE", str(folder / "state"))
+    monkeypatch.setenv("VSWITCH_HYPERV_PASSWORD", PASSWORD)
+    monkeypatch.delenv("VSWITCH_INVENTORY", raising=False)
+    shop = Shop(folder)
+    names: dict[str, str] = {}  # of plans: in the text -> here
+    wrong = []
+    with WinrmEndpoint(host_handler(HypervHost(shop.state))) as endpoint:
+        fleet_of(endpoint)
+        for example in (each for page in pages for each in examples(page)):
+            words = shlex.split(example.command.partition(" || ")[0], comments=True)
+            words = [names.get(word, word) for word in words]
+            if words[0] == "sed":
+                subprocess.run(words, cwd=folder, check=True)
+                continue
+            assert words[:2] == ["vswitch", "hyperv"], example.place
+            said = printed(words, monkeypatch, capfd)
+            if " || " not in example.command:
+                wrong.append(differences(example, said))
+            # From the end, because what is left out stands at the beginning.
+            texts = ("\n".join(example.shown), said)
+            names.update(zip(*(PLAN_ID.findall(text)[::-1] for text in texts), strict=False))
+    assert not any(wrong), "\n\n".join(filter(None, wrong))
+
+
+def test_output_of_real_hosts_is_shown_only_where_it_is_compared() -> None:
+    compared = [each for pages in STORIES.values() for page in pages for each in examples(page)]
+    assert not [each for each in all_of("vswitch hyperv") if each.shown and each not in compared]
 
 
 @pytest.mark.lab
