@@ -150,7 +150,7 @@ def report(
     emit({"hosts": hosts}, lambda page: page.lines(result.summary(line)), output)
     _print_errors(result, output)
     if leave and not result.ok:
-        raise typer.Exit(2)
+        raise typer.Exit(result.exit_status)
 
 
 @dataclass(frozen=True)
